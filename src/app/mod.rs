@@ -1,0 +1,1 @@
+//! The application around the data: services and switches; each action has its inverse.

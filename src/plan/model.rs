@@ -1,0 +1,257 @@
+//! The frozen plan: what moves where, how each column is converted, and what stays behind.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::mapping::Codec;
+
+/// Which kind of store holds one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A JSON file.
+    Json,
+    /// A SQLite file.
+    Sqlite,
+    /// A PostgreSQL database.
+    Postgres,
+}
+
+impl Kind {
+    /// The name people know.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Json => "JSON",
+            Kind::Sqlite => "SQLite",
+            Kind::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// A migration's plan. Everything here but `counts` is covered by the hash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// Format of this document; 1.
+    pub format: u32,
+    /// The migration's stamp, e.g. `20250301090000`.
+    pub migration: String,
+    /// The migration's title.
+    pub title: String,
+    /// Name and kind of the source store, as backout.toml calls it.
+    pub from: StoreRef,
+    /// Name and kind of the target store.
+    pub to: StoreRef,
+    /// Tables in an order in which parents come before children where there is one.
+    pub tables: Vec<TablePlan>,
+    /// What is in the source and will not be moved.
+    pub not_moved: Vec<NotMoved>,
+    /// Things worth knowing before saying yes.
+    pub notes: Vec<String>,
+}
+
+/// A store by its name in backout.toml.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StoreRef {
+    /// Name in `[stores]`.
+    pub name: String,
+    /// What kind it is.
+    pub kind: Kind,
+}
+
+/// One table on both sides. `source.columns[i]`, `target.columns[i]` and `codecs[i]` belong together.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TablePlan {
+    /// As it is in the source.
+    pub source: Table,
+    /// As it will be in the target.
+    pub target: Table,
+    /// How each column is converted, and why so.
+    pub codecs: Vec<ColumnPlan>,
+}
+
+/// A column's conversion.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ColumnPlan {
+    /// The pair of conversions.
+    pub codec: Codec,
+    /// Why this one, in plain words.
+    pub why: String,
+}
+
+/// A table of one store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Table {
+    /// Its name; in a JSON file the JSON Pointer of the collection (`""` is the whole document).
+    pub name: String,
+    /// Columns that are moved, in order (generated ones are in `generated`).
+    pub columns: Vec<Column>,
+    /// Positions in `columns` of the key, in key order. Never empty in a plan.
+    pub key: Vec<usize>,
+    /// Name of the primary key constraint, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_name: Option<String>,
+    /// Indexes and unique constraints other than the key.
+    #[serde(default)]
+    pub indexes: Vec<Index>,
+    /// Foreign keys.
+    #[serde(default)]
+    pub foreign_keys: Vec<ForeignKey>,
+    /// Columns that the store computes from others.
+    #[serde(default)]
+    pub generated: Vec<Generated>,
+    /// CHECK constraints, as SQL of this store.
+    #[serde(default)]
+    pub checks: Vec<String>,
+    /// What only one kind of store has.
+    #[serde(default)]
+    pub details: Details,
+}
+
+/// What only one kind of store has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Details {
+    /// SQLite: WITHOUT ROWID.
+    pub without_rowid: bool,
+    /// SQLite: STRICT.
+    pub strict: bool,
+    /// SQLite: AUTOINCREMENT on the key.
+    pub autoincrement: bool,
+    /// SQLite: a name by which the rowid can be reached (`rowid`, `_rowid_` or `oid`, whichever no column has taken).
+    pub rowid_name: Option<String>,
+    /// JSON: the collection is an object, and the key is the member's name; else an array.
+    pub json_object: bool,
+}
+
+/// A column of one store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Column {
+    /// Its name; in JSON the member's name.
+    pub name: String,
+    /// Its declared type, as SQL of its store (`format_type` in PostgreSQL); empty in JSON and where SQLite has none.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// NOT NULL.
+    #[serde(default)]
+    pub not_null: bool,
+    /// Default, as SQL of its store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// SQLite: alias of the rowid. PostgreSQL: an identity or serial column.
+    #[serde(default)]
+    pub identity: bool,
+    /// Collation, when it is not the store's own default (SQLite: other than BINARY).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
+}
+
+/// A column the store computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generated {
+    /// Name.
+    pub name: String,
+    /// Declared type.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Expression, as SQL of its store, when it is known.
+    pub expression: Option<String>,
+}
+
+/// An index or unique constraint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Name; `None` for a constraint that SQLite named itself.
+    pub name: Option<String>,
+    /// UNIQUE.
+    pub unique: bool,
+    /// Its columns in order.
+    pub columns: Vec<IndexColumn>,
+    /// WHERE clause of a partial index, as SQL of its store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<String>,
+    /// It has a column that is an expression (then `columns` lacks it), so it cannot be moved by columns alone.
+    #[serde(default)]
+    pub expression: bool,
+}
+
+/// A column of an index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexColumn {
+    /// Column name.
+    pub name: String,
+    /// Descending.
+    #[serde(default)]
+    pub descending: bool,
+    /// SQLite: collation when not BINARY. In a PostgreSQL target `NOCASE` means: index the ASCII-lowercased text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
+}
+
+/// A foreign key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// Constraint name, if the store keeps one.
+    pub name: Option<String>,
+    /// Referring columns.
+    pub columns: Vec<String>,
+    /// Referred table (in a target: as named there).
+    pub table: String,
+    /// Referred columns.
+    pub references: Vec<String>,
+    /// `NO ACTION`, `CASCADE`, …
+    pub on_delete: String,
+    /// The same for updates.
+    pub on_update: String,
+    /// DEFERRABLE INITIALLY DEFERRED.
+    #[serde(default)]
+    pub deferred: bool,
+}
+
+/// Something that stays behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotMoved {
+    /// What it is: `view recent`, `index ix_lower`, `default of users.created_at`.
+    pub what: String,
+    /// Why, and what to do about it.
+    pub why: String,
+}
+
+/// What was counted while planning; never part of the hash.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Per table, in plan order: rows and bytes of values.
+    pub tables: Vec<(u64, u64)>,
+}
+
+impl Plan {
+    /// SHA-256 over everything that decides what a run does, in hexadecimal.
+    pub fn hash(&self) -> String {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&text).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The tables as the source has them, in plan order.
+    pub fn source_tables(&self) -> Vec<&Table> {
+        self.tables.iter().map(|t| &t.source).collect()
+    }
+
+    /// The tables as the target has them, in plan order.
+    pub fn target_tables(&self) -> Vec<&Table> {
+        self.tables.iter().map(|t| &t.target).collect()
+    }
+}
+
+impl Table {
+    /// Position of a column by name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
+    }
+    /// Names of the key's columns.
+    pub fn key_names(&self) -> Vec<&str> {
+        self.key.iter().map(|&i| self.columns[i].name.as_str()).collect()
+    }
+    /// For people: the name, or `the whole file` for a JSON document.
+    pub fn title(&self) -> &str {
+        if self.name.is_empty() { "the whole file" } else { &self.name }
+    }
+}

@@ -1,0 +1,361 @@
+//! Stores: a JSON file, a SQLite file, a PostgreSQL database, behind one trait.
+//!
+//! A store knows nothing of mappings or phases. It reads and writes rows of the tables it is told of, notes who changed
+//! what, keeps Backout's own records, and decides who may write. Everything between `begin` and `commit` is one
+//! transaction. Every effect passes the [`Gate`](crate::gate::Gate).
+
+mod json;
+mod postgres;
+mod sqlite;
+pub mod state;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use state::{Chunk, HistoryLine, Parked, Phase, Position, Role, Side, State};
+
+use crate::gate::{Gate, Refused};
+use crate::plan::{Kind, Table};
+use crate::value::{Batch, Key, Row};
+
+/// What a store could not do. Each names the operation, the object and the cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that is missing, unreadable, no database, or broken.
+    #[error("{store}: {cause}")]
+    Input {
+        /// The store, without secrets.
+        store: String,
+        /// What is wrong with it, with line and column where there are any.
+        cause: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A server that does not answer, or does not let us in.
+    #[error("{store}: {cause}")]
+    Server {
+        /// The store, without secrets.
+        store: String,
+        /// What it said.
+        cause: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Something in the store that cannot be worked with as it is.
+    #[error("{store}: {cause}")]
+    Refused {
+        /// The store, without secrets.
+        store: String,
+        /// Why.
+        cause: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Another run, or the application, holds a lock for longer than the limit.
+    #[error("{store} is locked: {cause}")]
+    Locked {
+        /// The store.
+        store: String,
+        /// By whom, as far as it can be told, and for how long we waited.
+        cause: String,
+    },
+    /// What was noted of changes cannot be trusted: the schema changed, a trigger is gone, the store is another one.
+    #[error("{store}: changes may have gone unseen: {cause}")]
+    Capture {
+        /// The store.
+        store: String,
+        /// What was found.
+        cause: String,
+        /// The tables themselves are not what they were: a new plan is needed, a comparison is not enough.
+        schema_changed: bool,
+    },
+    /// A statement failed.
+    #[error("{store}: {operation}: {cause}")]
+    Database {
+        /// The store.
+        store: String,
+        /// What was being done, and to which object.
+        operation: String,
+        /// What the store said.
+        cause: String,
+    },
+    /// A file operation failed.
+    #[error("{operation} {path}: {cause}")]
+    File {
+        /// What was being done.
+        operation: String,
+        /// To which file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A test made this effect fail.
+    #[error(transparent)]
+    Gate(#[from] Refused),
+}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One consistent look at the tables; holds no writer up (PostgreSQL: ACCESS SHARE locks *before* the snapshot is
+    /// taken, REPEATABLE READ, `row_security = off`).
+    Read,
+    /// Change rows or records of ours; others may go on (SQLite: BEGIN IMMEDIATE).
+    Write,
+    /// The lease: every other writer of these tables waits until we commit or die (PostgreSQL: SHARE ROW EXCLUSIVE in
+    /// short attempts, `idle_in_transaction_session_timeout`; SQLite: BEGIN IMMEDIATE; JSON: nothing can be locked, the
+    /// file is read twice equal, and checked again before it is replaced).
+    Lease,
+}
+
+/// What the application did to one row, in the order in which it did it to that key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Index into the `tables` that were asked for.
+    pub table: usize,
+    /// What was done.
+    pub op: Op,
+    /// The key before (`Update`, `Delete`, `Doubt`).
+    pub before: Option<Key>,
+    /// The key after (`Insert`, `Update`).
+    pub after: Option<Key>,
+}
+
+/// A kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A new row.
+    Insert,
+    /// A row changed; its key too if `before` and `after` differ.
+    Update,
+    /// A row gone.
+    Delete,
+    /// All rows of the table gone at once.
+    Truncate,
+    /// Not a change but a doubt: this key is to be looked at again.
+    Doubt,
+}
+
+/// One change to be made in a receiver. A call's writes are applied as a set: their order means nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// The row must be there afterwards, as given, whatever was under its key.
+    Put {
+        /// The row as it shall be, in the order of the table's columns.
+        row: Row,
+        /// The key under which this same row (not a stranger) is here now; it is changed in place, so that what the row
+        /// has beyond the columns given stays with it. `None`: a row that is new here.
+        from: Option<Key>,
+    },
+    /// No row may be under this key afterwards.
+    Delete {
+        /// The key.
+        key: Key,
+    },
+}
+
+/// Everything in a store that a plan may speak of.
+#[derive(Clone, Debug, Default)]
+pub struct Schema {
+    /// Tables, with `key` empty where there is none.
+    pub tables: Vec<Table>,
+    /// What else is there and is no table of rows: (`view recent`, why it does not move).
+    pub others: Vec<(String, String)>,
+    /// Per table (same order), notes such as NULLs in a key, dangling foreign keys, CHECKs that could not be read.
+    pub notes: Vec<String>,
+}
+
+/// A store. See the module's head; the contract suite in `tests/contract.rs` holds every store to these words.
+///
+/// Tables are given as a plan has them. Where several are given, indexes into that list name them elsewhere.
+pub trait Store: Send {
+    /// Which kind it is.
+    fn kind(&self) -> Kind;
+
+    /// For people: path, or host and database; never a password.
+    fn title(&self) -> String;
+
+    /// A second connection to the same store, for another thread.
+    fn again(&self) -> Result<Box<dyn Store>>;
+
+    /// Takes the one lock that a store has for runs, waiting at most `wait`; held until this store is dropped or its process
+    /// dies, by which it is free at once. Taking it twice is fine. [`Error::Locked`] names the holder.
+    fn lock(&mut self, wait: Duration) -> Result<()>;
+
+    // ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// All tables and what else is there; ours left out.
+    fn schema(&mut self) -> Result<Schema>;
+
+    /// Appends up to about `limit` rows (and at most some 4 MiB) of `table` to `out`, from where the last call ended
+    /// (`after` is empty at first), in a short transaction of its own, or in the one that is open. Returns where to go on, or `None`
+    /// when there is no more. Order is the store's own, and cheapest. While the application writes, a row may be met
+    /// twice or not at all if it moves; each such row is in the change log.
+    fn scan(&mut self, table: &Table, after: &[u8], limit: usize, out: &mut Batch) -> Result<Option<Vec<u8>>>;
+
+    /// How many rows, exactly.
+    fn count(&mut self, table: &Table) -> Result<u64>;
+
+    /// The store's own checks (`integrity_check`, `foreign_key_check` of these tables, constraint validity). Empty: all well.
+    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>>;
+
+    // ── transactions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Begins. There is one transaction at a time.
+    fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()>;
+
+    /// Makes what was done since `begin` true, durably, as one effect named `what`. On an error it is rolled back, or (the
+    /// answer being lost) may have happened: whoever goes on reads what is true.
+    fn commit(&mut self, what: &str) -> Result<()>;
+
+    /// Forgets what was done since `begin`; harmless when nothing is open.
+    fn rollback(&mut self);
+
+    // ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// The rows under `keys`, in that order; keys are compared byte for byte, never by a collation. Within a transaction.
+    fn fetch(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>>;
+
+    /// All keys of a table (for a TRUNCATE). Within a transaction.
+    fn keys(&mut self, table: &Table) -> Result<Vec<Key>>;
+
+    /// Applies a set of writes to each table, in one go: rows that are in each other's way are deleted first. No cascade,
+    /// no trigger that writes these tables or changes the rows; triggers that write only other tables fire. Foreign keys
+    /// of touched rows hold at the end, or it is an error naming them. Within a `Write` transaction.
+    fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()>;
+
+    // ── building a target (never a JSON file) ──────────────────────────────────────────────────────────────────────
+
+    /// Creates the tables with their columns, without key, index or foreign key. Within a `Write` transaction.
+    fn create(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// Adds a chunk's rows to a table without a key. Within a `Write` transaction.
+    fn load(&mut self, table: &Table, rows: &Batch) -> Result<()>;
+
+    /// Adds the table's key; rows read twice during backfill lose their double first. Does nothing if it is there.
+    /// Within a `Write` transaction.
+    fn build_key(&mut self, table: &Table) -> Result<()>;
+
+    /// Adds defaults, identities, indexes, unique constraints and foreign keys that are not there yet. Within a
+    /// `Write` transaction.
+    fn build_rest(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// Drops these tables and what was made for them. Within a `Write` transaction. Those not there are passed over.
+    fn drop_tables(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// Moves the tables of an ended run out of the way, under a name with the run's id, so that they can be looked at and
+    /// another run finds the place free. Returns where they are, for people. Within a `Write` transaction.
+    fn set_aside(&mut self, tables: &[&Table], run: &str) -> Result<String>;
+
+    // ── change capture ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// From its commit on, every change of these tables by anyone but us is noted. Returns the position from which
+    /// `log_since` tells all of them. Installing it anew is fine. Within a `Write` or `Lease` transaction.
+    fn capture_on(&mut self, tables: &[&Table], run: &str) -> Result<Position>;
+
+    /// Removes the triggers; the log stays. Within a `Write` or `Lease` transaction.
+    fn capture_off(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// [`Error::Capture`] if anything suggests that changes went unseen since `capture_on`: the tables' definitions,
+    /// our triggers, the incarnation of the store. Within a transaction.
+    fn look(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// All changes after `from` that are committed and visible in the open transaction, and the position after them.
+    /// [`Error::Capture`] if `from` does not belong to this incarnation. Within a `Read` or `Lease` transaction.
+    fn log_since(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)>;
+
+    /// How many changes wait after `from`; cheap, may be off by a few.
+    fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64>;
+
+    /// Commits a marker with a random nonce into the log, durably, and returns `position` with that marker in it: after
+    /// this no crash of this store can take back what was read up to `position`. Called after the reading transaction ended; or, under a
+    /// lease, within it: where the marker then commits only with the lease, that is so.
+    fn mark(&mut self, position: Position) -> Result<Position>;
+
+    /// Forgets log entries at or before `position`, which a receiver has committed. Its own commit.
+    fn trim(&mut self, tables: &[&Table], position: &Position) -> Result<()>;
+
+    /// Adds doubts to the log, so that the next drain looks at these keys. Its own commit, or within a `Write` transaction.
+    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()>;
+
+    // ── who may write ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// From its commit on, everyone but us is refused loudly when writing these tables (JSON: what the file holds is
+    /// recorded, and a change by others is found). Sealing twice is fine. Within a `Write` or `Lease` transaction.
+    fn seal(&mut self, tables: &[&Table], run: &str) -> Result<()>;
+
+    /// Lets everyone write again. Within a `Write` transaction.
+    fn unseal(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// Per table the highest number its identity has given or seen (`None`: it has no identity column, or gave none yet).
+    fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>>;
+
+    /// Sets each identity to go on after the greater of this number and the greatest in the table. Within a `Write` transaction.
+    fn raise_high_water(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()>;
+
+    // ── our own records ────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Makes the place for our records if there is none; changes nothing else. Its own commit, and none if it is there.
+    fn prepare(&mut self) -> Result<()>;
+
+    /// The run that is open here, if any; a store without records of ours has none. In a `Write` or `Lease` transaction the record is locked.
+    fn state(&mut self) -> Result<Option<State>>;
+
+    /// Its frozen plan, as written by `put_state`.
+    fn plan(&mut self, run: &str) -> Result<Option<String>>;
+
+    /// Writes the run's record; `plan` is written when given, else left. Within a `Write` or `Lease` transaction.
+    fn put_state(&mut self, state: &State, plan: Option<&str>) -> Result<()>;
+
+    /// The last chunk of each table (by index in the plan) that was loaded.
+    fn chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>>;
+
+    /// Records a chunk. Within the `Write` transaction that loads it.
+    fn put_chunk(&mut self, run: &str, table: usize, chunk: &Chunk) -> Result<()>;
+
+    /// Keeps rows as they are before drain number `drain` changes them (`None`: there was none). Same transaction.
+    fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()>;
+
+    /// Rows that could not be mapped.
+    fn parked(&mut self, run: &str) -> Result<Vec<Parked>>;
+
+    /// Adds (or replaces, by table and key) parked rows, and removes those that went through. Within a `Write` transaction.
+    fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()>;
+
+    /// Runs that ended here, oldest first.
+    fn history(&mut self) -> Result<Vec<HistoryLine>>;
+
+    /// Ends the run here: its triggers on these tables, log, chunks, images, parked rows and record go, the line is added to
+    /// the history, and nothing else of ours stays. Within a `Write` transaction.
+    fn close(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()>;
+
+    /// The store's clock (RFC 3339).
+    fn now(&mut self) -> Result<String>;
+}
+
+/// Opens the store at `url` (`json:PATH`, `sqlite:PATH`, `postgres://…`); relative paths are below `folder`. A SQLite file
+/// that does not exist is made when something is first committed to it, if `create`; else it is an error.
+///
+/// # Errors
+/// [`Error::Input`] or [`Error::Server`], with nothing changed.
+pub fn open(url: &str, folder: &Path, create: bool, gate: &Gate) -> Result<Box<dyn Store>> {
+    let path = |rest: &str| folder.join(rest);
+    if let Some(rest) = url.strip_prefix("json:") {
+        json::open(&path(rest), gate)
+    } else if let Some(rest) = url.strip_prefix("sqlite:") {
+        let rest = rest.strip_prefix("///").map_or(rest, |r| r);
+        sqlite::open(&path(rest), create, gate)
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        postgres::open(url, gate)
+    } else {
+        Err(Error::Input {
+            store: url.split(':').next().unwrap_or_default().to_owned(),
+            cause: "no such kind of store".into(),
+            hint: "a store is json:FILE, sqlite:FILE or postgres://USER@HOST/DATABASE".into(),
+        })
+    }
+}

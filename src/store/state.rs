@@ -1,0 +1,198 @@
+//! What Backout keeps in a store about a run. One document per run and store, changed only in transactions.
+
+use serde::{Deserialize, Serialize};
+
+/// Which side of the mapping this store is; fixed for the migration's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Where the data came from.
+    Source,
+    /// Where it goes.
+    Target,
+}
+
+/// The phases of a run, in the order in which it goes through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The plan is frozen; nothing is changed yet.
+    Planned,
+    /// Change capture and the target's tables are being made.
+    Preparing,
+    /// What is there is being copied.
+    Backfilling,
+    /// Keys, indexes, and the changes made meanwhile.
+    CatchingUp,
+    /// Both sides are compared, every row, both ways.
+    Verifying,
+    /// Verified; waits for the cutover.
+    Ready,
+    /// The application is being handed over to the target.
+    CuttingOver,
+    /// The application runs on the target; the source follows.
+    Soaking,
+    /// The application is being handed back to the source.
+    RollingBack,
+    /// Taken back.
+    RolledBack,
+    /// The target is being thrown away before a cutover.
+    Aborting,
+    /// Thrown away before a cutover.
+    Aborted,
+    /// The window is being closed.
+    Completing,
+    /// For good.
+    Completed,
+}
+
+impl Phase {
+    /// As printed: `catching up`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Phase::Planned => "planned",
+            Phase::Preparing => "preparing",
+            Phase::Backfilling => "backfilling",
+            Phase::CatchingUp => "catching up",
+            Phase::Verifying => "verifying",
+            Phase::Ready => "ready",
+            Phase::CuttingOver => "cutting over",
+            Phase::Soaking => "soaking",
+            Phase::RollingBack => "rolling back",
+            Phase::RolledBack => "rolled back",
+            Phase::Aborting => "aborting",
+            Phase::Aborted => "aborted",
+            Phase::Completing => "completing",
+            Phase::Completed => "completed",
+        }
+    }
+}
+
+/// Who may write here. At most one of a run's two stores is `Open`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum Side {
+    /// The application writes here.
+    Open,
+    /// It rests: it takes the other side's changes and refuses everyone else's.
+    Resting,
+    /// It was live and was sealed at this epoch, everything up to `position` being carried.
+    Sealed {
+        /// Epoch of the hand-over.
+        epoch: u64,
+        /// Last position drained.
+        position: Position,
+    },
+    /// It has received everything up to `position` and waits to be opened.
+    Drained {
+        /// Epoch of the hand-over.
+        epoch: u64,
+        /// Last position drained.
+        position: Position,
+    },
+    /// A hand-over to it was called off at this epoch.
+    Withdrawn {
+        /// Epoch of the hand-over that was called off.
+        epoch: u64,
+    },
+}
+
+/// A place in a giver's change log, meaningful to that store alone: what was read, which marker must still be there,
+/// and which incarnation of the store it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub serde_json::Value);
+
+/// A run as one store knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Format of this document; 1.
+    pub format: u32,
+    /// The run's id, 12 hexadecimal digits.
+    pub run: String,
+    /// This store's role.
+    pub role: Role,
+    /// The migration's stamp.
+    pub migration: String,
+    /// The migration's title.
+    pub title: String,
+    /// Hash of the frozen plan.
+    pub plan_hash: String,
+    /// Where the run stands (the source's word counts).
+    pub phase: Phase,
+    /// Who may write here.
+    pub side: Side,
+    /// Raised in both stores by each attempt at a hand-over.
+    pub epoch: u64,
+    /// As receiver: how far the giver's log is applied here.
+    pub checkpoint: Option<Position>,
+    /// As receiver, while `Drained`: the checkpoint to go back to if the hand-over is called off.
+    pub previous: Option<Position>,
+    /// As receiver: number of the last drain, which names its before-images.
+    pub drains: u64,
+    /// Changes carried to this store by drains since the cutover.
+    pub carried: u64,
+    /// When the last drain was complete, by the giver's clock (RFC 3339).
+    pub drained_at: Option<String>,
+    /// Why both sides must be compared in full before a rollback is called lossless.
+    pub doubt: Option<String>,
+    /// The last failure, until the phase is passed.
+    pub last_error: Option<String>,
+    /// When full verification last succeeded (RFC 3339).
+    pub verified_at: Option<String>,
+    /// Row digests per table of the source at that time, in plan order.
+    pub digests: Vec<crate::value::Digest>,
+    /// When the run began (RFC 3339).
+    pub started_at: String,
+    /// When the target was opened (RFC 3339).
+    pub cutover_at: Option<String>,
+    /// When the rollback window ends (RFC 3339).
+    pub window_ends: Option<String>,
+}
+
+/// A run that has ended, as a store's history tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryLine {
+    /// Run id.
+    pub run: String,
+    /// Migration's stamp.
+    pub migration: String,
+    /// Migration's title.
+    pub title: String,
+    /// Hash of the plan it ran.
+    pub plan_hash: String,
+    /// `completed`, `rolled back` or `aborted`.
+    pub outcome: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub ended_at: String,
+    /// Anything a person should know: rows carried, where a kept target is.
+    pub note: String,
+}
+
+/// A row that could not be mapped back, kept whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parked {
+    /// Index of its table in the plan.
+    pub table: usize,
+    /// Its key in the giver.
+    pub key: crate::value::Key,
+    /// The giver's row, encoded.
+    pub row: Vec<u8>,
+    /// Which column, which value, why.
+    pub reason: String,
+}
+
+/// How far a table's backfill got.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Chunk {
+    /// Number of the chunk within its table, from 1.
+    pub n: u64,
+    /// Where the next one starts in the source (empty when the table is done).
+    pub upto: Vec<u8>,
+    /// Rows loaded so far in this table.
+    pub rows: u64,
+    /// No more chunks.
+    pub done: bool,
+}

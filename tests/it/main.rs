@@ -1,0 +1,7 @@
+//! All tests against real files and servers, in one binary so that it links once.
+#![allow(missing_docs)]
+
+mod contract;
+mod json;
+mod postgres;
+mod sqlite;

@@ -1,0 +1,1 @@
+//! The sqlite store, on real ones.
