@@ -1,7 +1,167 @@
-//! Mappings: pure, no I/O.
+//! Mappings: a row of the source as a row of the target, and back. Pure; no I/O.
+//!
+//! Read `convert` for one value, this file for a row, `fold` for a log of changes, `profile` for how a codec is chosen,
+//! `transfer` for how a store's schema becomes a plan.
 
-/// stub
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub enum Codec {
-    Same,
+pub mod convert;
+pub mod fold;
+pub mod profile;
+pub mod transfer;
+
+use crate::plan::{ColumnPlan, Plan, Table, TablePlan};
+use crate::value::{Key, Row, Value};
+
+/// Which way a row goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Source → target: before the cutover.
+    Up,
+    /// Target → source: after it.
+    Down,
+}
+
+impl Way {
+    /// The table that gives.
+    pub fn giver(self, t: &TablePlan) -> &Table {
+        if self == Way::Up { &t.source } else { &t.target }
+    }
+    /// The table that receives.
+    pub fn receiver(self, t: &TablePlan) -> &Table {
+        if self == Way::Up { &t.target } else { &t.source }
+    }
+    /// The tables that give, in plan order.
+    pub fn givers(self, p: &Plan) -> Vec<&Table> {
+        p.tables.iter().map(|t| self.giver(t)).collect()
+    }
+    /// The tables that receive, in plan order.
+    pub fn receivers(self, p: &Plan) -> Vec<&Table> {
+        p.tables.iter().map(|t| self.receiver(t)).collect()
+    }
+}
+
+/// A row that does not go through the mapping.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("table {table}, key {key}, column {column}: {why} (value {value})")]
+pub struct Misfit {
+    /// Table, as the giver names it.
+    pub table: String,
+    /// The row's key, for people.
+    pub key: String,
+    /// Column, as the giver names it.
+    pub column: String,
+    /// Why.
+    pub why: String,
+    /// The value, shortened.
+    pub value: String,
+}
+
+/// Maps a row from the giver's side to the receiver's. On the way down, `base` is the source's own row as it rests there: columns that
+/// say the same keep its bytes.
+///
+/// # Errors
+/// [`Misfit`] if the other way would not give back what came in.
+pub fn map_row(way: Way, t: &TablePlan, row: &[Value<'_>], base: Option<&Row>) -> Result<Row, Misfit> {
+    let misfit = |i: usize, why: String| {
+        let giver = way.giver(t);
+        Misfit {
+            table: giver.title().to_owned(),
+            key: Key::of_row(row, &giver.key).to_string(),
+            column: giver.columns[i].name.clone(),
+            why,
+            value: row[i].to_string(),
+        }
+    };
+    (0..t.codecs.len())
+        .map(|i| {
+            let codec = &t.codecs[i].codec;
+            match way {
+                Way::Up => up_exact(&t.codecs[i], &t.target.columns[i].ty, &row[i])
+                    .map(Value::into_owned)
+                    .map_err(|why| misfit(i, why)),
+                Way::Down => {
+                    if let Some(kept) = base.map(|b| &b[i])
+                        && convert::up(codec, kept).as_ref() == Ok(&row[i])
+                    {
+                        return Ok(kept.clone());
+                    }
+                    let down = convert::down(codec, &row[i]).map_err(|why| misfit(i, why))?;
+                    match convert::up(codec, &down) {
+                        Ok(again) if again == row[i] => Ok(down),
+                        Ok(_) => Err(misfit(i, "it would not come out the same again".into())),
+                        Err(why) => Err(misfit(i, why)),
+                    }
+                }
+            }
+        })
+        .collect()
+}
+
+/// One value up, refused unless its way down says the same.
+fn up_exact<'a>(c: &ColumnPlan, ty: &str, v: &Value<'a>) -> Result<Value<'a>, String> {
+    let target = convert::up(&c.codec, v)?;
+    fits(ty, &target)?;
+    if matches!(c.codec, crate::plan::Codec::Member { .. }) {
+        let back = convert::down(&c.codec, &target)?;
+        if convert::canon(&c.codec, back) != convert::canon(&c.codec, v.clone()) {
+            return Err("it would not come back the same".into());
+        }
+    }
+    Ok(target)
+}
+
+/// A value that came up unchanged must be of the class the target's column has, and within its limits.
+fn fits(ty: &str, v: &Value<'_>) -> Result<(), String> {
+    let range =
+        |max: i64, i: i64| if (-max - 1..=max).contains(&i) { Ok(()) } else { Err(format!("too large for {ty}")) };
+    match (ty, v) {
+        (_, Value::Null) => Ok(()),
+        ("smallint", Value::Int(i)) => range(i64::from(i16::MAX), *i),
+        ("integer", Value::Int(i)) => range(i64::from(i32::MAX), *i),
+        ("bigint" | "smallint" | "integer", Value::Text(_) | Value::Real(_) | Value::Blob(_))
+        | ("double precision", Value::Int(_) | Value::Text(_) | Value::Blob(_))
+        | ("text", Value::Int(_) | Value::Real(_) | Value::Blob(_))
+        | ("bytea", Value::Int(_) | Value::Real(_) | Value::Text(_)) => {
+            Err(format!("{} in a column that became {ty}", convert::class(v)))
+        }
+        (ty, v) if ty.starts_with("character varying(") => {
+            let Value::Text(t) = v else { return Err(format!("{} in a column that became {ty}", convert::class(v))) };
+            let most: usize = ty[18..].trim_end_matches(')').parse().unwrap_or(usize::MAX);
+            let chars = t.iter().filter(|b| (**b & 0xC0) != 0x80).count();
+            if chars <= most { Ok(()) } else { Err(format!("{chars} characters, and the column became {ty}")) }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Maps a key.
+///
+/// # Errors
+/// [`Misfit`], as for a row.
+pub fn map_key(way: Way, t: &TablePlan, key: &Key) -> Result<Key, Misfit> {
+    let values = key.values();
+    let giver = way.giver(t);
+    let mut out = Vec::new();
+    for (at, v) in giver.key.iter().zip(&values) {
+        let codec = &t.codecs[*at].codec;
+        let misfit = |why| Misfit {
+            table: giver.title().to_owned(),
+            key: key.to_string(),
+            column: giver.columns[*at].name.clone(),
+            why,
+            value: v.to_string(),
+        };
+        let mapped = match way {
+            Way::Up => convert::up(codec, v).map(Value::into_owned),
+            Way::Down => convert::down(codec, v),
+        };
+        mapped.map_err(misfit)?.encode(&mut out);
+    }
+    Ok(Key(out))
+}
+
+/// A source row as verification compares it, encoded into `out`.
+pub fn canon_source(t: &TablePlan, row: Vec<Value<'_>>, out: &mut Vec<u8>) {
+    for (c, v) in t.codecs.iter().zip(row) {
+        convert::canon(&c.codec, v).encode(out);
+    }
 }

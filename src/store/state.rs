@@ -124,7 +124,13 @@ pub struct State {
     pub side: Side,
     /// Raised in both stores by each attempt at a hand-over.
     pub epoch: u64,
-    /// As receiver: how far the giver's log is applied here.
+    /// As giver: where its log begins, from the transaction that turned capture on.
+    #[serde(default)]
+    pub captured_from: Option<Position>,
+    /// As target: its tables are made.
+    #[serde(default)]
+    pub built: bool,
+    /// As receiver: how far the giver's log is applied here (`None`: from where it begins).
     pub checkpoint: Option<Position>,
     /// As receiver, while `Drained`: the checkpoint to go back to if the hand-over is called off.
     pub previous: Option<Position>,

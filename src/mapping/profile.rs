@@ -1,0 +1,459 @@
+//! Choosing a column's codec by looking at every value it holds; the declared type is only a hint.
+
+use crate::plan::{Affinity, Codec, Column, ColumnPlan, Kind, Shape, Spelling};
+use crate::value::Value;
+
+use super::convert;
+
+/// What has been seen of a column, and which codecs all of it fits.
+pub struct ColumnProfile {
+    column: Column,
+    from: Kind,
+    to: Kind,
+    tries: Vec<Try>,
+    /// Text that may be time: formats are tried once a first value shows the shape.
+    time_pending: bool,
+    seen: Seen,
+    /// The last codec to fall, and what it fell over.
+    fell: Option<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Try {
+    Ints,
+    Reals,
+    Texts,
+    Blobs,
+    Codec(Codec),
+}
+
+#[derive(Default)]
+struct Seen {
+    values: u64,
+    nulls: u64,
+    missing: u64,
+    min: Option<i64>,
+    max: Option<i64>,
+    chars: usize,
+    /// Digits before and after the point of decimals.
+    whole: usize,
+    scale: usize,
+    point: bool,
+    others: bool,
+}
+
+/// No codec takes every value of the column.
+#[derive(Debug)]
+pub struct NoFit {
+    /// Why the last one fell.
+    pub why: String,
+    /// The value it fell over.
+    pub value: String,
+}
+
+impl Try {
+    fn takes(&self, v: &Value<'_>) -> Result<(), String> {
+        let fit = match (self, v) {
+            (Try::Ints, Value::Int(_)) | (Try::Reals, Value::Real(_)) | (Try::Blobs, Value::Blob(_)) => return Ok(()),
+            (Try::Texts, Value::Text(_)) => convert::up(&Codec::Same, v),
+            (Try::Codec(Codec::Epoch { per_second }), Value::Int(i)) => {
+                // years 1973 to 2096, or it is no moment but a number
+                let second = i / per_second;
+                return if (100_000_000..4_000_000_000).contains(&second) {
+                    Ok(())
+                } else {
+                    Err("not a likely moment".into())
+                };
+            }
+            (Try::Codec(c), v) => convert::up(c, v),
+            _ => Err(format!("{} among other kinds of values", convert::class(v))),
+        };
+        fit.map(|_| ())
+    }
+
+    fn codec(&self) -> Codec {
+        match self {
+            Try::Codec(c) => c.clone(),
+            _ => Codec::Same,
+        }
+    }
+}
+
+impl ColumnProfile {
+    /// Begins; `wanted` is the codec a user asked for by name, if any.
+    pub fn new(column: &Column, from: Kind, to: Kind, wanted: Option<&str>) -> Result<ColumnProfile, String> {
+        let mut tries = if from == Kind::Json { member_tries(to) } else { sqlite_tries(&column.ty) };
+        let time = is_time(&column.ty);
+        let mut time_pending = time && from == Kind::Sqlite;
+        if let Some(name) = wanted {
+            if name == "literal" {
+                tries = vec![Try::Codec(Codec::Literal)];
+            } else if name == "uuid" {
+                tries = uuid_tries();
+            } else if name == "text" {
+                tries = vec![Try::Texts, Try::Codec(Codec::AffinityText { affinity: Affinity::of(&column.ty) })];
+            } else if name == "timestamp" {
+                tries = epoch_tries();
+                time_pending = true;
+            } else {
+                tries.retain(|t| tag(&t.codec()) == name);
+            }
+            if name != "timestamp" {
+                time_pending = false;
+            }
+            if tries.is_empty() {
+                return Err(format!(
+                    "no codec {name:?} for a column of type {:?}; there are: literal, text, uuid, timestamp, decimal, real, flag, json_text, text_bytes, date, epoch",
+                    column.ty
+                ));
+            }
+        }
+        Ok(ColumnProfile { column: column.clone(), from, to, tries, time_pending, seen: Seen::default(), fell: None })
+    }
+
+    /// Looks at one value.
+    pub fn look(&mut self, v: &Value<'_>) {
+        match v {
+            Value::Null => {
+                self.seen.nulls += 1;
+                return;
+            }
+            Value::Missing => {
+                self.seen.missing += 1;
+                return;
+            }
+            Value::Int(i) => {
+                self.seen.min = Some(self.seen.min.map_or(*i, |m| m.min(*i)));
+                self.seen.max = Some(self.seen.max.map_or(*i, |m| m.max(*i)));
+                self.decimal(&i.to_string());
+            }
+            Value::Real(r) => self.decimal(&r.to_string()),
+            Value::Text(t) => {
+                let chars = t.iter().filter(|b| (**b & 0xC0) != 0x80).count();
+                self.seen.chars = self.seen.chars.max(chars);
+                if self.time_pending {
+                    self.time_pending = false;
+                    if let Ok(s) = std::str::from_utf8(t) {
+                        let formats =
+                            convert::time_formats(s).into_iter().map(|format| Try::Codec(Codec::Timestamp { format }));
+                        // formats may only be tried if nothing but NULL came before
+                        if self.seen.values == 0 {
+                            self.tries.splice(0..0, formats);
+                        }
+                    }
+                }
+            }
+            Value::Json(j) => self.seen.point |= j.contains(&b'.'),
+            _ => self.seen.others = true,
+        }
+        self.seen.values += 1;
+        let fell = &mut self.fell;
+        self.tries.retain(|t| match t.takes(v) {
+            Ok(()) => true,
+            Err(why) => {
+                *fell = Some((why, v.to_string()));
+                false
+            }
+        });
+    }
+
+    fn decimal(&mut self, text: &str) {
+        let text = text.trim_start_matches('-');
+        let (w, f) = text.split_once('.').unwrap_or((text, ""));
+        self.seen.whole = self.seen.whole.max(if w == "0" { 0 } else { w.len() });
+        self.seen.scale = self.seen.scale.max(f.len());
+    }
+
+    /// True when no codec is left.
+    pub fn is_lost(&self) -> bool {
+        self.tries.is_empty()
+    }
+
+    /// The codec, the target's type and the reason in plain words; or why there is none.
+    ///
+    /// # Errors
+    /// [`NoFit`]
+    pub fn choose(&self) -> Result<(ColumnPlan, String), NoFit> {
+        let Some(first) = self.tries.first() else {
+            let (why, value) = self.fell.clone().unwrap_or_default();
+            return Err(NoFit { why, value });
+        };
+        let declared = if self.column.ty.is_empty() { "no declared type".to_owned() } else { self.column.ty.clone() };
+        let mut codec = first.codec();
+        let s = &self.seen;
+        if let Codec::Member { shape, null, fold, .. } = &mut codec {
+            (*null, *fold) = (s.nulls > 0 && s.missing == 0, s.nulls > 0 && s.missing > 0);
+            if let Shape::Number { point } = shape {
+                *point = s.point;
+            }
+        }
+        // a column without values says nothing: its declared type decides
+        let ty = if s.values == 0
+            && self.from == Kind::Sqlite
+            && matches!(first, Try::Ints | Try::Reals | Try::Texts | Try::Blobs)
+        {
+            self.type_of(&empty_try(&self.column.ty))
+        } else {
+            self.type_of(first)
+        };
+        if self.time_pending && s.values == 0 {
+            codec = Codec::Timestamp {
+                format: crate::plan::TimeFormat {
+                    t: false,
+                    fraction: crate::plan::Fraction::SixOrNone,
+                    zone: crate::plan::Zone::None,
+                },
+            };
+            return Ok((
+                ColumnPlan { codec, why: format!("{declared}, no value yet: written as Python does") },
+                "timestamp".into(),
+            ));
+        }
+        let mut why = match (first, s.values) {
+            (_, 0) if self.from == Kind::Json => "no value yet".into(),
+            (_, 0) => format!("{declared}, no value yet"),
+            (Try::Ints, _) => format!("{declared}; integers {} to {}", s.min.unwrap_or(0), s.max.unwrap_or(0)),
+            (Try::Reals, _) => format!("{declared}; an 8-byte double"),
+            (Try::Texts, _) => format!("{declared}; text of at most {} characters", s.chars),
+            (Try::Blobs, _) => format!("{declared}; bytes"),
+            (Try::Codec(Codec::Decimal { .. }), _) => {
+                format!("{declared}; SQLite keeps doubles: their shortest decimals")
+            }
+            (Try::Codec(Codec::AffinityText { .. }), _) => format!("{declared}, but text and numbers are mixed"),
+            (Try::Codec(Codec::TextBytes), _) => format!("{declared}, but not all of it is UTF-8 without NUL"),
+            (Try::Codec(Codec::Member { .. }), _) => "every value is one".into(),
+            (Try::Codec(_), _) => format!("{declared}; every value is one"),
+        };
+        if let Codec::Member { fold: true, .. } = codec {
+            why.push_str("; some records say null, some lack it: both become NULL, each record keeps its own");
+        }
+        Ok((ColumnPlan { codec, why }, ty))
+    }
+
+    fn type_of(&self, t: &Try) -> String {
+        let declared = self.column.ty.to_ascii_uppercase();
+        let s = &self.seen;
+        if self.to == Kind::Sqlite {
+            return match t {
+                Try::Codec(Codec::Member { shape: Shape::Int, .. }) => "INTEGER",
+                Try::Codec(Codec::Member { shape: Shape::Bool, .. }) => "BOOLEAN",
+                Try::Codec(Codec::Member { shape: Shape::Number { .. }, .. }) => "REAL",
+                _ => "TEXT",
+            }
+            .into();
+        }
+        let fits = |max: i64| s.min.is_none_or(|m| m >= -max - 1) && s.max.is_none_or(|m| m <= max);
+        match t {
+            Try::Ints if ["SMALLINT", "INT2", "TINYINT"].iter().any(|w| declared.contains(w)) && fits(32_767) => {
+                "smallint".into()
+            }
+            Try::Ints if ["MEDIUMINT", "INT4"].iter().any(|w| declared.contains(w)) && fits(2_147_483_647) => {
+                "integer".into()
+            }
+            Try::Ints => "bigint".into(),
+            Try::Reals => "double precision".into(),
+            Try::Texts => match length(&declared) {
+                Some(n) if declared.contains("CHAR") && n > 0 && s.chars <= n => format!("character varying({n})"),
+                _ => "text".into(),
+            },
+            Try::Blobs => "bytea".into(),
+            Try::Codec(c) => match c {
+                Codec::Flag { .. } => "boolean".into(),
+                Codec::Real => "double precision".into(),
+                Codec::Decimal { .. } => match precision(&declared) {
+                    Some((p, sc)) if s.scale <= sc && s.whole + sc <= p && p <= 1000 => format!("numeric({p},{sc})"),
+                    _ => "numeric".into(),
+                },
+                Codec::TextBytes => "bytea".into(),
+                Codec::Date => "date".into(),
+                Codec::Timestamp { format } if format.zone == crate::plan::Zone::None => "timestamp".into(),
+                Codec::Timestamp { .. } | Codec::Epoch { .. } => "timestamptz".into(),
+                Codec::JsonText => "json".into(),
+                Codec::Uuid { .. } => "uuid".into(),
+                Codec::Member { shape, .. } => match shape {
+                    Shape::Text => "text",
+                    Shape::Int => "bigint",
+                    Shape::Bool => "boolean",
+                    Shape::Number { .. } => "double precision",
+                    Shape::Decimal => "numeric",
+                    Shape::Raw => "json",
+                }
+                .into(),
+                Codec::Same | Codec::AffinityText { .. } | Codec::Literal => "text".into(),
+            },
+        }
+    }
+}
+
+fn tag(c: &Codec) -> String {
+    serde_json::to_value(c).ok().and_then(|v| Some(v.get("codec")?.as_str()?.to_owned())).unwrap_or_default()
+}
+
+/// SQLite's names for dates and times.
+fn is_time(declared: &str) -> bool {
+    let d = declared.to_ascii_uppercase();
+    d.contains("DATETIME") || d.contains("TIMESTAMP")
+}
+
+fn epoch_tries() -> Vec<Try> {
+    [1, 1000, 1_000_000].map(|per_second| Try::Codec(Codec::Epoch { per_second })).into()
+}
+
+fn uuid_tries() -> Vec<Try> {
+    [(true, false), (true, true), (false, false), (false, true)]
+        .map(|(hyphens, upper)| Try::Codec(Codec::Uuid { hyphens, upper }))
+        .into()
+}
+
+/// Which plain type an empty column of that declared type gets.
+fn empty_try(declared: &str) -> Try {
+    match Affinity::of(declared) {
+        Affinity::Integer => Try::Ints,
+        Affinity::Real | Affinity::Numeric => Try::Reals,
+        Affinity::Text => Try::Texts,
+        Affinity::Blob => Try::Blobs,
+    }
+}
+
+fn sqlite_tries(declared: &str) -> Vec<Try> {
+    let d = declared.to_ascii_uppercase();
+    let affinity = Affinity::of(declared);
+    let integral = matches!(affinity, Affinity::Numeric | Affinity::Integer);
+    let mut out = Vec::new();
+    if d.contains("BOOL") {
+        out.push(Try::Codec(Codec::Flag { yes: Spelling::Int(1), no: Spelling::Int(0) }));
+        for (y, n) in
+            [("t", "f"), ("true", "false"), ("True", "False"), ("TRUE", "FALSE"), ("T", "F"), ("Y", "N"), ("yes", "no")]
+        {
+            out.push(Try::Codec(Codec::Flag { yes: Spelling::Text(y.into()), no: Spelling::Text(n.into()) }));
+        }
+    }
+    if d.trim() == "DATE" {
+        out.push(Try::Codec(Codec::Date));
+    }
+    if is_time(declared) {
+        out.extend(epoch_tries());
+    }
+    if d.contains("JSON") {
+        out.push(Try::Codec(Codec::JsonText));
+    }
+    if d.contains("UUID") || d.contains("GUID") {
+        out.extend(uuid_tries());
+    }
+    if ["NUMERIC", "DECIMAL", "MONEY"].iter().any(|w| d.contains(w)) {
+        out.push(Try::Codec(Codec::Decimal { integral }));
+    }
+    let plain = empty_try(declared);
+    out.push(plain.clone());
+    out.extend([Try::Ints, Try::Reals, Try::Texts, Try::Blobs].into_iter().filter(|t| *t != plain));
+    if integral {
+        out.push(Try::Codec(Codec::Real));
+    }
+    out.push(Try::Codec(Codec::TextBytes));
+    if affinity != Affinity::Blob && affinity != Affinity::Text {
+        out.push(Try::Codec(Codec::AffinityText { affinity }));
+    }
+    out
+}
+
+fn member_tries(to: Kind) -> Vec<Try> {
+    let sqlite = to == Kind::Sqlite;
+    let mut shapes = vec![Shape::Text, Shape::Int, Shape::Bool, Shape::Number { point: false }];
+    if !sqlite {
+        shapes.push(Shape::Decimal);
+    }
+    shapes.push(Shape::Raw);
+    shapes
+        .into_iter()
+        .map(|shape| {
+            Try::Codec(Codec::Member { shape, null: true, fold: true, numeric_bool: sqlite, text_json: sqlite })
+        })
+        .collect()
+}
+
+fn length(declared: &str) -> Option<usize> {
+    precision(declared).map(|(p, _)| p)
+}
+
+/// `(p, s)` of `NUMERIC(p, s)`, `(n, 0)` of `VARCHAR(n)`.
+fn precision(declared: &str) -> Option<(usize, usize)> {
+    let inner = declared.split_once('(')?.1.split_once(')')?.0;
+    let (p, s) = inner.split_once(',').unwrap_or((inner, "0"));
+    Some((p.trim().parse().ok()?, s.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(declared: &str, values: &[Value<'static>]) -> (Codec, String) {
+        let column = Column { name: "c".into(), ty: declared.into(), ..Column::default() };
+        let mut p = ColumnProfile::new(&column, Kind::Sqlite, Kind::Postgres, None).unwrap();
+        values.iter().for_each(|v| p.look(v));
+        let (c, ty) = p.choose().unwrap();
+        (c.codec, ty)
+    }
+
+    #[test]
+    fn a01_real_is_double() {
+        assert_eq!(choose("REAL", &[Value::Real(83.092_031_2)]), (Codec::Same, "double precision".into()));
+    }
+
+    #[test]
+    fn a02_integer_is_64_bits_whatever_its_name() {
+        assert_eq!(choose("INT", &[Value::Int(1)]).1, "bigint");
+        assert_eq!(choose("SMALLINT", &[Value::Int(1)]).1, "smallint");
+        assert_eq!(choose("SMALLINT", &[Value::Int(40_000)]).1, "bigint");
+    }
+
+    #[test]
+    fn a05_booleans_only_if_all_fit() {
+        assert_eq!(choose("BOOLEAN", &[Value::Int(1), Value::Null]).1, "boolean");
+        assert_eq!(choose("BOOLEAN", &[Value::text("true"), Value::text("false")]).1, "boolean");
+        assert_eq!(choose("BOOLEAN", &[Value::Int(1), Value::Int(2)]).1, "bigint");
+    }
+
+    #[test]
+    fn a06_times_by_shape_and_range() {
+        assert_eq!(
+            choose("DATETIME", &[Value::text("2024-01-01 00:00:00"), Value::text("2024-01-01 00:00:00.000001")]).1,
+            "timestamp"
+        );
+        assert_eq!(choose("TIMESTAMP", &[Value::text("2024-01-01T00:00:00Z")]).1, "timestamptz");
+        assert_eq!(choose("TIMESTAMP", &[Value::text("2024-01-01T00:00:00Z"), Value::text("soon")]).1, "text");
+        assert_eq!(choose("TIMESTAMP", &[Value::Int(1_700_000_000_000)]).0, Codec::Epoch { per_second: 1000 });
+        assert_eq!(choose("TIMESTAMP", &[Value::Int(1_700_000_000), Value::Int(5)]).1, "bigint");
+    }
+
+    #[test]
+    fn a07_text_in_an_integer_column_widens() {
+        assert_eq!(
+            choose("INTEGER", &[Value::Int(1), Value::text("many")]).0,
+            Codec::AffinityText { affinity: Affinity::Integer }
+        );
+    }
+
+    #[test]
+    fn a08_a09_bad_text_becomes_bytes() {
+        let bad = Value::Text(std::borrow::Cow::Borrowed(b"\xff"));
+        assert_eq!(choose("TEXT", &[Value::text("a"), bad]), (Codec::TextBytes, "bytea".into()));
+        assert_eq!(choose("TEXT", &[Value::text("a\0b")]).1, "bytea");
+    }
+
+    #[test]
+    fn a26_lengths_and_decimals_are_kept_where_all_fit() {
+        assert_eq!(choose("NVARCHAR(3)", &[Value::text("日本é")]).1, "character varying(3)");
+        assert_eq!(choose("NVARCHAR(3)", &[Value::text("four")]).1, "text");
+        assert_eq!(choose("NUMERIC(10,2)", &[Value::Real(1.98), Value::Int(10)]).1, "numeric(10,2)");
+        assert_eq!(choose("NUMERIC(10,2)", &[Value::Real(1.985)]).1, "numeric");
+    }
+
+    #[test]
+    fn a_column_of_every_class_without_affinity_is_refused_by_name() {
+        let column = Column { name: "c".into(), ..Column::default() };
+        let mut p = ColumnProfile::new(&column, Kind::Sqlite, Kind::Postgres, None).unwrap();
+        [Value::Int(1), Value::text("1"), Value::Blob(std::borrow::Cow::Borrowed(b"1"))].iter().for_each(|v| p.look(v));
+        assert!(p.is_lost());
+        assert!(p.choose().is_err());
+    }
+}

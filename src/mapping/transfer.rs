@@ -1,0 +1,557 @@
+//! The operation `transfer`: a store's schema and what the user asked for, as tables of a plan. Data in, data out.
+
+use std::collections::HashSet;
+
+use crate::plan::{
+    Codec, Column, ColumnPlan, ForeignKey, Generated, Index, Kind, NotMoved, Table, TablePlan, Transfer,
+};
+use crate::store::Schema;
+
+/// Why a plan cannot be made, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct Refusal {
+    /// What is in the way, naming table, column, key.
+    pub cause: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+fn refuse<T>(cause: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { cause: cause.into(), hint: hint.into() })
+}
+
+/// Which of the source's tables move, with their keys settled, and what stays behind.
+///
+/// # Errors
+/// [`Refusal`]
+pub fn select(schema: Schema, wanted: &Transfer, from: Kind) -> Result<(Vec<Table>, Vec<NotMoved>), Refusal> {
+    if from == Kind::Json { collections(schema, wanted) } else { tables(schema, wanted) }
+}
+
+fn collections(schema: Schema, wanted: &Transfer) -> Result<(Vec<Table>, Vec<NotMoved>), Refusal> {
+    if wanted.tables.is_empty() {
+        let found: Vec<_> = schema.tables.iter().map(|t| format!("{:?}", t.name)).collect();
+        return refuse(
+            "the migration names no collection of the JSON file",
+            format!(
+                "add [[transfer.table]] with source, key and into for each collection; the file has: {}",
+                if found.is_empty() { "none".into() } else { found.join(", ") }
+            ),
+        );
+    }
+    let mut out = Vec::new();
+    for w in &wanted.tables {
+        let Some(mut t) = schema.tables.iter().find(|t| t.name == w.source).cloned() else {
+            let found: Vec<_> =
+                schema.tables.iter().map(|t| if t.name.is_empty() { "$".into() } else { t.name.clone() }).collect();
+            return refuse(
+                format!(
+                    "the JSON file has no collection of records at {:?}",
+                    if w.source.is_empty() { "$" } else { &w.source }
+                ),
+                format!("collections there are: {}", if found.is_empty() { "none".into() } else { found.join(", ") }),
+            );
+        };
+        if t.details.json_object {
+            let [name] = w.key.as_slice() else {
+                return refuse(format!("{}: an object keyed by id has one key", t.title()), "give `key` one name");
+            };
+            if t.columns.iter().skip(1).any(|c| c.name == *name) {
+                return refuse(
+                    format!("{}: its records have a member {name:?} of their own", t.title()),
+                    format!("`key` names the new column for the record's id; choose another name than {name:?}"),
+                );
+            }
+            t.columns[0].name.clone_from(name);
+            t.columns[0].not_null = true;
+            t.key = vec![0];
+        } else {
+            t.key = w
+                .key
+                .iter()
+                .map(|k| {
+                    t.column(k).ok_or_else(|| Refusal {
+                        cause: format!("{}: no record has a member {k:?}, which is to be the key", t.title()),
+                        hint: format!(
+                            "members are: {}",
+                            t.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+                        ),
+                    })
+                })
+                .collect::<Result<_, _>>()?;
+            for &i in &t.key.clone() {
+                t.columns[i].not_null = true;
+            }
+        }
+        for r in &w.required {
+            match t.column(r) {
+                Some(i) => t.columns[i].not_null = true,
+                None => {
+                    return refuse(
+                        format!("{}: required member {r:?} is in no record", t.title()),
+                        "take it out of `required`, or mend the file",
+                    );
+                }
+            }
+        }
+        out.push(t);
+    }
+    let moved: HashSet<&str> = out.iter().map(|t| t.name.as_str()).collect();
+    let whole = moved.contains("");
+    let mut left: Vec<NotMoved> = schema
+        .tables
+        .iter()
+        .filter(|t| !whole && !t.name.is_empty() && !moved.contains(t.name.as_str()))
+        .map(|t| NotMoved { what: format!("collection {}", t.name), why: "no [[transfer.table]] names it".into() })
+        .collect();
+    left.extend(schema.others.into_iter().map(|(what, why)| NotMoved { what, why }));
+    Ok((out, left))
+}
+
+fn tables(schema: Schema, wanted: &Transfer) -> Result<(Vec<Table>, Vec<NotMoved>), Refusal> {
+    let names: Vec<String> = schema.tables.iter().map(|t| t.name.clone()).collect();
+    let asked = wanted
+        .only
+        .iter()
+        .chain(&wanted.exclude)
+        .chain(wanted.rename.iter().map(|(a, _)| a))
+        .chain(wanted.columns.iter().map(|c| &c.table));
+    for name in asked {
+        if !names.contains(name) {
+            return refuse(
+                format!("the source has no table {name:?}, which the migration names"),
+                format!("its tables are: {}", names.join(", ")),
+            );
+        }
+    }
+    let mut left: Vec<NotMoved> = schema.others.into_iter().map(|(what, why)| NotMoved { what, why }).collect();
+    let mut out = Vec::new();
+    for mut t in schema.tables {
+        if wanted.exclude.contains(&t.name) || (!wanted.only.is_empty() && !wanted.only.contains(&t.name)) {
+            left.push(NotMoved { what: format!("table {}", t.name), why: "the migration leaves it out".into() });
+            continue;
+        }
+        if t.key.is_empty() {
+            let unique = t.indexes.iter().find(|i| {
+                i.unique
+                    && i.predicate.is_none()
+                    && !i.expression
+                    && i.columns
+                        .iter()
+                        .all(|c| c.collation.is_none() && t.column(&c.name).is_some_and(|n| t.columns[n].not_null))
+            });
+            match unique.map(|u| u.columns.iter().filter_map(|c| t.column(&c.name)).collect::<Vec<_>>()) {
+                Some(key) => t.key = key,
+                None => {
+                    return refuse(
+                        format!("table {} has no key: rows without one cannot be told apart", t.name),
+                        format!(
+                            "give it a primary key, or a unique index over NOT NULL columns; or leave it behind with exclude = [{:?}]",
+                            t.name
+                        ),
+                    );
+                }
+            }
+        }
+        out.push(t);
+    }
+    if out.is_empty() {
+        return refuse("there is no table to move", "check `tables` and `exclude` in the migration");
+    }
+    Ok((parents_first(out), left))
+}
+
+/// Tables so that those referred to come first; cycles stay in the order given.
+fn parents_first(mut rest: Vec<Table>) -> Vec<Table> {
+    let mut out: Vec<Table> = Vec::new();
+    while !rest.is_empty() {
+        let waiting: HashSet<String> = rest.iter().map(|t| t.name.clone()).collect();
+        let at = rest
+            .iter()
+            .position(|t| t.foreign_keys.iter().all(|f| f.table == t.name || !waiting.contains(&f.table)))
+            .unwrap_or(0);
+        out.push(rest.remove(at));
+    }
+    out
+}
+
+/// The target's tables for the source's, with each column's codec and type as the profile chose them.
+///
+/// # Errors
+/// [`Refusal`]
+pub fn assemble(
+    sources: Vec<Table>,
+    chosen: Vec<Vec<(ColumnPlan, String)>>,
+    wanted: &Transfer,
+    from: Kind,
+    to: Kind,
+) -> Result<(Vec<TablePlan>, Vec<NotMoved>, Vec<String>), Refusal> {
+    let (mut left, mut notes) = (Vec::new(), Vec::new());
+    let into = |name: &str| -> String {
+        let named = wanted.tables.iter().find(|t| t.source == name).map(|t| t.into.clone());
+        let renamed = wanted.rename.iter().find(|(a, _)| a == name).map(|(_, b)| b.clone());
+        named.or(renamed).unwrap_or_else(|| name.to_owned())
+    };
+    let moved: HashSet<String> = sources.iter().map(|t| t.name.clone()).collect();
+    let mut plans = Vec::new();
+    for (source, columns) in sources.iter().zip(chosen) {
+        let mut target = Table { name: into(&source.name), key: source.key.clone(), ..Table::default() };
+        let mut codecs = Vec::new();
+        for (i, (c, (plan, ty))) in source.columns.iter().zip(columns).enumerate() {
+            let asked =
+                wanted.columns.iter().find(|w| w.table == source.name && w.column == c.name).and_then(|w| w.ty.clone());
+            let ty = asked.unwrap_or(ty);
+            let alone = source.key == [i];
+            let identity = c.identity || (from == Kind::Json && alone && ty == "bigint");
+            let ty = if to == Kind::Sqlite && alone && ty == "INTEGER" { "INTEGER".into() } else { ty };
+            let default = c.default.as_deref().and_then(|d| match default(d, &ty, &plan.codec, to) {
+                Some(d) => Some(d),
+                None if d.eq_ignore_ascii_case("null") => None,
+                None => {
+                    left.push(NotMoved {
+                        what: format!("default of {}.{}: {d}", source.name, c.name),
+                        why: format!("has no counterpart in {} for type {ty}; set it there yourself if the application relies on it", to.name()),
+                    });
+                    None
+                }
+            });
+            target.columns.push(Column {
+                name: c.name.clone(),
+                ty,
+                not_null: c.not_null || source.key.contains(&i),
+                default,
+                identity,
+                collation: None,
+            });
+            codecs.push(plan);
+        }
+        if from == Kind::Sqlite {
+            sqlite_rest(source, &mut target, &codecs, &moved, &into, &mut left, &mut notes);
+        }
+        if to == Kind::Postgres {
+            names_fit(&target)?;
+        }
+        plans.push(TablePlan { source: source.clone(), target, codecs });
+    }
+    let mut seen = HashSet::new();
+    for p in &plans {
+        let folded = if to == Kind::Sqlite { p.target.name.to_lowercase() } else { p.target.name.clone() };
+        if !seen.insert(folded) {
+            return refuse(
+                format!("two tables would both become {:?}", p.target.name),
+                "use `rename` or another `into`",
+            );
+        }
+        if p.target.name.starts_with("backout_") || (to == Kind::Sqlite && p.target.name.starts_with("sqlite_")) {
+            return refuse(format!("a table cannot be called {:?}", p.target.name), "use `rename` or another `into`");
+        }
+    }
+    unlike_references(&mut plans, &mut left);
+    Ok((plans, left, notes))
+}
+
+/// Indexes, foreign keys, checks and generated columns of a SQLite table, for PostgreSQL.
+fn sqlite_rest(
+    source: &Table,
+    target: &mut Table,
+    codecs: &[ColumnPlan],
+    moved: &HashSet<String>,
+    into: &dyn Fn(&str) -> String,
+    left: &mut Vec<NotMoved>,
+    notes: &mut Vec<String>,
+) {
+    let is_column = |name: &str| source.column(name).is_some();
+    for i in &source.indexes {
+        let what = match &i.name {
+            Some(n) => format!("index {n} on {}", source.name),
+            None => format!("unique constraint on {}", source.name),
+        };
+        if i.expression || !i.columns.iter().all(|c| is_column(&c.name)) {
+            left.push(NotMoved {
+                what,
+                why: "it is over an expression; create its counterpart in PostgreSQL yourself".into(),
+            });
+            continue;
+        }
+        let predicate = match &i.predicate {
+            Some(p) => match plain_predicate(p, source, codecs) {
+                Some(p) => Some(p),
+                None => {
+                    left.push(NotMoved {
+                        what,
+                        why: format!("its condition «{p}» has no sure counterpart; create it in PostgreSQL yourself"),
+                    });
+                    continue;
+                }
+            },
+            None => None,
+        };
+        let odd = i.columns.iter().find(|c| c.collation.as_deref().is_some_and(|c| !c.eq_ignore_ascii_case("NOCASE")));
+        if let Some(c) = odd {
+            left.push(NotMoved {
+                what,
+                why: format!("collation {} is unknown to PostgreSQL", c.collation.as_deref().unwrap_or("")),
+            });
+            continue;
+        }
+        // json has no order: PostgreSQL cannot index it
+        if let Some(c) =
+            i.columns.iter().find(|c| target.column(&c.name).is_some_and(|n| target.columns[n].ty == "json"))
+        {
+            left.push(NotMoved { what, why: format!("PostgreSQL does not index the json of column {}", c.name) });
+            continue;
+        }
+        let mut i = Index { expression: false, predicate, ..i.clone() };
+        for c in &mut i.columns {
+            let text = target
+                .column(&c.name)
+                .is_some_and(|n| target.columns[n].ty == "text" || target.columns[n].ty.starts_with("character"));
+            if !text {
+                c.collation = None;
+            }
+        }
+        target.indexes.push(i);
+    }
+    for f in &source.foreign_keys {
+        if moved.contains(&f.table) {
+            target.foreign_keys.push(ForeignKey { table: into(&f.table), ..f.clone() });
+        } else {
+            left.push(NotMoved {
+                what: format!("foreign key {} → {}", source.name, f.table),
+                why: format!("table {} is not moved", f.table),
+            });
+        }
+    }
+    for c in &source.checks {
+        left.push(NotMoved {
+            what: format!("check of {}: {c}", source.name),
+            why: "checks are not translated; add it in PostgreSQL yourself".into(),
+        });
+    }
+    for g in &source.generated {
+        left.push(NotMoved {
+            what: format!("generated column {}.{}", source.name, g.name),
+            why: "its expression is not translated; the source goes on computing it, the target lacks it".into(),
+        });
+        let _: &Generated = g;
+    }
+    for (c, p) in source.columns.iter().zip(codecs) {
+        if matches!(p.codec, Codec::Decimal { .. }) {
+            notes.push(format!(
+                "{}.{} is declared {} but SQLite keeps it as a binary double: its shortest decimal is taken; digits beyond a double's were lost before",
+                source.name, c.name, c.ty
+            ));
+        }
+    }
+}
+
+/// A partial index's condition, if it is so plain that it means the same in PostgreSQL: column IS [NOT] NULL, joined by AND.
+fn plain_predicate(p: &str, source: &Table, codecs: &[ColumnPlan]) -> Option<String> {
+    let mut out = Vec::new();
+    for part in p.split(" AND ").flat_map(|p| p.split(" and ")) {
+        let part = part.trim().trim_matches(['(', ')']).trim();
+        let upper = part.to_ascii_uppercase();
+        let (name, tail) = if let Some(n) = upper.strip_suffix(" IS NOT NULL") {
+            (&part[..n.len()], "IS NOT NULL")
+        } else if let Some(n) = upper.strip_suffix(" IS NULL") {
+            (&part[..n.len()], "IS NULL")
+        } else if let Some(n) = upper.strip_suffix("= 1") {
+            (&part[..n.len()], "= 1")
+        } else {
+            (part.strip_suffix("= 0")?, "= 0")
+        };
+        let name = name.trim().trim_matches(['"', '`', '[', ']']);
+        let at = source.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))?;
+        let quoted = format!("\"{}\"", source.columns[at].name.replace('"', "\"\""));
+        out.push(match (tail, &codecs[at].codec) {
+            ("= 1", Codec::Flag { yes: crate::plan::Spelling::Int(1), .. }) => quoted,
+            ("= 0", Codec::Flag { no: crate::plan::Spelling::Int(0), .. }) => format!("NOT {quoted}"),
+            ("= 1" | "= 0", Codec::Same) if codecs[at].why.contains("integers") => format!("{quoted} {tail}"),
+            ("= 1" | "= 0", _) => return None,
+            _ => format!("{quoted} {tail}"),
+        });
+    }
+    Some(out.join(" AND "))
+}
+
+/// A foreign key whose two ends became different types cannot be made; it is left behind, by name.
+fn unlike_references(plans: &mut [TablePlan], left: &mut Vec<NotMoved>) {
+    let family = |ty: &str| match ty {
+        "smallint" | "integer" | "bigint" => "integer".to_owned(),
+        t if t.starts_with("character varying") => "text".to_owned(),
+        t if t.starts_with("numeric") => "numeric".to_owned(),
+        t => t.to_owned(),
+    };
+    let types: Vec<(String, Vec<(String, String)>, Vec<Vec<String>>)> = plans
+        .iter()
+        .map(|p| {
+            let t = &p.target;
+            let mut unique = vec![t.key_names().iter().map(ToString::to_string).collect::<Vec<_>>()];
+            unique.extend(
+                t.indexes
+                    .iter()
+                    .filter(|i| i.unique && i.predicate.is_none() && i.columns.iter().all(|c| c.collation.is_none()))
+                    .map(|i| i.columns.iter().map(|c| c.name.clone()).collect()),
+            );
+            (t.name.clone(), t.columns.iter().map(|c| (c.name.clone(), c.ty.clone())).collect(), unique)
+        })
+        .collect();
+    for p in plans.iter_mut() {
+        let t = &mut p.target;
+        let (name, columns) = (t.name.clone(), t.columns.clone());
+        t.foreign_keys.retain(|f| {
+            let why = match types.iter().find(|(n, ..)| *n == f.table) {
+                None => Some("the table it refers to is not moved".to_owned()),
+                Some((_, theirs, unique)) => {
+                    let unlike = f.columns.iter().zip(&f.references).find(|(a, b)| {
+                        let mine = columns.iter().find(|c| c.name == **a).map(|c| family(&c.ty));
+                        mine.is_none() || mine != theirs.iter().find(|(n, _)| n == *b).map(|(_, ty)| family(ty))
+                    });
+                    let mut wanted = f.references.clone();
+                    wanted.sort();
+                    let keyed = unique.iter().any(|u| {
+                        let mut u = u.clone();
+                        u.sort();
+                        u == wanted
+                    });
+                    match unlike {
+                        Some((a, b)) => Some(format!("{a} and {b} become different types")),
+                        None if !keyed => Some("what it refers to has no unique key in PostgreSQL".into()),
+                        None => None,
+                    }
+                }
+            };
+            if let Some(why) = &why {
+                left.push(NotMoved {
+                    what: format!("foreign key {name} ({}) → {}", f.columns.join(", "), f.table),
+                    why: why.clone(),
+                });
+            }
+            why.is_none()
+        });
+    }
+}
+
+fn names_fit(t: &Table) -> Result<(), Refusal> {
+    let all = std::iter::once(&t.name)
+        .chain(t.columns.iter().map(|c| &c.name))
+        .chain(t.indexes.iter().filter_map(|i| i.name.as_ref()));
+    for name in all {
+        if name.len() > 63 {
+            return refuse(
+                format!("the name {name:?} is longer than the 63 bytes PostgreSQL keeps"),
+                "use `rename`, or leave the table out with `exclude`",
+            );
+        }
+        if name.contains('\0') || name.is_empty() {
+            return refuse(
+                format!("PostgreSQL takes no name like {name:?}"),
+                "use `rename`, or leave the table out with `exclude`",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A SQLite default as PostgreSQL says it, for a column of type `ty`; `None` when there is no sure counterpart.
+fn default(d: &str, ty: &str, codec: &Codec, to: Kind) -> Option<String> {
+    let d = d.trim();
+    if to == Kind::Sqlite {
+        return Some(d.to_owned());
+    }
+    let bare = {
+        let mut b = d;
+        while let Some(inner) = b.strip_prefix('(').and_then(|r| r.strip_suffix(')')) {
+            b = inner.trim();
+        }
+        b
+    };
+    let low = bare.to_ascii_lowercase();
+    let now = [
+        "current_timestamp",
+        "datetime('now')",
+        "datetime(\"now\")",
+        "strftime('%y-%m-%d %h:%m:%s', 'now')",
+        "strftime('%y-%m-%d %h:%m:%s','now')",
+    ];
+    if now.contains(&low.as_str()) {
+        return match ty {
+            "timestamp" => Some("date_trunc('second', now() AT TIME ZONE 'UTC')".into()),
+            "timestamptz" => Some("now()".into()),
+            "text" => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')".into()),
+            t if t.starts_with("character") => {
+                Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')".into())
+            }
+            _ => None,
+        };
+    }
+    if matches!(low.as_str(), "current_date" | "date('now')") {
+        return match ty {
+            "date" => Some("(now() AT TIME ZONE 'UTC')::date".into()),
+            "text" => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')".into()),
+            _ => None,
+        };
+    }
+    let quoted = bare
+        .strip_prefix('\'')
+        .and_then(|r| r.strip_suffix('\''))
+        .or_else(|| bare.strip_prefix('"').and_then(|r| r.strip_suffix('"')));
+    let value = if let Some(q) = quoted {
+        crate::value::Value::text(q.replace("''", "'"))
+    } else if low == "true" || low == "false" {
+        crate::value::Value::Int(i64::from(low == "true"))
+    } else if let Ok(i) = bare.parse::<i64>() {
+        crate::value::Value::Int(i)
+    } else if let Ok(r) = bare.parse::<f64>() {
+        crate::value::Value::Real(r)
+    } else {
+        return None;
+    };
+    // a number as default of a text column is stored as text, and the other way round, by affinity
+    let value = match (&value, codec) {
+        (crate::value::Value::Int(i), Codec::Same) if ty == "text" || ty.starts_with("character") => {
+            crate::value::Value::text(i.to_string())
+        }
+        (crate::value::Value::Int(i), Codec::Same) if ty == "double precision" => crate::value::Value::Real(*i as f64),
+        _ => value,
+    };
+    use crate::value::Value;
+    match (super::convert::up(codec, &value).ok()?, ty) {
+        (Value::Int(i), "bigint" | "integer" | "smallint") => Some(i.to_string()),
+        (Value::Real(r), "double precision") if r.is_finite() => Some(r.to_string()),
+        (Value::Bool(b), "boolean") => Some(b.to_string()),
+        (Value::Decimal(d), t) if t.starts_with("numeric") => Some(d.into_owned()),
+        (Value::Text(t), ty) if ty == "text" || ty.starts_with("character") => {
+            Some(format!("'{}'", String::from_utf8(t.into_owned()).ok()?.replace('\'', "''")))
+        }
+        (Value::Timestamp(us), "timestamp") => Some(format!("'{}'", crate::value::timestamp_text(us)?)),
+        (Value::Date(d), "date") => Some(format!("'{}'", crate::value::date_text(d)?)),
+        (Value::Json(j), "json") => Some(format!("'{}'", String::from_utf8(j.into_owned()).ok()?.replace('\'', "''"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Spelling;
+
+    #[test]
+    fn a14_defaults_are_translated_from_a_list_or_named() {
+        let flag = Codec::Flag { yes: Spelling::Int(1), no: Spelling::Int(0) };
+        let d = |d: &str, ty: &str, c: &Codec| default(d, ty, c, Kind::Postgres);
+        assert_eq!(d("1", "boolean", &flag).as_deref(), Some("true"));
+        assert_eq!(d("false", "boolean", &flag).as_deref(), Some("false"));
+        assert_eq!(d("'it''s'", "text", &Codec::Same).as_deref(), Some("'it''s'"));
+        assert_eq!(d("\"x\"", "text", &Codec::Same).as_deref(), Some("'x'"));
+        assert_eq!(d("'null'", "text", &Codec::Same).as_deref(), Some("'null'"));
+        assert_eq!(d("(-5)", "bigint", &Codec::Same).as_deref(), Some("-5"));
+        assert_eq!(
+            d("CURRENT_TIMESTAMP", "timestamp", &Codec::Same).as_deref(),
+            Some("date_trunc('second', now() AT TIME ZONE 'UTC')")
+        );
+        assert_eq!(d("(random())", "bigint", &Codec::Same), None);
+        assert_eq!(d("'abc'", "bigint", &Codec::Same), None);
+    }
+}
