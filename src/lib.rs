@@ -6,7 +6,9 @@
 
 pub mod app;
 pub mod gate;
+pub mod journal;
 pub mod mapping;
+pub mod migrate;
 pub mod plan;
 pub mod store;
 pub mod value;

@@ -127,6 +127,9 @@ pub struct State {
     /// As giver: where its log begins, from the transaction that turned capture on.
     #[serde(default)]
     pub captured_from: Option<Position>,
+    /// As source: go no further than `Ready` until a cutover is asked for.
+    #[serde(default)]
+    pub hold: bool,
     /// As target: its tables are made.
     #[serde(default)]
     pub built: bool,

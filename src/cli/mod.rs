@@ -1,0 +1,209 @@
+//! The command line: arguments in, the library's answers out. One file per command; its doc comment is its help.
+
+mod abort;
+mod complete;
+mod current;
+mod cutover;
+mod demo;
+mod history;
+mod init;
+mod log;
+mod plan;
+mod resume;
+mod rollback;
+mod shadow;
+mod show;
+mod status;
+mod terminal;
+mod up;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backout::gate::Gate;
+use backout::migrate::{Failure, Options, Project};
+use clap::{Parser, Subcommand};
+
+/// Migrations you can take back.
+///
+/// Backout moves an application's data from one store to another (JSON file → SQLite → PostgreSQL) while it is being written to, proves
+/// that both sides agree, and takes the change back in seconds without losing what was written since.
+///
+/// It reads backout.toml and migrations/ in the present folder. `backout init` makes them, `backout demo` shows it all.
+#[derive(Parser)]
+#[command(name = "backout", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    /// The project's folder
+    #[arg(short = 'C', long = "dir", global = true, default_value = ".", value_name = "FOLDER")]
+    dir: PathBuf,
+    /// One JSON object on standard output instead of text, on errors too
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress on standard error
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done, or nothing to do          5  locked by another
+  1  failed, data as before          6  failed and rolled back
+  2  usage or configuration          7  stopped half-way, `resume` goes on
+  3  differences found               8  rollback incomplete, a person is needed
+  4  refused by a check
+
+First steps:
+  backout demo       watch a migration and its rollback, in a temporary folder
+  backout init       write a backout.toml and a first migration to fill in
+  backout plan       what `up` would do; changes nothing
+  backout up         move forward
+  backout rollback   take it back, with every later write";
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Command),
+    Plan(plan::Command),
+    Up(up::Command),
+    Cutover(cutover::Command),
+    Status(status::Command),
+    Current(current::Command),
+    History(history::Command),
+    Verify(verify::Command),
+    Rollback(rollback::Command),
+    Abort(abort::Command),
+    Resume(resume::Command),
+    Complete(complete::Command),
+    Shadow(shadow::Command),
+    Log(log::Command),
+    Demo(demo::Command),
+    #[command(hide = true)]
+    DemoWriter(demo::Writer),
+}
+
+/// What a command has to say.
+pub struct Answer {
+    /// For `--json`; an object.
+    json: serde_json::Value,
+    /// For people.
+    text: String,
+    exit: u8,
+}
+
+impl Answer {
+    fn new(result: &impl serde::Serialize, text: impl Into<String>) -> Answer {
+        Answer { json: serde_json::to_value(result).unwrap_or_default(), text: text.into(), exit: 0 }
+    }
+}
+
+type Answered = Result<Answer, Box<Failure>>;
+
+/// What every command is given.
+pub struct Context {
+    dir: PathBuf,
+    json: bool,
+    quiet: bool,
+    gate: Gate,
+    stop: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// The project in the folder.
+    fn project(&self, options: Options) -> Result<Project, Box<Failure>> {
+        let project = Project::open(&self.dir, &|name| std::env::var(name).ok())?;
+        for unused in &project.config.unused {
+            eprintln!("note: {unused}");
+        }
+        Ok(project
+            .with(options)
+            .gated(self.gate.clone())
+            .stopped_by(self.stop.clone())
+            .observed(Arc::new(terminal::Terminal::new(self.quiet, self.json))))
+    }
+}
+
+/// Parses, runs, prints.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // help and version are no errors
+            let code = if e.use_stderr() { 2 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = stop.clone();
+    let _ = ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after the present step; once more stops at once (`backout resume` goes on either way)");
+    });
+    let cx = Context { dir: cli.dir, json: cli.json, quiet: cli.quiet, gate: gate(), stop };
+    let answered = match &cli.command {
+        Command::Init(c) => c.run(&cx),
+        Command::Plan(c) => c.run(&cx),
+        Command::Up(c) => c.run(&cx),
+        Command::Cutover(c) => c.run(&cx),
+        Command::Status(c) => c.run(&cx),
+        Command::Current(c) => c.run(&cx),
+        Command::History(c) => c.run(&cx),
+        Command::Verify(c) => c.run(&cx),
+        Command::Rollback(c) => c.run(&cx),
+        Command::Abort(c) => c.run(&cx),
+        Command::Resume(c) => c.run(&cx),
+        Command::Complete(c) => c.run(&cx),
+        Command::Shadow(c) => c.run(&cx),
+        Command::Log(c) => c.run(&cx),
+        Command::Demo(c) => c.run(&cx),
+        Command::DemoWriter(c) => c.run(),
+    };
+    match answered {
+        Ok(answer) => {
+            if cx.json {
+                let mut object = serde_json::json!({ "ok": answer.exit == 0, "exit": answer.exit });
+                if let (Some(to), serde_json::Value::Object(from)) = (object.as_object_mut(), answer.json) {
+                    to.extend(from);
+                }
+                terminal::out(&format!("{object}\n"));
+            } else {
+                terminal::out(&answer.text);
+            }
+            ExitCode::from(answer.exit)
+        }
+        Err(failure) => {
+            if cx.json {
+                let object = serde_json::json!({
+                    "ok": false,
+                    "exit": failure.exit,
+                    "error": { "code": failure.code(), "message": failure.to_string(), "hint": failure.hint, "state": failure.state },
+                });
+                terminal::out(&format!("{object}\n"));
+            }
+            if !cx.json {
+                eprint!("{}", show::failure(&failure));
+            }
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+/// For tests: `BACKOUT_GATE=fail:N` makes the n-th effect fail once, `kill:N` kills the program there, `show` lists them.
+fn gate() -> Gate {
+    let Ok(word) = std::env::var("BACKOUT_GATE") else { return Gate::default() };
+    match word.split_once(':').and_then(|(what, n)| Some((what, n.parse::<u64>().ok()?))) {
+        Some(("fail", n)) => Gate::with_trap(n, |_| {}),
+        Some(("kill", n)) => Gate::with_trap(n, |_| {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }),
+        _ => Gate::watched(|what| eprintln!("effect: {what}")),
+    }
+}

@@ -1,0 +1,29 @@
+//! `backout resume`
+
+use super::{Answer, Answered, Context, show};
+use backout::migrate::{Options, Until};
+
+/// Go on with whatever was cut off: a copy, a cutover, a rollback
+///
+/// Example: backout resume
+#[derive(clap::Args)]
+pub struct Command {
+    /// Stop before the cutover
+    #[arg(long, value_name = "PHASE", value_parser = ["ready"])]
+    until: Option<String>,
+    /// I have stopped everything that writes the JSON file
+    #[arg(long)]
+    writers_stopped: bool,
+    /// Rows copied in one transaction
+    #[arg(long, value_name = "ROWS", default_value_t = 20_000)]
+    batch_size: u32,
+}
+
+impl Command {
+    pub fn run(&self, cx: &Context) -> Answered {
+        let options = Options { writers_stopped: self.writers_stopped, batch: self.batch_size as usize, ..Options::default() };
+        let o = cx.project(options)?.resume(self.until.as_ref().map(|_| Until::Ready))?;
+        let text = if o.nothing { format!("nothing to do: {}\n", o.state) } else { show::outcome(&o) };
+        Ok(Answer::new(&o, text))
+    }
+}

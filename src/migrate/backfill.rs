@@ -1,0 +1,111 @@
+//! Backfilling what is there, chunk by chunk, while the application writes on; then catching up with what it wrote.
+
+use std::sync::mpsc::sync_channel;
+
+use crate::mapping::{Misfit, Way, map_row};
+use crate::plan::{Kind, TablePlan};
+use crate::store::{Chunk, Mode, Phase, Store};
+use crate::value::Batch;
+
+use super::{Error, Event, Result, Run, drain, looking, within};
+
+/// Copies every table. Each chunk's rows commit together with the chunk's record, so that a killed backfill goes on after its last
+/// whole chunk. No drain runs meanwhile (P6).
+pub(crate) fn backfill(run: &mut Run) -> Result<Phase> {
+    let done = run.target.chunks(&run.id)?;
+    for i in 0..run.plan.tables.len() {
+        let so_far = done.iter().find(|(t, _)| *t == i).map(|(_, c)| c.clone()).unwrap_or_default();
+        if !so_far.done {
+            copy_table(run, i, so_far)?;
+        }
+    }
+    run.enter(Phase::CatchingUp)
+}
+
+/// A reader thread scans and maps, this one writes: two chunks are in flight at most.
+fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
+    let plan = run.plan.clone();
+    let (table, givers) = (&plan.tables[i], Way::Up.givers(&plan));
+    let mut reader = run.source.again()?;
+    let (epoch, batch) = (run.source_state()?.epoch, run.settings.batch);
+    let (send, receive) = sync_channel::<Result<(Batch, Option<Vec<u8>>)>>(1);
+    let start = so_far.upto.clone();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let (send, mut after) = (send, start);
+            loop {
+                let chunk = read_chunk(reader.as_mut(), table, &givers, &after, batch);
+                let next = chunk.as_ref().ok().and_then(|(_, next)| next.clone());
+                if send.send(chunk).is_err() {
+                    return;
+                }
+                match next {
+                    Some(next) => after = next,
+                    None => return,
+                }
+            }
+        });
+        let mut chunk = so_far;
+        while let Ok(read) = receive.recv() {
+            let (rows, next) = read?;
+            run.go_on()?;
+            chunk = Chunk {
+                n: chunk.n + 1,
+                rows: chunk.rows + rows.len() as u64,
+                done: next.is_none(),
+                upto: next.unwrap_or_default(),
+            };
+            let id = run.id.clone();
+            within(run.target.as_mut(), Mode::Write, &[], &format!("target: chunk {} of {}", chunk.n, table.target.name), |t| {
+                let state = t.state()?.filter(|s| s.run == id && s.epoch == epoch);
+                state.ok_or_else(|| Error::Internal("the target belongs to another run by now".into()))?;
+                t.load(&table.target, &rows)?;
+                Ok(t.put_chunk(&id, i, &chunk)?)
+            })?;
+            run.observer.event(Event::Progress {
+                what: "copying",
+                table: table.source.title().to_owned(),
+                done: chunk.rows,
+                total: run.counts.get(i).copied().unwrap_or(chunk.rows).max(chunk.rows),
+            });
+        }
+        Ok(())
+    })
+}
+
+/// One chunk, mapped. The look comes after the read: whatever made it doubtful is seen before the chunk counts (P15).
+fn read_chunk(
+    source: &mut dyn Store,
+    table: &TablePlan,
+    givers: &[&crate::plan::Table],
+    after: &[u8],
+    limit: usize,
+) -> Result<(Batch, Option<Vec<u8>>)> {
+    let mut read = Batch::default();
+    let next = source.scan(&table.source, after, limit, &mut read)?;
+    if source.kind() != Kind::Json {
+        looking(source, givers, |s| Ok(s.look(givers)?))?;
+    }
+    let mut mapped = Batch::default();
+    for row in read.rows() {
+        let row = map_row(Way::Up, table, &row, None).map_err(|m: Misfit| Error::Misfit(m))?;
+        mapped.push(&row);
+    }
+    Ok((mapped, next))
+}
+
+/// Keys first, then what was written meanwhile, then all other constraints, then what was written during that.
+pub(crate) fn catch_up(run: &mut Run) -> Result<Phase> {
+    let plan = run.plan.clone();
+    for t in &plan.tables {
+        within(run.target.as_mut(), Mode::Write, &[], &format!("target: key of {}", t.target.name), |s| Ok(s.build_key(&t.target)?))?;
+        run.go_on()?;
+    }
+    drain::until_close(run, Way::Up)?;
+    let tables = Way::Up.receivers(&plan);
+    within(run.target.as_mut(), Mode::Write, &tables, "target: indexes and constraints", |s| Ok(s.build_rest(&tables)?))?;
+    let id = run.id.clone();
+    within(run.target.as_mut(), Mode::Write, &tables, "target: sealed", |s| Ok(s.seal(&tables, &id)?))?;
+    drain::until_close(run, Way::Up)?;
+    run.enter(Phase::Verifying)
+}

@@ -1,0 +1,310 @@
+//! A drain: what the live side's log holds beyond the checkpoint, applied to the other side in one transaction.
+//!
+//! The log names keys; the rows are looked up as they are now. So a drain is idempotent: killed anywhere, the next one does it again.
+
+use std::collections::HashMap;
+
+use crate::mapping::fold::{Folded, Origin, fold};
+use crate::mapping::{Misfit, Way, map_key, map_row};
+use crate::plan::TablePlan;
+use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
+use crate::value::{Key, Row, encode_row};
+
+use super::{Error, Result, Run, within};
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drained {
+    /// Entries read from the log.
+    pub entries: usize,
+    /// Rows changed in the receiver.
+    pub rows: u64,
+}
+
+/// One table's changes, with the giver's present rows.
+struct Changes {
+    table: usize,
+    truncated: bool,
+    rows: Vec<(Key, Origin, Option<Row>)>,
+}
+
+/// Drains until a drain finds little; at most a few times, so that a busy application cannot hold it up for ever.
+pub(crate) fn until_close(run: &mut Run, way: Way) -> Result<()> {
+    for _ in 0..20 {
+        run.go_on()?;
+        if drain(run, way)?.entries < 100 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Drains once. If capture cannot be trusted any more, it is put up anew and both sides are compared in full first (P15, P16).
+pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
+    if (if way == Way::Up { run.target_state()? } else { run.source_state()? }).doubt.is_some() {
+        super::verify::compare_and_doubt(run, way)?;
+    }
+    match drain_once(run, way) {
+        Err(Error::Store(store::Error::Capture { cause, schema_changed: false, .. })) => {
+            run.note(format!("changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"));
+            distrust(run, way, &cause)?;
+            super::verify::compare_and_doubt(run, way)?;
+            drain_once(run, way)
+        }
+        other => other,
+    }
+}
+
+/// Capture anew on the giver, and the doubt written down before anything else happens.
+fn distrust(run: &mut Run, way: Way, cause: &str) -> Result<()> {
+    let plan = run.plan.clone();
+    let id = run.id.clone();
+    let givers = way.givers(&plan);
+    let (giver, receiver) = run.sides(way);
+    super::change_state(receiver, &id, "receiver: doubt", |s| s.doubt = Some(cause.to_owned()))?;
+    within(giver, Mode::Write, &givers, "giver: change capture anew", |g| {
+        let from = g.capture_on(&givers, &id)?;
+        let mut state = g.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("giver without a record".into()))?;
+        state.captured_from = Some(from);
+        Ok(g.put_state(&state, None)?)
+    })?;
+    super::change_state(receiver, &id, "receiver: checkpoint anew", |s| s.checkpoint = None)?;
+    Ok(())
+}
+
+fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
+    let plan = run.plan.clone();
+    let givers = way.givers(&plan);
+    let (from, parked) = from_where(run, way)?;
+    let (giver, _) = run.sides(way);
+    giver.begin(Mode::Read, &givers)?;
+    let read = read_changes(giver, way, &plan.tables, &givers, &from, &parked);
+    giver.rollback();
+    let (changes, entries, position, at) = read?;
+    if entries == 0 && parked.is_empty() {
+        return Ok(Drained::default());
+    }
+    // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
+    let position = if entries == 0 { position } else { giver.mark(position)? };
+    let rows = apply(run, way, changes, &position, &at, None)?;
+    let (giver, _) = run.sides(way);
+    if entries > 0 {
+        giver.trim(&givers, &position)?;
+    }
+    Ok(Drained { entries, rows })
+}
+
+/// Drains to empty inside the giver's open lease; the receiver is `Drained` at this epoch afterwards (P2).
+pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Position, u64)> {
+    let plan = run.plan.clone();
+    let givers = way.givers(&plan);
+    let (from, parked) = from_where(run, way)?;
+    let (giver, _) = run.sides(way);
+    let (changes, _, position, at) = read_changes(giver, way, &plan.tables, &givers, &from, &parked)?;
+    let position = giver.mark(position)?;
+    let rows = apply(run, way, changes, &position, &at, Some((epoch, from)))?;
+    Ok((position, rows))
+}
+
+/// Where the receiver stands in the giver's log, and which keys are parked there.
+fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>)> {
+    let id = run.id.clone();
+    let (giver, receiver) = run.sides(way);
+    let checkpoint = receiver.state()?.filter(|s| s.run == id).and_then(|s| s.checkpoint);
+    let begun = giver.state()?.filter(|s| s.run == id).and_then(|s| s.captured_from);
+    let from = checkpoint.or(begun).ok_or_else(|| Error::Internal(format!("{} has no change capture", giver.title())))?;
+    Ok((from, receiver.parked(&id)?))
+}
+
+/// The changes since `from`, folded per key, with present rows; all in the giver's open transaction.
+fn read_changes(
+    giver: &mut dyn Store,
+    way: Way,
+    tables: &[TablePlan],
+    givers: &[&crate::plan::Table],
+    from: &Position,
+    parked: &[Parked],
+) -> Result<(Vec<Changes>, usize, Position, String)> {
+    giver.look(givers)?;
+    let (mut log, position) = giver.log_since(givers, from)?;
+    let entries = log.len();
+    // parked rows are tried again with their present rows (P12)
+    log.extend(parked.iter().map(|p| Entry { table: p.table, op: Op::Doubt, before: Some(p.key.clone()), after: None }));
+    let mut changes = Vec::new();
+    for (i, t) in tables.iter().enumerate() {
+        let mine: Vec<&Entry> = log.iter().filter(|e| e.table == i).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let Folded { truncated, mut keys } = fold(mine);
+        if truncated {
+            let there = giver.keys(way.giver(t))?;
+            keys = there.into_iter().map(|k| (k, Origin::Reborn)).collect();
+        }
+        let asked: Vec<Key> = keys.iter().map(|(k, _)| k.clone()).collect();
+        let rows = giver.fetch(way.giver(t), &asked)?;
+        let rows = keys.into_iter().zip(rows).map(|((k, o), r)| (k, o, r)).collect();
+        changes.push(Changes { table: i, truncated, rows });
+    }
+    Ok((changes, entries, position, giver.now()?))
+}
+
+/// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
+/// transaction. With `handing` the receiver becomes `Drained` in it.
+fn apply(
+    run: &mut Run,
+    way: Way,
+    changes: Vec<Changes>,
+    position: &Position,
+    at: &str,
+    handing: Option<(u64, Position)>,
+) -> Result<u64> {
+    let plan = run.plan.clone();
+    let receivers = way.receivers(&plan);
+    let id = run.id.clone();
+    let (giver, receiver) = run.sides(way);
+    let giver_epoch = if handing.is_some() { None } else { giver.state()?.filter(|s| s.run == id).map(|s| s.epoch) };
+    let what = if handing.is_some() { "receiver: drained" } else { "receiver: changes" };
+    within(receiver, Mode::Write, &receivers, what, |r| {
+        let mut state = r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
+        // a ghost of an earlier attempt must not write late (P4)
+        if giver_epoch.is_some_and(|e| e != state.epoch) || handing.as_ref().is_some_and(|(e, _)| *e != state.epoch) {
+            return Err(Error::Internal("another hand-over has begun meanwhile".into()));
+        }
+        let mut writes: Vec<(usize, Vec<Write>)> = Vec::new();
+        let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();
+        let (mut park, mut unpark) = (Vec::new(), Vec::new());
+        let known = r.parked(&id)?;
+        for c in changes {
+            let i = c.table;
+            let done = map_changes(r, way, &plan.tables[i], c)?;
+            for (key, row, misfit) in done.misfits {
+                if way == Way::Up {
+                    return Err(misfit.into());
+                }
+                park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
+            }
+            unpark.extend(done.through.into_iter().filter(|k| known.iter().any(|p| p.table == i && p.key == *k)).map(|k| (i, k)));
+            images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
+            if !done.writes.is_empty() {
+                writes.push((i, done.writes));
+            }
+        }
+        let rows = writes.iter().map(|(_, w)| w.len() as u64).sum::<u64>();
+        if rows > 0 {
+            r.write(&receivers, &writes)?;
+            read_back(r, &plan.tables, way, &writes)?;
+        }
+        state.drains += 1;
+        if way == Way::Down && !images.is_empty() {
+            r.keep_images(&id, state.drains, at, &images)?;
+        }
+        if !park.is_empty() || !unpark.is_empty() {
+            r.put_parked(&id, &park, &unpark)?;
+        }
+        state.checkpoint = Some(position.clone());
+        state.drained_at = Some(at.to_owned());
+        if way == Way::Down {
+            state.carried += rows;
+        }
+        if let Some((epoch, from)) = handing {
+            state.previous = Some(from);
+            state.side = Side::Drained { epoch, position: position.clone() };
+        }
+        r.put_state(&state, None)?;
+        Ok(rows)
+    })
+}
+
+struct Mapped {
+    writes: Vec<Write>,
+    /// Rows as they were in the receiver.
+    before: Vec<(Key, Option<Row>)>,
+    /// Giver's keys that went through.
+    through: Vec<Key>,
+    /// Giver's key and row, and why not.
+    misfits: Vec<(Key, Row, Misfit)>,
+}
+
+fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) -> Result<Mapped> {
+    let table = way.receiver(t);
+    let mut out = Mapped { writes: Vec::new(), before: Vec::new(), through: Vec::new(), misfits: Vec::new() };
+    // keys in the receiver: of each change, and of the row it came from
+    let mut keyed = Vec::new();
+    for (key, origin, row) in c.rows {
+        let mapped = map_key(way, t, &key).and_then(|k| match &origin {
+            Origin::MovedFrom(was) => map_key(way, t, was).map(|w| (k, Some(w))),
+            Origin::Kept => Ok((k.clone(), Some(k))),
+            Origin::Reborn => Ok((k, None)),
+        });
+        match (mapped, row) {
+            (Ok((rkey, base)), row) => keyed.push((key, rkey, base, row)),
+            (Err(m), Some(row)) => out.misfits.push((key, row, m)),
+            // a key that does not map and is gone: the receiver never had it
+            (Err(_), None) => out.through.push(key),
+        }
+    }
+    let mut asked: Vec<Key> = keyed.iter().flat_map(|(_, k, base, _)| [Some(k), base.as_ref()].into_iter().flatten().cloned()).collect();
+    if c.truncated {
+        asked.extend(receiver.keys(table)?);
+    }
+    asked.sort();
+    asked.dedup();
+    let there: HashMap<Key, Row> = asked.iter().cloned().zip(receiver.fetch(table, &asked)?).filter_map(|(k, r)| Some((k, r?))).collect();
+    let mut settled: std::collections::HashSet<Key> = std::collections::HashSet::new();
+    for (key, rkey, base, row) in keyed {
+        let Some(row) = row else {
+            if there.contains_key(&rkey) && settled.insert(rkey.clone()) {
+                out.before.push((rkey.clone(), there.get(&rkey).cloned()));
+                out.writes.push(Write::Delete { key: rkey });
+            }
+            out.through.push(key);
+            continue;
+        };
+        let base_row = if c.truncated { None } else { base.as_ref().and_then(|b| there.get(b)) };
+        match map_row(way, t, &row, base_row) {
+            Err(m) => out.misfits.push((key, row, m)),
+            Ok(new) => {
+                settled.insert(rkey.clone());
+                if there.get(&rkey) != Some(&new) || base.as_ref() != Some(&rkey) || c.truncated {
+                    out.before.push((rkey.clone(), there.get(&rkey).cloned()));
+                    out.writes.push(Write::Put { row: new, from: base_row.and(base) });
+                }
+                out.through.push(key);
+            }
+        }
+    }
+    if c.truncated {
+        for (k, row) in there {
+            if settled.insert(k.clone()) {
+                out.before.push((k.clone(), Some(row)));
+                out.writes.push(Write::Delete { key: k });
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// What was written is what is there now, in the same transaction; whatever changed it under way is found here.
+fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize, Vec<Write>)]) -> Result<()> {
+    for (i, list) in writes {
+        let table = way.receiver(&tables[*i]);
+        let puts: Vec<&Row> = list.iter().filter_map(|w| if let Write::Put { row, .. } = w { Some(row) } else { None }).collect();
+        let keys: Vec<Key> = puts.iter().map(|row| Key::of_row(row, &table.key)).collect();
+        for ((row, key), back) in puts.iter().zip(&keys).zip(r.fetch(table, &keys)?) {
+            let differs = match &back {
+                None => Some("the row is not there".to_owned()),
+                Some(b) => row.iter().zip(b).position(|(x, y)| x != y).map(|c| {
+                    format!("column {} holds {} where {} was written", table.columns[c].name, b[c], row[c])
+                }),
+            };
+            if let Some(what) = differs {
+                return Err(Error::Refused {
+                    cause: format!("{}: table {}, key {key} did not take what was written: {what}", r.title(), table.title()),
+                    hint: "a trigger or a rule of that table may change rows; the change was not kept".into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

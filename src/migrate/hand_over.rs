@@ -1,0 +1,191 @@
+//! Hand-over between stores: the same for cutover and rollback (P2). One commit point: opening the receiver.
+//!
+//! Before it, the way back is: receiver `Withdrawn`, read back, then the giver unsealed. After it, forward only. At most one side is open at any time.
+
+use std::time::Instant;
+
+use crate::mapping::Way;
+use crate::plan::Kind;
+use crate::store::{Mode, Phase, Side, State};
+
+use super::{Error, Result, Run, drain, now, within};
+
+/// Ready → Soaking.
+pub(crate) fn cut_over(run: &mut Run) -> Result<Phase> {
+    if run.source.kind() == Kind::Json && !run.app.has_services() && !run.settings.writers_stopped {
+        return Err(Error::Refused {
+            cause: format!("{} cannot be locked, and no [[service]] says how to stop the application that writes it", run.source.title()),
+            hint: "add a [[service]] with stop and start commands to backout.toml, or stop the application yourself and run `backout cutover --writers-stopped`".into(),
+        });
+    }
+    drain::until_close(run, Way::Up)?;
+    run.enter(Phase::CuttingOver)?;
+    match hand_over(run, Way::Up) {
+        Ok(()) => settle_cutover(run),
+        Err(cause) => call_off(run, Way::Up, cause),
+    }
+}
+
+/// Soaking → RollingBack, or back to Soaking.
+pub(crate) fn roll_back(run: &mut Run) -> Result<Phase> {
+    drain::until_close(run, Way::Down)?;
+    run.enter(Phase::RollingBack)?;
+    match hand_over(run, Way::Down) {
+        Ok(()) => Ok(Phase::RollingBack),
+        Err(cause) => call_off(run, Way::Down, cause),
+    }
+}
+
+fn hand_over(run: &mut Run, way: Way) -> Result<()> {
+    let plan = run.plan.clone();
+    let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
+    let id = run.id.clone();
+    let epoch = 1 + run.source_state()?.epoch.max(run.target_state()?.epoch);
+    run.change_source("source: epoch", |s| s.epoch = epoch)?;
+    run.change_target("target: epoch", |s| s.epoch = epoch)?;
+    run.app.stop()?;
+    // what is left is carried freely first, so that the lease is short
+    drain::until_close(run, way)?;
+    let frozen = Instant::now();
+    let (giver, _) = run.sides(way);
+    giver.begin(Mode::Lease, &givers)?;
+    let sealed = drain::drain_leased(run, way, epoch).and_then(|(position, rows)| {
+        let (giver, _) = run.sides(way);
+        let mut state = giver.state()?.filter(|s| s.run == id && s.epoch == epoch).ok_or_else(ghost)?;
+        giver.seal(&givers, &id)?;
+        if way == Way::Up {
+            giver.capture_off(&givers)?;
+        }
+        state.side = Side::Sealed { epoch, position: position.clone() };
+        // from now on it receives: it begins at the start of the other side's log
+        (state.checkpoint, state.previous) = (None, None);
+        giver.put_state(&state, None)?;
+        giver.commit("giver: sealed")?;
+        Ok((position, rows))
+    });
+    let (giver, _) = run.sides(way);
+    giver.rollback();
+    let (position, rows) = sealed?;
+    match way {
+        Way::Up => run.app.apply()?,
+        Way::Down => run.app.undo()?.into_iter().for_each(|n| run.note(n)),
+    }
+    let (giver, _) = run.sides(way);
+    let given = giver.state()?.filter(|s| s.run == id).map(|s| s.side);
+    let marks = giver.high_water(&givers)?;
+    if given != Some(Side::Sealed { epoch, position: position.clone() }) {
+        return Err(ghost());
+    }
+    let window = jiff::Timestamp::now().checked_add(run.settings.window).ok();
+    let window = window.map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let (_, receiver) = run.sides(way);
+    within(receiver, Mode::Write, &receivers, "receiver: open", |r| {
+        let mut state = r.state()?.filter(|s| s.run == id).ok_or_else(ghost)?;
+        if state.side != (Side::Drained { epoch, position: position.clone() }) {
+            return Err(ghost());
+        }
+        r.unseal(&receivers)?;
+        state.captured_from = Some(r.capture_on(&receivers, &id)?);
+        r.raise_high_water(&receivers, &marks)?;
+        state.side = Side::Open;
+        state.previous = None;
+        if way == Way::Up {
+            (state.cutover_at, state.window_ends) = (Some(now()), window.clone());
+        }
+        Ok(r.put_state(&state, None)?)
+    })?;
+    run.frozen = Some(frozen.elapsed());
+    let what = if way == Way::Up { "cutover" } else { "rollback" };
+    run.journal_line("hand-over", &format!("{what}: {rows} rows under the lease"), true, frozen);
+    Ok(())
+}
+
+fn ghost() -> Error {
+    Error::Internal("another hand-over has begun meanwhile".into())
+}
+
+/// A hand-over failed, or was killed: if the receiver is open, it was done; else everything goes back to where it was.
+fn call_off(run: &mut Run, way: Way, cause: Error) -> Result<Phase> {
+    let done = match way {
+        Way::Up => settle_cutover(run),
+        Way::Down => settle_rollback(run),
+    };
+    match done {
+        Ok(phase @ (Phase::Soaking | Phase::Ready)) if (phase == Phase::Ready) == (way == Way::Up) => {
+            let attempt = if way == Way::Up { "the cutover" } else { "the rollback" };
+            Err(Error::CalledOff { attempt, cause: Box::new(cause) })
+        }
+        Ok(phase) => Ok(phase),
+        Err(e) => {
+            run.note(format!("and putting things back failed: {e}"));
+            Err(cause)
+        }
+    }
+}
+
+/// A cutover that was begun: goes on if its commit point is behind, else falls back to `Ready`.
+pub(crate) fn settle_cutover(run: &mut Run) -> Result<Phase> {
+    let target = run.target_state()?;
+    if target.side == Side::Open {
+        run.change_source("source: soaking", |s| {
+            s.phase = Phase::Soaking;
+            s.last_error = None;
+            s.cutover_at.clone_from(&target.cutover_at);
+            s.window_ends.clone_from(&target.window_ends);
+        })?;
+        start(run)?;
+        return Ok(Phase::Soaking);
+    }
+    withdraw(run, Way::Up)?;
+    run.app.undo()?.into_iter().for_each(|n| run.note(n));
+    run.app.start()?;
+    run.enter(Phase::Ready)
+}
+
+/// A rollback that was begun: goes on if its commit point is behind, else falls back to `Soaking`.
+pub(crate) fn settle_rollback(run: &mut Run) -> Result<Phase> {
+    if run.source_state()?.side == Side::Open {
+        return Ok(Phase::RollingBack);
+    }
+    withdraw(run, Way::Down)?;
+    run.app.apply()?;
+    run.app.start()?;
+    run.enter(Phase::Soaking)
+}
+
+/// Starts the application and asks whether it runs. If not, the hand-over stands all the same, and a rollback works.
+pub(crate) fn start(run: &mut Run) -> Result<()> {
+    run.app.start().and_then(|()| run.app.check()).map_err(|e| Error::NotStarted(Box::new(e.into())))
+}
+
+/// Before the commit point: first the receiver is withdrawn, and only when that is read back may the giver be open again.
+fn withdraw(run: &mut Run, way: Way) -> Result<()> {
+    let plan = run.plan.clone();
+    let givers = way.givers(&plan);
+    let id = run.id.clone();
+    let (giver, receiver) = run.sides(way);
+    let read = |s: Option<State>| s.filter(|s| s.run == id).ok_or_else(ghost);
+    if let Side::Drained { epoch, .. } = read(receiver.state()?)?.side {
+        super::change_state(receiver, &id, "receiver: withdrawn", |s| {
+            s.side = Side::Withdrawn { epoch };
+            // what came in under the lease may be more than the giver keeps through a crash: it is carried again
+            s.checkpoint = s.previous.take();
+        })?;
+    }
+    if matches!(read(receiver.state()?)?.side, Side::Open | Side::Drained { .. }) {
+        return Err(ghost());
+    }
+    if matches!(read(giver.state()?)?.side, Side::Sealed { .. }) {
+        within(giver, Mode::Write, &givers, "giver: open again", |g| {
+            let mut state = g.state()?.filter(|s| s.run == id).ok_or_else(ghost)?;
+            g.unseal(&givers)?;
+            if way == Way::Up {
+                // on a rollback it was never off
+                state.captured_from = Some(g.capture_on(&givers, &id)?);
+            }
+            state.side = Side::Open;
+            Ok(g.put_state(&state, None)?)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Making a plan: look at the source's schema and at every value, choose codecs, and say what a run will cost. Changes nothing.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::mapping::profile::{ColumnProfile, NoFit};
+use crate::mapping::{transfer, transfer::Refusal};
+use crate::plan::{Counts, Kind, Migration, Plan, StoreRef, Table};
+use crate::store::Store;
+use crate::value::{Batch, Key};
+
+use super::{Error, Event, Observer, Result};
+
+/// A plan with what it will cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Proposal {
+    /// The plan, as a run freezes it.
+    pub plan: Plan,
+    /// Its hash; `up --plan HASH` holds a run to it.
+    pub hash: String,
+    /// Rows and bytes per table.
+    pub counts: Counts,
+    /// What it will cost.
+    pub estimate: Estimate,
+}
+
+/// What a run will cost, roughly.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Estimate {
+    /// Seconds until `Ready`.
+    pub seconds: f64,
+    /// Bytes on the target's disk.
+    pub disk_bytes: u64,
+    /// Seconds a rollback takes, services apart, when 1 000 rows were written since.
+    pub rollback_seconds: f64,
+    /// Which locks are taken when.
+    pub locks: Vec<String>,
+}
+
+/// Makes the plan of a transfer. `target` is `None` where the target does not exist yet.
+///
+/// # Errors
+/// A refusal that names table, column, key; or what a store says.
+pub(crate) fn propose(
+    migration: &Migration,
+    source: &mut dyn Store,
+    target: Option<&mut dyn Store>,
+    to_kind: Kind,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Proposal> {
+    let wanted = &migration.transfer;
+    let from_kind = source.kind();
+    if to_kind == Kind::Json {
+        return Err(refusal("a JSON file cannot be where a migration goes to", "move to sqlite: or postgres://"));
+    }
+    if !matches!((from_kind, to_kind), (Kind::Json, _) | (Kind::Sqlite, Kind::Postgres)) {
+        return Err(refusal(
+            format!("{} → {} is not built yet", from_kind.name(), to_kind.name()),
+            "pairs are: json → sqlite, json → postgres, sqlite → postgres",
+        ));
+    }
+    let mut schema = source.schema()?;
+    let mut notes: Vec<String> = schema.notes.drain(..).filter(|n| !n.is_empty()).collect();
+    let (mut sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
+    let tables: Vec<&Table> = sources.iter().collect();
+    let found = source.self_check(&tables)?;
+    if !found.is_empty() {
+        return Err(refusal(
+            format!("{} does not pass its own checks: {}", source.title(), found.iter().take(5).cloned().collect::<Vec<_>>().join("; ")),
+            "mend it before it is moved: what is broken there would be broken in the target",
+        ));
+    }
+    let (mut chosen, mut counts) = (Vec::new(), Counts::default());
+    for t in &mut sources {
+        let (columns, rows, bytes) = profile(source, t, migration, to_kind, observer, stop)?;
+        chosen.push(columns);
+        counts.tables.push((rows, bytes));
+    }
+    let (tables, left, more) = transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
+    not_moved.extend(left);
+    notes.extend(more);
+    if let Some(target) = target {
+        not_taken(target, &tables)?;
+    }
+    if let Some(reason) = &migration.irreversible {
+        notes.push(format!("declared irreversible: {reason}"));
+    }
+    for t in &tables {
+        if t.target.columns.iter().any(|c| c.identity) {
+            notes.push(format!(
+                "rows born in {} of the target keep their ids on a rollback; ids given there go on from the source's highest",
+                t.target.name
+            ));
+        }
+    }
+    let plan = Plan {
+        format: 1,
+        migration: migration.stamp.clone(),
+        title: migration.title.clone(),
+        from: StoreRef { name: wanted.from.clone(), kind: from_kind },
+        to: StoreRef { name: wanted.to.clone(), kind: to_kind },
+        tables,
+        not_moved,
+        notes,
+    };
+    let estimate = estimate(&plan, &counts);
+    Ok(Proposal { hash: plan.hash(), plan, counts, estimate })
+}
+
+fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
+    Refusal { cause: cause.into(), hint: hint.into() }.into()
+}
+
+type Chosen = Vec<(crate::plan::ColumnPlan, String)>;
+
+/// Looks at every value of a table.
+fn profile(source: &mut dyn Store, t: &Table, m: &Migration, to: Kind, observer: &dyn Observer, stop: &AtomicBool) -> Result<(Chosen, u64, u64)> {
+    let kind = source.kind();
+    let mut columns: Vec<ColumnProfile> = Vec::new();
+    for c in &t.columns {
+        let asked = m.transfer.columns.iter().find(|w| w.table == t.name && w.column == c.name);
+        let asked = asked.and_then(|w| w.codec.clone().or_else(|| implied(w.ty.as_deref()?)));
+        let profile = ColumnProfile::new(c, kind, to, asked.as_deref());
+        columns.push(profile.map_err(|e| refusal(format!("{}.{}: {e}", t.title(), c.name), "mend [[transfer.column]] in the migration"))?);
+    }
+    if let Some(w) = m.transfer.columns.iter().find(|w| w.table == t.name && t.column(&w.column).is_none()) {
+        return Err(refusal(format!("table {} has no column {:?}, which [[transfer.column]] names", t.title(), w.column), "mend the migration"));
+    }
+    let total = source.count(t)?;
+    let (mut rows, mut bytes, mut after) = (0u64, 0u64, Vec::new());
+    let mut keys: HashSet<u128> = HashSet::new();
+    let mut batch = Batch::default();
+    loop {
+        if stop.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        batch.clear();
+        let next = source.scan(t, &after, 20_000, &mut batch)?;
+        for row in batch.rows() {
+            let key = || Key::of_row(&row, &t.key).to_string();
+            for (i, c) in t.columns.iter().enumerate() {
+                let null = row[i].is_null();
+                if null && t.key.contains(&i) {
+                    return Err(refusal(
+                        format!("{}: the key column {} is {} in the row {}", t.title(), c.name, row[i], key()),
+                        "give that row a key in the source, or choose other key columns",
+                    ));
+                }
+                if null && c.not_null {
+                    return Err(refusal(
+                        format!("{}: {} is required, but {} in the record {}", t.title(), c.name, row[i], key()),
+                        "mend that record, or take the member out of `required`",
+                    ));
+                }
+                if !columns[i].is_lost() {
+                    columns[i].look(&row[i]);
+                    if columns[i].is_lost()
+                        && let Err(NoFit { why, value }) = columns[i].choose()
+                    {
+                        return Err(refusal(
+                            format!("{}.{}, key {}: no codec fits every value of the column: {why} (value {value})", t.title(), c.name, key()),
+                            format!(
+                                "change that value in the source; or keep the column as SQL literals with [[transfer.column]] table = {:?}, column = {:?}, codec = \"literal\"; or leave the table out with exclude",
+                                t.name, c.name
+                            ),
+                        ));
+                    }
+                }
+            }
+            if kind == Kind::Json && !keys.insert(xxhash_rust::xxh3::xxh3_128(&Key::of_row(&row, &t.key).0)) {
+                return Err(refusal(
+                    format!("{}: the key {} occurs twice", t.title(), key()),
+                    "every record needs a key of its own: mend the file, or name more members in `key`",
+                ));
+            }
+        }
+        rows += batch.len() as u64;
+        bytes += batch.size() as u64;
+        observer.event(Event::Progress { what: "profiling", table: t.title().to_owned(), done: rows, total: total.max(rows) });
+        match next {
+            Some(n) => after = n,
+            None => break,
+        }
+    }
+    let mut out = Chosen::new();
+    for (p, c) in columns.iter().zip(&t.columns) {
+        out.push(p.choose().map_err(|NoFit { why, value }| {
+            refusal(format!("{}.{}: no codec fits every value: {why} (value {value})", t.title(), c.name), "choose a codec in [[transfer.column]]")
+        })?);
+    }
+    Ok((out, rows, bytes))
+}
+
+/// The codec that a target type asks for.
+fn implied(ty: &str) -> Option<String> {
+    match ty.to_ascii_lowercase().as_str() {
+        "uuid" => Some("uuid".into()),
+        "text" => Some("text".into()),
+        t if t.starts_with("timestamp") => Some("timestamp".into()),
+        _ => None,
+    }
+}
+
+/// The places in the target must be free.
+fn not_taken(target: &mut dyn Store, tables: &[crate::plan::TablePlan]) -> Result<()> {
+    let there = target.schema()?;
+    for t in tables {
+        let taken = there.tables.iter().find(|x| match target.kind() {
+            Kind::Sqlite => x.name.eq_ignore_ascii_case(&t.target.name),
+            _ => x.name == t.target.name,
+        });
+        if let Some(x) = taken {
+            let rows = target.count(x)?;
+            return Err(refusal(
+                format!("{} already has a table {} ({})", target.title(), x.name, if rows == 0 { "empty".into() } else { format!("{rows} rows: not empty") }),
+                "drop or rename that table if nothing needs it, or give ours another name (`into`, `rename`)",
+            ));
+        }
+        if there.others.iter().any(|(what, _)| what.split(' ').next_back() == Some(&t.target.name)) {
+            return Err(refusal(format!("{} already has something called {}", target.title(), t.target.name), "drop or rename it, or give ours another name"));
+        }
+    }
+    Ok(())
+}
+
+/// From rates measured on a small machine; see docs/benchmarks.md.
+fn estimate(plan: &Plan, counts: &Counts) -> Estimate {
+    let (rows, bytes) = counts.tables.iter().fold((0u64, 0u64), |(r, b), (x, y)| (r + x, b + y));
+    let indexes = plan.tables.iter().map(|t| t.target.indexes.len() + 1).sum::<usize>() as f64 / plan.tables.len().max(1) as f64;
+    let (rows_f, mb) = (rows as f64, bytes as f64 / 1e6);
+    let seconds = 0.3 + rows_f * (6.0e-6 + 1.5e-6 * indexes) + mb / 60.0;
+    let locks = match (plan.from.kind, plan.to.kind) {
+        (Kind::Json, _) => vec!["cutover: the file cannot be locked; its writers are stopped from the last reading until the target is open".to_owned()],
+        _ => vec![
+            "copying: none on the source; short reads of one chunk each".to_owned(),
+            "cutover: one write lock on the source from the last drain until it is sealed; writers wait, usually well below a second".to_owned(),
+        ],
+    };
+    let rewrite = if plan.from.kind == Kind::Json { 2.0 * mb / 200.0 } else { 0.0 };
+    Estimate { seconds, disk_bytes: (bytes as f64 * 1.3 + rows_f * indexes * 30.0) as u64, rollback_seconds: 0.3 + rewrite, locks }
+}

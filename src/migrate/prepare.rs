@@ -1,0 +1,92 @@
+//! Preparing: the records in both stores, change capture on the source, empty tables in the target.
+
+use crate::mapping::Way;
+use crate::store::{Mode, Phase, Role, Side, State, Store};
+
+use super::{Error, Result, Run, now, within};
+
+/// The run's first trace: its record, with the frozen plan, in the source. Before this nothing is changed.
+pub(crate) fn begin(source: &mut dyn Store, run: &Record<'_>) -> Result<()> {
+    source.prepare()?;
+    within(source, Mode::Write, &[], "source: record of the run", |s| Ok(s.put_state(&run.state(Role::Source), Some(run.plan))?))
+}
+
+/// What a run's record is made of.
+pub(crate) struct Record<'a> {
+    pub id: &'a str,
+    pub migration: &'a str,
+    pub title: &'a str,
+    pub hash: &'a str,
+    pub plan: &'a str,
+    pub hold: bool,
+}
+
+impl Record<'_> {
+    fn state(&self, role: Role) -> State {
+        State {
+            format: 1,
+            run: self.id.to_owned(),
+            role,
+            migration: self.migration.to_owned(),
+            title: self.title.to_owned(),
+            plan_hash: self.hash.to_owned(),
+            phase: Phase::Preparing,
+            side: if role == Role::Source { Side::Open } else { Side::Resting },
+            epoch: 1,
+            captured_from: None,
+            hold: self.hold,
+            built: false,
+            checkpoint: None,
+            previous: None,
+            drains: 0,
+            carried: 0,
+            drained_at: None,
+            doubt: None,
+            last_error: None,
+            verified_at: None,
+            digests: Vec::new(),
+            started_at: now(),
+            cutover_at: None,
+            window_ends: None,
+        }
+    }
+}
+
+/// Target's record, capture on the source, tables in the target; each its own commit, each done once.
+pub(crate) fn prepare(run: &mut Run) -> Result<Phase> {
+    run.enter(Phase::Preparing)?;
+    run.target.prepare()?;
+    if run.target.state()?.is_none() {
+        let (hash, text) = (run.plan.hash(), serde_json::to_string(&run.plan).map_err(|e| Error::Internal(e.to_string()))?);
+        let record = Record { id: &run.id, migration: &run.plan.migration, title: &run.plan.title, hash: &hash, plan: &text, hold: false };
+        let state = record.state(Role::Target);
+        within(run.target.as_mut(), Mode::Write, &[], "target: record of the run", |t| Ok(t.put_state(&state, Some(&text))?))?;
+    }
+    capture(run)?;
+    if !run.target_state()?.built {
+        let tables = Way::Up.receivers(&run.plan);
+        let id = run.id.clone();
+        within(run.target.as_mut(), Mode::Write, &[], "target: tables", |t| {
+            t.create(&tables)?;
+            let mut state = t.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("target without a record".into()))?;
+            state.built = true;
+            Ok(t.put_state(&state, None)?)
+        })?;
+    }
+    run.enter(Phase::Backfilling)
+}
+
+/// Capture is on before the first row is read (P6); where it begins is committed with it.
+fn capture(run: &mut Run) -> Result<()> {
+    if run.source_state()?.captured_from.is_some() {
+        return Ok(());
+    }
+    let tables = Way::Up.givers(&run.plan);
+    let id = run.id.clone();
+    within(run.source.as_mut(), Mode::Write, &tables, "source: change capture on", |s| {
+        let from = s.capture_on(&tables, &id)?;
+        let mut state = s.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("source without a record".into()))?;
+        state.captured_from = Some(from);
+        Ok(s.put_state(&state, None)?)
+    })
+}

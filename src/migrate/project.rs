@@ -1,0 +1,825 @@
+//! A project: backout.toml, its migrations and its stores. What the command line does, a program does through this.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::gate::Gate;
+use crate::journal::{Event as Note, Journal};
+use crate::mapping::Way;
+use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
+use crate::store::{self, HistoryLine, Phase, Role, Side, State, Store};
+
+use super::planning::{self, Proposal};
+use super::verify::{self, Verified};
+use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close, drain, hand_over, prepare};
+
+/// How a command is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rows in a chunk.
+    pub batch: usize,
+    /// Compare both sides in full (before a cutover, after a rollback).
+    pub verify: bool,
+    /// The user vouches that nobody writes the JSON file.
+    pub writers_stopped: bool,
+    /// How long to wait for another run's lock.
+    pub wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { batch: 20_000, verify: true, writers_stopped: false, wait: Duration::from_secs(3) }
+    }
+}
+
+/// How far to go up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Until {
+    /// Stop before the cutover.
+    Ready,
+    /// Hand the application over.
+    #[default]
+    Soaking,
+}
+
+/// What `up` is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct UpOptions {
+    /// A migration's stamp (or `head`, `+1`); the next pending one if `None`.
+    pub revision: Option<String>,
+    /// How far.
+    pub until: Until,
+    /// Refuse unless the plan has this hash.
+    pub plan: Option<String>,
+}
+
+/// What `rollback` is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct RollbackOptions {
+    /// Past the window too.
+    pub force: bool,
+    /// Drop the target afterwards instead of setting it aside; `None`: as backout.toml says.
+    pub clean_target: Option<bool>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// Nothing had to be done.
+    pub nothing: bool,
+    /// Run id.
+    pub run: Option<String>,
+    /// Migration's stamp.
+    pub migration: Option<String>,
+    /// Migration's title.
+    pub title: Option<String>,
+    /// Where the run stands now.
+    pub phase: Option<Phase>,
+    /// What state the data is in.
+    pub state: String,
+    /// Rows per table as compared, or as planned.
+    pub rows: Vec<(String, u64)>,
+    /// Rows changed on the target and carried to the source.
+    pub carried: u64,
+    /// Rows that could not be mapped back.
+    pub parked: Vec<String>,
+    /// What verification found, if it ran.
+    pub verified: Option<Verified>,
+    /// Milliseconds from the lock to the opening of the other side, services apart.
+    pub frozen_ms: Option<u64>,
+    /// Seconds the command took.
+    pub seconds: f64,
+    /// Where a kept side is.
+    pub kept: Option<String>,
+    /// Effects that passed the gate.
+    pub effects: u64,
+    /// Commands that lead on.
+    pub next: String,
+}
+
+/// A migration and where it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct MigrationState {
+    /// Stamp.
+    pub migration: String,
+    /// Title.
+    pub title: String,
+    /// `pending`, a phase's name, or an outcome.
+    pub state: String,
+    /// Whether its target is where the application's data lives now.
+    pub applied: bool,
+    /// What else there is to say.
+    pub note: String,
+}
+
+/// The open run, as its stores know it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The source's record.
+    pub source: State,
+    /// The target's record.
+    pub target: Option<State>,
+    /// Source store, for people.
+    pub source_title: String,
+    /// Target store, for people.
+    pub target_title: String,
+    /// Who is live: `source`, `target` or `nobody`.
+    pub live: String,
+    /// Changes on the live side that the other one has not seen yet.
+    pub lag: Option<u64>,
+    /// Rows that could not be mapped back.
+    pub parked: Vec<String>,
+    /// The rollback window is over.
+    pub window_over: bool,
+    /// What could not be asked, and why.
+    pub problems: Vec<String>,
+    /// What state the data is in.
+    pub state: String,
+    /// Commands that lead on.
+    pub next: String,
+}
+
+/// A project. See the crate's head for an example.
+pub struct Project {
+    /// backout.toml, checked.
+    pub config: Config,
+    /// The migrations, oldest first.
+    pub migrations: Migrations,
+    gate: Gate,
+    observer: Arc<dyn Observer>,
+    stop: Arc<AtomicBool>,
+    options: Options,
+}
+
+type Done<T> = std::result::Result<T, Failure>;
+
+/// A migration applied to this project.
+#[derive(Clone, Debug, Serialize)]
+pub struct Applied {
+    /// History lines of all stores, oldest first, with the store's name.
+    pub lines: Vec<(String, HistoryLine)>,
+}
+
+impl Project {
+    /// Reads `backout.toml` in `folder` and its migrations. `lookup` answers for `${VAR}`.
+    ///
+    /// # Errors
+    /// What is wrong with the files, with line and column.
+    pub fn open(folder: &Path, lookup: Lookup<'_>) -> Done<Project> {
+        let config = Config::load(&folder.join("backout.toml"), lookup).map_err(|e| Failure::untouched(e.into()))?;
+        let migrations = config.migrations().map_err(|e| Failure::untouched(e.into()))?;
+        Ok(Project {
+            config,
+            migrations,
+            gate: Gate::default(),
+            observer: Arc::new(Silent),
+            stop: Arc::new(AtomicBool::new(false)),
+            options: Options::default(),
+        })
+    }
+
+    /// The same project with other options.
+    #[must_use]
+    pub fn with(mut self, options: Options) -> Project {
+        self.options = options;
+        self
+    }
+
+    /// Tells `observer` of progress.
+    #[must_use]
+    pub fn observed(mut self, observer: Arc<dyn Observer>) -> Project {
+        self.observer = observer;
+        self
+    }
+
+    /// Passes effects through this gate.
+    #[must_use]
+    pub fn gated(mut self, gate: Gate) -> Project {
+        self.gate = gate;
+        self
+    }
+
+    /// When this flag is raised, the present step is finished or undone and the command ends; it can be resumed.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Project {
+        self.stop = stop;
+        self
+    }
+
+    /// Looks at the next pending migration (or the one named) and says what `up` would do. Changes nothing.
+    ///
+    /// # Errors
+    /// A refusal, or what a store says; nothing is changed.
+    pub fn plan(&self, revision: Option<&str>) -> Done<Option<Proposal>> {
+        let untouched = Failure::untouched;
+        let Some(m) = self.next(revision).map_err(untouched)? else { return Ok(None) };
+        let mut source = self.store(&m.transfer.from, false).map_err(untouched)?;
+        self.propose(m, source.as_mut()).map(Some).map_err(untouched)
+    }
+
+    /// Moves forward: the next pending migration, or the open run if there is one.
+    ///
+    /// # Errors
+    /// What went wrong, what state the data is in, what to type next.
+    pub fn up(&self, asked: &UpOptions) -> Done<Outcome> {
+        let begun = Instant::now();
+        let until = if asked.until == Until::Ready { Phase::Ready } else { Phase::Soaking };
+        if let Some((m, state)) = self.open_state().map_err(Failure::untouched)? {
+            if state.phase == Phase::Soaking {
+                return match self.next(asked.revision.as_deref()).map_err(Failure::untouched)? {
+                    None => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
+                    Some(next) if next.stamp == m.stamp => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
+                    Some(next) => Err(Failure::during(
+                        Error::Refused {
+                            cause: format!("{} ({}) is still soaking; {} would be put on top of it", m.stamp, m.title, next.stamp),
+                            hint: "`backout complete` closes its window first, `backout rollback` takes it back".into(),
+                        },
+                        Phase::Soaking,
+                        &m.stamp,
+                    )),
+                };
+            }
+            return self.go_on(m, &state, until, begun);
+        }
+        let Some(m) = self.next(asked.revision.as_deref()).map_err(Failure::untouched)? else {
+            return Ok(Outcome { nothing: true, state: "every migration is applied".into(), ..Outcome::default() });
+        };
+        let (run, proposal) = self.start(m, asked, until).map_err(Failure::untouched)?;
+        self.drive(run, until, begun, Some(&proposal))
+    }
+
+    /// Locks both stores, plans, and makes the run's first record.
+    fn start(&self, m: &Migration, asked: &UpOptions, until: Phase) -> Result<(Run, Proposal)> {
+        let mut source = self.store(&m.transfer.from, false)?;
+        source.lock(self.options.wait)?;
+        let proposal = self.propose(m, source.as_mut())?;
+        if let Some(hash) = &asked.plan
+            && (hash.len() < 8 || !proposal.hash.starts_with(hash.as_str()))
+        {
+            return Err(Error::Refused {
+                cause: format!("the plan is not the one you saw: it has the hash {} now, not {hash}", &proposal.hash[..16]),
+                hint: "look at `backout plan` again; then give its hash".into(),
+            });
+        }
+        let mut target = self.store(&m.transfer.to, true)?;
+        target.lock(self.options.wait)?;
+        if let Some(other) = target.state()? {
+            return Err(Error::Refused {
+                cause: format!("{} takes part in another run, {} ({})", target.title(), other.run, other.title),
+                hint: "end that one first: `backout status` in its project".into(),
+            });
+        }
+        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let text = serde_json::to_string(&proposal.plan).map_err(|e| Error::Internal(e.to_string()))?;
+        let record = prepare::Record {
+            id: &id,
+            migration: &m.stamp,
+            title: &m.title,
+            hash: &proposal.hash,
+            plan: &text,
+            hold: until == Phase::Ready,
+        };
+        prepare::begin(source.as_mut(), &record)?;
+        let mut run = self.run(id, proposal.plan.clone(), source, target)?;
+        run.counts = proposal.counts.tables.iter().map(|(rows, _)| *rows).collect();
+        Ok((run, proposal))
+    }
+
+    /// Hands a `Ready` run over to the target.
+    ///
+    /// # Errors
+    /// As for `up`.
+    pub fn cutover(&self) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = self.the_open_run()?;
+        match state.phase {
+            Phase::Ready | Phase::CuttingOver => self.go_on(m, &state, Phase::Soaking, begun),
+            Phase::Soaking => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
+            other => Err(self.not_now("cutover", other, &m.stamp)),
+        }
+    }
+
+    /// Goes on with whatever was cut off.
+    ///
+    /// # Errors
+    /// As for `up`.
+    pub fn resume(&self, until: Option<Until>) -> Done<Outcome> {
+        let begun = Instant::now();
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
+            return self.nothing_open(begun);
+        };
+        let until = match state.phase {
+            Phase::Soaking => {
+                // a start that failed after the cutover is made up for here
+                let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+                let started = if state.last_error.is_some() { hand_over::start(&mut run) } else { Ok(()) };
+                started.and_then(|()| run.enter(Phase::Soaking)).map_err(|e| Failure::during(e, Phase::Soaking, &m.stamp))?;
+                return Ok(Outcome { nothing: state.last_error.is_none(), ..self.outcome_of(&state, begun) });
+            }
+            Phase::RollingBack => Phase::RolledBack,
+            Phase::Aborting => Phase::Aborted,
+            Phase::Completing => Phase::Completed,
+            Phase::CuttingOver => Phase::Soaking,
+            _ if until == Some(Until::Ready) || (until.is_none() && state.hold) => Phase::Ready,
+            _ => Phase::Soaking,
+        };
+        self.go_on(m, &state, until, begun)
+    }
+
+    /// Takes the soaking migration back, with every write made since.
+    ///
+    /// # Errors
+    /// As for `up`; before the commit point everything is as before.
+    pub fn rollback(&self, asked: &RollbackOptions) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = match self.open_state().map_err(Failure::untouched)? {
+            Some(open) => open,
+            None => return Err(Failure::untouched(self.nothing_to_roll_back())),
+        };
+        match state.phase {
+            Phase::Soaking | Phase::RollingBack | Phase::CuttingOver => {}
+            Phase::Completing => return Err(self.not_now("rollback", state.phase, &m.stamp)),
+            other => return Err(self.not_now("rollback", other, &m.stamp)),
+        }
+        if state.phase == Phase::Soaking && window_over(&state) && !asked.force {
+            return Err(Failure::during(
+                Error::Refused {
+                    cause: format!("the rollback window ended at {}", state.window_ends.as_deref().unwrap_or("?")),
+                    hint: "everything needed for a rollback is still there: `backout rollback --force` takes the change back all the same".into(),
+                },
+                Phase::Soaking,
+                &m.stamp,
+            ));
+        }
+        let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+        if let Some(clean) = asked.clean_target {
+            run.settings.clean_target = clean;
+        }
+        if state.phase == Phase::CuttingOver {
+            // killed in the cutover: if it fell back, there is nothing to take back
+            let settled = hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver, &m.stamp))?;
+            if settled == Phase::Ready {
+                let state = run.source_state().map_err(Failure::untouched)?;
+                return Ok(self.outcome_of(&state, begun));
+            }
+        }
+        self.drive(run, Phase::RolledBack, begun, None)
+    }
+
+    /// What a rollback would do now. Changes nothing.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn rollback_preview(&self) -> Done<Status> {
+        let (m, state) = self.the_open_run()?;
+        if state.phase != Phase::Soaking {
+            return Err(self.not_now("rollback", state.phase, &m.stamp));
+        }
+        self.status_of(m, state).map_err(|e| Failure::during(e, Phase::Soaking, &m.stamp))
+    }
+
+    /// Throws the target away, before a cutover.
+    ///
+    /// # Errors
+    /// As for `up`.
+    pub fn abort(&self) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = match self.open_state().map_err(Failure::untouched)? {
+            Some(open) => open,
+            None => return self.nothing_open(begun),
+        };
+        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        if matches!(state.phase, Phase::Soaking | Phase::RollingBack | Phase::Completing) {
+            return Err(self.not_now("abort", state.phase, &m.stamp));
+        }
+        let mut run = self.attach(m, &state).map_err(during)?;
+        if state.phase == Phase::CuttingOver && hand_over::settle_cutover(&mut run).map_err(during)? == Phase::Soaking {
+            return Err(self.not_now("abort", Phase::Soaking, &m.stamp));
+        }
+        run.enter(Phase::Aborting).map_err(during)?;
+        self.drive(run, Phase::Aborted, begun, None)
+    }
+
+    /// Closes the window: the way back is given up.
+    ///
+    /// # Errors
+    /// As for `up`.
+    pub fn complete(&self, delete_source: bool) -> Done<Outcome> {
+        let begun = Instant::now();
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return self.nothing_open(begun) };
+        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        if !matches!(state.phase, Phase::Soaking | Phase::Completing) {
+            return Err(self.not_now("complete", state.phase, &m.stamp));
+        }
+        let mut run = self.attach(m, &state).map_err(during)?;
+        if state.phase == Phase::Soaking {
+            let parked = run.source.parked(&run.id.clone()).map_err(|e| during(e.into()))?;
+            if !parked.is_empty() {
+                run.note(format!("{} could never be carried back; that ends to matter with this", super::count(parked.len(), "row")));
+            }
+        }
+        let before = self.outcome_of(&state, begun);
+        close::complete(&mut run, delete_source).map_err(|e| Failure::during(e, Phase::Completing, &m.stamp))?;
+        Ok(self.ended(&run, Phase::Completed, before, begun))
+    }
+
+    /// Lets the resting side follow the live one, once.
+    ///
+    /// # Errors
+    /// As for `up`.
+    pub fn shadow(&self) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = self.the_open_run()?;
+        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        let way = match state.phase {
+            Phase::Soaking => Way::Down,
+            Phase::Ready => Way::Up,
+            other => return Err(self.not_now("shadow", other, &m.stamp)),
+        };
+        let mut run = self.attach(m, &state).map_err(during)?;
+        drain::drain(&mut run, way).map_err(during)?;
+        let state = run.source_state().map_err(during)?;
+        let mut out = self.outcome_of(&state, begun);
+        let id = run.id.clone();
+        out.parked = run.source.parked(&id).map_err(|e| during(e.into()))?.into_iter().map(|p| p.reason).collect();
+        Ok(out)
+    }
+
+    /// Compares both sides of the open run in full, and asks the stores' own checks.
+    ///
+    /// # Errors
+    /// As for `up`; differences are no error here, they are in the outcome.
+    pub fn verify(&self) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = self.the_open_run()?;
+        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        let way = match state.phase {
+            Phase::Ready => Way::Up,
+            Phase::Soaking => Way::Down,
+            other => return Err(self.not_now("verify", other, &m.stamp)),
+        };
+        let mut run = self.attach(m, &state).map_err(during)?;
+        let mut verified = verify::compare(&mut run, way, true).map_err(during)?;
+        verified.problems = verify::checks(&mut run).map_err(during)?;
+        let mut out = self.outcome_of(&state, begun);
+        out.rows.clone_from(&verified.rows);
+        out.verified = Some(verified);
+        out.seconds = begun.elapsed().as_secs_f64();
+        Ok(out)
+    }
+
+    /// The open run as its stores know it; `None` when there is none.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn status(&self) -> Done<Option<Status>> {
+        match self.open_state().map_err(Failure::untouched)? {
+            None => Ok(None),
+            Some((m, state)) => self.status_of(m, state).map(Some).map_err(Failure::untouched),
+        }
+    }
+
+    fn status_of(&self, m: &Migration, state: State) -> Result<Status> {
+        let mut problems = Vec::new();
+        let mut source = self.store(&m.transfer.from, false)?;
+        let plan = source.plan(&state.run)?;
+        let mut target = self.store(&m.transfer.to, false);
+        let target_state = match &mut target {
+            Ok(t) => t.state()?.filter(|t| t.run == state.run),
+            Err(e) => {
+                problems.push(format!("the target could not be asked: {e}"));
+                None
+            }
+        };
+        let target_live = target_state.as_ref().is_some_and(|t| t.side == Side::Open);
+        let live = match (&state.side, target_live) {
+            (Side::Open, _) => "source",
+            (_, true) => "target",
+            _ => "nobody",
+        };
+        let mut lag = None;
+        if let (Some(text), Ok(t)) = (&plan, &mut target) {
+            let plan: Plan = serde_json::from_str(text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
+            let begun = |s: &State| s.captured_from.clone();
+            let asked = match (live, &target_state) {
+                ("source", Some(ts)) => ts.checkpoint.clone().or(begun(&state)).map(|p| (Way::Up, p)),
+                ("target", Some(ts)) => state.checkpoint.clone().or(begun(ts)).map(|p| (Way::Down, p)),
+                _ => None,
+            };
+            if let Some((way, from)) = asked {
+                let giver: &mut dyn Store = if way == Way::Up { source.as_mut() } else { t.as_mut() };
+                match giver.lag(&way.givers(&plan), &from) {
+                    Ok(n) => lag = Some(n),
+                    Err(e) => problems.push(e.to_string()),
+                }
+            }
+        }
+        Ok(Status {
+            source_title: source.title(),
+            target_title: target.as_ref().map_or_else(|_| m.transfer.to.clone(), |t| t.title()),
+            live: live.into(),
+            lag,
+            parked: source.parked(&state.run)?.into_iter().map(|p| p.reason).collect(),
+            window_over: window_over(&state),
+            problems,
+            state: super::state_words(state.phase).into(),
+            next: super::ways_out(state.phase, &m.stamp),
+            target: target_state,
+            source: state,
+        })
+    }
+
+    /// Every migration and where it stands, oldest first.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn list(&self) -> Done<Vec<MigrationState>> {
+        let history = self.history()?;
+        let open = self.open_state().map_err(Failure::untouched)?;
+        Ok(self
+            .migrations
+            .list
+            .iter()
+            .map(|m| {
+                let last = history.lines.iter().rev().find(|(_, l)| l.migration == m.stamp && l.outcome != "aborted");
+                let (state, applied, note) = match (&open, last) {
+                    (Some((o, s)), _) if o.stamp == m.stamp => (
+                        s.phase.words().to_owned(),
+                        matches!(s.phase, Phase::Soaking | Phase::Completing | Phase::RollingBack),
+                        s.last_error.clone().unwrap_or_default(),
+                    ),
+                    (_, Some((_, l))) if l.outcome == "completed" => ("completed".into(), true, format!("{} {}", l.ended_at, l.note)),
+                    (_, Some((_, l))) => ("pending".into(), false, format!("{} {}: {}", l.outcome, l.ended_at, l.note)),
+                    _ => ("pending".into(), false, String::new()),
+                };
+                MigrationState { migration: m.stamp.clone(), title: m.title.clone(), state, applied, note }
+            })
+            .collect())
+    }
+
+    /// What ended in any store of the project, oldest first. A store that cannot be opened is passed over.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn history(&self) -> Done<Applied> {
+        let mut lines: Vec<(String, HistoryLine)> = Vec::new();
+        for (name, _) in &self.config.stores {
+            let Ok(mut s) = self.store(name, false) else { continue };
+            let mine = s.history().map_err(|e| Failure::untouched(e.into()))?;
+            lines.extend(mine.into_iter().map(|l| (name.clone(), l)));
+        }
+        lines.sort_by(|a, b| a.1.ended_at.cmp(&b.1.ended_at));
+        Ok(Applied { lines })
+    }
+
+    /// What happened in this project, from its journal; oldest first.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub fn log(&self) -> Done<Vec<Note>> {
+        Journal::open(&self.config.folder, &self.gate).events().map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
+    }
+
+    // ── what the above is made of ──────────────────────────────────────────────────────────────────────────────────
+
+    fn store(&self, name: &str, create: bool) -> Result<Box<dyn Store>> {
+        let url = self.config.store(name).ok_or_else(|| Error::Refused {
+            cause: format!("backout.toml has no store {name:?}"),
+            hint: "add it to [stores]".into(),
+        })?;
+        Ok(store::open(url, &self.config.folder, create, &self.gate)?)
+    }
+
+    fn propose(&self, m: &Migration, source: &mut dyn Store) -> Result<Proposal> {
+        if let Some(s) = source.state()? {
+            return Err(Error::Refused {
+                cause: format!("{} takes part in another run, {} ({})", source.title(), s.run, s.title),
+                hint: "end that one first: `backout complete`, `backout rollback` or `backout abort`".into(),
+            });
+        }
+        let url = self.config.store(&m.transfer.to).unwrap_or_default();
+        let kind = if url.starts_with("json:") {
+            Kind::Json
+        } else if url.starts_with("sqlite:") {
+            Kind::Sqlite
+        } else {
+            Kind::Postgres
+        };
+        let mut target = match self.store(&m.transfer.to, false) {
+            Ok(t) => Some(t),
+            // a SQLite file that is not there yet will be made
+            Err(Error::Store(store::Error::Input { .. })) if kind == Kind::Sqlite && !self.sqlite_there(url) => None,
+            Err(e) => return Err(e),
+        };
+        let target: Option<&mut dyn Store> = match &mut target {
+            Some(t) => Some(t.as_mut()),
+            None => None,
+        };
+        planning::propose(m, source, target, kind, self.observer.as_ref(), &self.stop)
+    }
+
+    fn sqlite_there(&self, url: &str) -> bool {
+        let path = url.trim_start_matches("sqlite:");
+        self.config.folder.join(path.strip_prefix("///").unwrap_or(path)).exists()
+    }
+
+    /// The next migration that is not applied, or the one named.
+    fn next(&self, revision: Option<&str>) -> Result<Option<&Migration>> {
+        let applied = self.list().map_err(|f| f.error)?;
+        let pending = |m: &&Migration| applied.iter().any(|a| a.migration == m.stamp && !a.applied);
+        match revision {
+            None | Some("head" | "+1") => Ok(self.migrations.list.iter().find(pending)),
+            Some(name) => {
+                let m = self.migrations.find(name)?;
+                let first = self.migrations.list.iter().find(pending);
+                match first {
+                    Some(f) if f.stamp < m.stamp => Err(Error::Refused {
+                        cause: format!("{} comes before {} and is not applied yet", f.stamp, m.stamp),
+                        hint: format!("`backout up {}` first", f.stamp),
+                    }),
+                    _ => Ok(Some(m).filter(pending)),
+                }
+            }
+        }
+    }
+
+    /// The run that is open in any of the project's sources.
+    fn open_state(&self) -> Result<Option<(&Migration, State)>> {
+        for m in self.migrations.list.iter().rev() {
+            let mut s = match self.store(&m.transfer.from, false) {
+                Ok(s) => s,
+                // a source that is not there yet is some earlier migration's target
+                Err(Error::Store(store::Error::Input { .. })) if self.migrations.list.len() > 1 => continue,
+                Err(e) => return Err(e),
+            };
+            if let Some(state) = s.state()?
+                && state.role == Role::Source
+                && state.migration == m.stamp
+            {
+                return Ok(Some((m, state)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn the_open_run(&self) -> Done<(&Migration, State)> {
+        self.open_state().map_err(Failure::untouched)?.ok_or_else(|| {
+            Failure::untouched(Error::Refused {
+                cause: "no migration is under way".into(),
+                hint: "`backout plan` shows what `backout up` would do; `backout history` what ended".into(),
+            })
+        })
+    }
+
+    fn nothing_to_roll_back(&self) -> Error {
+        let last = self.history().ok().and_then(|h| h.lines.into_iter().next_back());
+        Error::Refused {
+            cause: match &last {
+                Some((_, l)) if l.outcome == "completed" => {
+                    format!("{} ({}) was completed at {}: its way back was given up then", l.migration, l.title, l.ended_at)
+                }
+                _ => "no migration is applied that could be rolled back".into(),
+            },
+            hint: "`backout history` shows what ran".into(),
+        }
+    }
+
+    fn not_now(&self, command: &str, phase: Phase, migration: &str) -> Failure {
+        Failure::during(
+            Error::Refused { cause: format!("{command} is not possible while the migration is {}", phase.words()), hint: String::new() },
+            phase,
+            migration,
+        )
+    }
+
+    /// There is nothing to go on with, which is fine.
+    fn nothing_open(&self, begun: Instant) -> Done<Outcome> {
+        Ok(Outcome {
+            nothing: true,
+            state: "no migration is under way".into(),
+            seconds: begun.elapsed().as_secs_f64(),
+            ..Outcome::default()
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            batch: self.options.batch.max(1),
+            verify: self.options.verify,
+            writers_stopped: self.options.writers_stopped,
+            window: self.config.rollback.window,
+            clean_target: self.config.rollback.clean_target,
+        }
+    }
+
+    fn run(&self, id: String, plan: Plan, source: Box<dyn Store>, target: Box<dyn Store>) -> Result<Run> {
+        let app = App::new(&self.config, &id, &self.gate)?;
+        Ok(Run {
+            id,
+            plan,
+            source,
+            target,
+            app,
+            journal: Journal::open(&self.config.folder, &self.gate),
+            gate: self.gate.clone(),
+            observer: self.observer.clone(),
+            stop: self.stop.clone(),
+            settings: self.settings(),
+            counts: Vec::new(),
+            frozen: None,
+            summary: Summary::default(),
+        })
+    }
+
+    /// Locks both stores of an open run and reads its frozen plan.
+    fn attach(&self, m: &Migration, state: &State) -> Result<Run> {
+        let mut source = self.store(&m.transfer.from, false)?;
+        source.lock(self.options.wait)?;
+        let mut target = self.store(&m.transfer.to, true)?;
+        target.lock(self.options.wait)?;
+        let text = source.plan(&state.run)?;
+        let text = text.ok_or_else(|| Error::Internal(format!("{} has lost the frozen plan of run {}", source.title(), state.run)))?;
+        let plan: Plan = serde_json::from_str(&text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
+        if plan.hash() != state.plan_hash {
+            return Err(Error::Internal("the frozen plan is not the one the run began with".into()));
+        }
+        let mut run = self.run(state.run.clone(), plan, source, target)?;
+        if state.phase < Phase::Ready {
+            for t in run.plan.source_tables().into_iter().cloned().collect::<Vec<_>>() {
+                run.counts.push(run.source.count(&t).unwrap_or(0));
+            }
+        }
+        Ok(run)
+    }
+
+    fn go_on(&self, m: &Migration, state: &State, until: Phase, begun: Instant) -> Done<Outcome> {
+        let mut run = self.attach(m, state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+        let hold = until == Phase::Ready;
+        if state.hold != hold && until <= Phase::Soaking {
+            run.change_source("source: how far", |s| s.hold = hold).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+        }
+        if until == Phase::Ready && state.phase > Phase::Ready {
+            return Ok(Outcome { nothing: true, ..self.outcome_of(state, begun) });
+        }
+        self.drive(run, until, begun, None)
+    }
+
+    /// Runs until `until`, and tells what came of it.
+    fn drive(&self, mut run: Run, until: Phase, begun: Instant, proposal: Option<&Proposal>) -> Done<Outcome> {
+        let before = run.source_state().map(|s| self.outcome_of(&s, begun)).unwrap_or_default();
+        let migration = run.plan.migration.clone();
+        match run.advance(until) {
+            Ok(phase) => {
+                let mut out = match run.source_state() {
+                    Ok(state) if !matches!(phase, Phase::RolledBack | Phase::Aborted | Phase::Completed) => self.outcome_of(&state, begun),
+                    _ => before,
+                };
+                if let Some(p) = proposal {
+                    out.rows = p.plan.tables.iter().zip(&p.counts.tables).map(|(t, c)| (t.source.title().to_owned(), c.0)).collect();
+                }
+                Ok(self.ended(&run, phase, out, begun))
+            }
+            Err(error) => {
+                let phase = run.phase().unwrap_or(Phase::Planned);
+                Err(Failure::during(error, phase, &migration))
+            }
+        }
+    }
+
+    fn ended(&self, run: &Run, phase: Phase, mut out: Outcome, begun: Instant) -> Outcome {
+        out.phase = Some(phase);
+        out.state = super::state_words(phase).into();
+        out.next = super::ways_out(phase, &run.plan.migration);
+        out.carried = out.carried.max(run.summary.carried);
+        out.parked.clone_from(&run.summary.parked);
+        out.verified.clone_from(&run.summary.verified);
+        out.kept.clone_from(&run.summary.kept);
+        out.frozen_ms = run.frozen.map(|f| u64::try_from(f.as_millis()).unwrap_or(u64::MAX));
+        out.seconds = begun.elapsed().as_secs_f64();
+        out.effects = run.gate.count();
+        out
+    }
+
+    fn outcome_of(&self, s: &State, begun: Instant) -> Outcome {
+        Outcome {
+            run: Some(s.run.clone()),
+            migration: Some(s.migration.clone()),
+            title: Some(s.title.clone()),
+            phase: Some(s.phase),
+            state: super::state_words(s.phase).into(),
+            carried: s.carried,
+            seconds: begun.elapsed().as_secs_f64(),
+            next: super::ways_out(s.phase, &s.migration),
+            ..Outcome::default()
+        }
+    }
+}
+
+fn window_over(s: &State) -> bool {
+    s.window_ends.as_deref().and_then(|t| t.parse::<jiff::Timestamp>().ok()).is_some_and(|end| jiff::Timestamp::now() > end)
+}

@@ -1,0 +1,384 @@
+//! Comparing both sides, every row and both ways, while one of them may be written to.
+//!
+//! Each side is read once, in two threads. A row counts into a bucket chosen by its key, twice: as the target has it, and
+//! as the source has it (`down` being called without the source's row). Only buckets that differ are read again, for keys;
+//! and a key counts as different only if, in one look at the live side, no change of it is still on its way (P14).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::mapping::{Way, canon_source, map_row};
+use crate::plan::{Kind, Plan, Table, TablePlan};
+use crate::store::{Phase, Store};
+use crate::value::{Batch, Digest, Key, Value};
+
+use super::{Error, Event, Result, Run, drain, looking, now};
+
+const BUCKETS: usize = 4096;
+/// More differing keys than this are not told one by one.
+const MOST_KEYS: usize = 200_000;
+
+/// What verification came to.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Verified {
+    /// Rows compared, per table in plan order.
+    pub rows: Vec<(String, u64)>,
+    /// Digest of each table of the source.
+    pub digests: Vec<Digest>,
+    /// Rows that differ, one line each.
+    pub differences: Vec<String>,
+    /// What the stores' own checks and the schema's comparison found.
+    pub problems: Vec<String>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Both sums of a side's rows.
+struct Sums {
+    as_target: Vec<Digest>,
+    as_source: Vec<Digest>,
+    /// Rows that do not map to the other side.
+    misfits: Vec<(Key, String)>,
+}
+
+impl Sums {
+    fn new() -> Sums {
+        Sums { as_target: vec![Digest::default(); BUCKETS], as_source: vec![Digest::default(); BUCKETS], misfits: Vec::new() }
+    }
+    fn total(list: &[Digest]) -> Digest {
+        list.iter().fold(Digest::default(), |mut a, d| {
+            a.merge(*d);
+            a
+        })
+    }
+}
+
+fn bucket(key: &[u8]) -> usize {
+    usize::try_from(xxhash_rust::xxh3::xxh3_64(key) % BUCKETS as u64).unwrap_or(0)
+}
+
+/// Verifying before the cutover. What differs is looked at again through the log (P13); what differs then fails.
+pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
+    let mut verified = Verified::default();
+    if run.settings.verify {
+        verified = compare(run, Way::Up, true)?;
+        if !verified.differences.is_empty() {
+            run.note(format!("{} differ; they are carried again", super::count(verified.differences.len(), "row")));
+            compare_and_doubt(run, Way::Up)?;
+            drain::drain(run, Way::Up)?;
+            verified = compare(run, Way::Up, true)?;
+        }
+        if !verified.differences.is_empty() {
+            return Err(Error::Differences(verified.differences));
+        }
+        let problems = checks(run)?;
+        if !problems.is_empty() {
+            return Err(Error::Refused {
+                cause: format!("the stores' own checks found: {}", problems.join("; ")),
+                hint: "mend it in the source, then `backout abort` and `backout up`".into(),
+            });
+        }
+    } else {
+        run.note("not verified, as asked");
+    }
+    let at = run.settings.verify.then(now);
+    run.change_source("source: ready", |s| {
+        s.verified_at = at;
+        s.digests = verified.digests;
+        s.phase = Phase::Ready;
+        s.last_error = None;
+    })?;
+    Ok(Phase::Ready)
+}
+
+/// Compares in full and puts every differing key into the giver's log; the doubt is over when that is committed.
+pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
+    let plan = run.plan.clone();
+    for (i, t) in plan.tables.iter().enumerate() {
+        let keys: Vec<Key> = suspects(run, i, t)?
+            .into_iter()
+            .filter_map(|k| match way {
+                Way::Up => crate::mapping::map_key(Way::Down, t, &k).ok(),
+                Way::Down => Some(k),
+            })
+            .collect();
+        if !keys.is_empty() {
+            run.sides(way).0.doubt(i, &keys)?;
+        }
+    }
+    let id = run.id.clone();
+    let (_, receiver) = run.sides(way);
+    super::change_state(receiver, &id, "receiver: doubt resolved", |s| s.doubt = None)?;
+    Ok(())
+}
+
+/// Full comparison. With `drains`, changes under way are carried before a difference counts; else (after a rollback) what the live
+/// side's log names is left out.
+pub(crate) fn compare(run: &mut Run, way: Way, drains: bool) -> Result<Verified> {
+    let begun = std::time::Instant::now();
+    let plan = run.plan.clone();
+    let mut out = Verified::default();
+    let id = run.id.clone();
+    // parked rows differ by definition; they are listed as parked
+    let parked: HashSet<(usize, Key)> = run.source.parked(&id)?.into_iter().map(|p| (p.table, p.key)).collect();
+    for (i, t) in plan.tables.iter().enumerate() {
+        run.go_on()?;
+        let (source, target) = both(run, i, t)?;
+        let (s, d) = (Sums::total(&source.as_target), Sums::total(&source.as_source));
+        out.rows.push((t.source.title().to_owned(), s.rows));
+        out.digests.push(d);
+        let equal = source.as_target == target.as_target && source.as_source == target.as_source;
+        if equal && source.misfits.is_empty() && target.misfits.is_empty() {
+            continue;
+        }
+        let mut keys = suspects_of(run, t, &source, &target)?;
+        keys.retain(|k| !parked.contains(&(i, k.clone())));
+        if drains {
+            drain::drain(run, way)?;
+        }
+        out.differences.extend(differing(run, way, i, t, &keys)?);
+    }
+    out.seconds = begun.elapsed().as_secs_f64();
+    Ok(out)
+}
+
+/// Reads both sides of a table at once.
+fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
+    let (mut source, mut target) = (run.source.again()?, run.target.again()?);
+    let (observer, total) = (run.observer.clone(), run.counts.get(i).copied().unwrap_or(0));
+    let stop = run.stop.clone();
+    let stopped = || stop.load(std::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|threads| {
+        let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
+        let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
+            observer.event(Event::Progress { what: "comparing", table: t.source.title().to_owned(), done, total: total.max(done) });
+        });
+        let from_source = from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
+        Ok((from_source?.0, from_target?.0))
+    })
+}
+
+type Rows = HashMap<Key, (u128, u128)>;
+
+/// Reads one side of a table and sums it up; or, given buckets, returns the rows in them by key.
+fn sum(
+    store: &mut dyn Store,
+    way: Way,
+    t: &TablePlan,
+    collect: Option<&HashSet<usize>>,
+    stopped: &dyn Fn() -> bool,
+    mut progress: impl FnMut(u64),
+) -> Result<(Sums, Rows)> {
+    let (mut sums, mut rows, mut after, mut done) = (Sums::new(), Rows::new(), Vec::new(), 0u64);
+    let (mut batch, mut own, mut other) = (Batch::default(), Vec::new(), Vec::new());
+    loop {
+        if stopped() {
+            return Err(Error::Stopped);
+        }
+        batch.clear();
+        let next = store.scan(way.giver(t), &after, 20_000, &mut batch)?;
+        for (bytes, row) in batch.encoded().zip(batch.rows()) {
+            own.clear();
+            other.clear();
+            let mapped = map_row(way, t, &row, None);
+            let mapped = match mapped {
+                Ok(m) => m,
+                Err(misfit) => {
+                    if sums.misfits.len() < MOST_KEYS {
+                        sums.misfits.push((Key::of_row(&row, &way.giver(t).key), misfit.to_string()));
+                    }
+                    continue;
+                }
+            };
+            let (as_target, as_source, key) = match way {
+                Way::Up => {
+                    let key = Key::of_row(&mapped, &t.target.key);
+                    mapped.iter().for_each(|v| v.encode(&mut other));
+                    canon_source(t, row, &mut own);
+                    (&other[..], &own[..], key)
+                }
+                Way::Down => {
+                    let key = Key::of_row(&row, &t.target.key);
+                    canon_source(t, mapped, &mut other);
+                    (bytes, &other[..], key)
+                }
+            };
+            let at = bucket(&key.0);
+            let Some(wanted) = collect else {
+                sums.as_target[at].add(as_target);
+                sums.as_source[at].add(as_source);
+                continue;
+            };
+            if wanted.contains(&at) && rows.len() < MOST_KEYS {
+                rows.insert(key, (xxhash_rust::xxh3::xxh3_128(as_target), xxhash_rust::xxh3::xxh3_128(as_source)));
+            }
+        }
+        done += batch.len() as u64;
+        progress(done);
+        match next {
+            Some(n) => after = n,
+            None => return Ok((sums, rows)),
+        }
+    }
+}
+
+/// Keys (as the target has them) that may differ.
+fn suspects(run: &mut Run, i: usize, t: &TablePlan) -> Result<Vec<Key>> {
+    let (source, target) = both(run, i, t)?;
+    suspects_of(run, t, &source, &target)
+}
+
+fn suspects_of(run: &mut Run, t: &TablePlan, source: &Sums, target: &Sums) -> Result<Vec<Key>> {
+    let wrong: HashSet<usize> = (0..BUCKETS)
+        .filter(|&b| source.as_target[b] != target.as_target[b] || source.as_source[b] != target.as_source[b])
+        .collect();
+    let mut keys: Vec<Key> = Vec::new();
+    for (key, _) in &source.misfits {
+        keys.extend(crate::mapping::map_key(Way::Up, t, key));
+    }
+    keys.extend(target.misfits.iter().map(|(k, _)| k.clone()));
+    if !wrong.is_empty() {
+        let (mut s, mut d) = (run.source.again()?, run.target.again()?);
+        let never = || false;
+        let (_, a) = sum(s.as_mut(), Way::Up, t, Some(&wrong), &never, |_| {})?;
+        let (_, b) = sum(d.as_mut(), Way::Down, t, Some(&wrong), &never, |_| {})?;
+        keys.extend(a.iter().filter(|(k, v)| b.get(*k) != Some(v)).map(|(k, _)| k.clone()));
+        keys.extend(b.keys().filter(|k| !a.contains_key(*k)).cloned());
+    }
+    keys.sort();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// Which of these keys really differ, seen in one look at the live side in which no change of them is under way.
+fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> Result<Vec<String>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let plan: Plan = run.plan.clone();
+    let givers = way.givers(&plan);
+    let id = run.id.clone();
+    // the giver's own keys, where they can be said
+    let mut pairs: Vec<(Key, Key)> = Vec::new();
+    let mut out = Vec::new();
+    for k in keys {
+        match crate::mapping::map_key(Way::Down, t, k) {
+            Ok(s) => pairs.push((s, k.clone())),
+            Err(m) => out.push(m.to_string()),
+        }
+    }
+    let source_keys: Vec<Key> = pairs.iter().map(|(s, _)| s.clone()).collect();
+    let target_keys: Vec<Key> = pairs.iter().map(|(_, t)| t.clone()).collect();
+    let (giver, receiver) = run.sides(way);
+    let checkpoint = receiver.state()?.filter(|s| s.run == id).and_then(|s| s.checkpoint);
+    let begun = giver.state()?.filter(|s| s.run == id).and_then(|s| s.captured_from);
+    let (mine, theirs) = if way == Way::Up { (&source_keys, &target_keys) } else { (&target_keys, &source_keys) };
+    let (rows, pending) = looking(giver, &givers, |g| {
+        let mut pending = HashSet::new();
+        let mut all = false;
+        if let Some(from) = checkpoint.or(begun) {
+            for e in g.log_since(&givers, &from)?.0.into_iter().filter(|e| e.table == i) {
+                all |= e.op == crate::store::Op::Truncate;
+                pending.extend(e.before.into_iter().chain(e.after));
+            }
+        }
+        let rows = if all { None } else { Some(g.fetch(way.giver(t), mine)?) };
+        Ok((rows, pending))
+    })?;
+    let Some(rows) = rows else { return Ok(Vec::new()) };
+    let receivers = way.receivers(&plan);
+    let others = looking(receiver, &receivers, |r| Ok(r.fetch(way.receiver(t), theirs)?))?;
+    for (n, (mine_row, their_row)) in rows.into_iter().zip(others).enumerate() {
+        if pending.contains(&mine[n]) {
+            continue;
+        }
+        let (s, d) = if way == Way::Up { (mine_row, their_row) } else { (their_row, mine_row) };
+        let name = t.source.title();
+        match (s, d) {
+            (None, None) => {}
+            (Some(_), None) => out.push(format!("{name} {}: missing in the target", pairs[n].0)),
+            (None, Some(_)) => out.push(format!("{name} {}: only in the target", pairs[n].0)),
+            (Some(s), Some(d)) => out.extend(row_difference(t, &s, &d).map(|what| format!("{name} {}: {what}", pairs[n].0))),
+        }
+    }
+    Ok(out)
+}
+
+/// How two rows differ, both ways, or not at all.
+fn row_difference(t: &TablePlan, s: &[Value<'_>], d: &[Value<'_>]) -> Option<String> {
+    let up = match map_row(Way::Up, t, s, None) {
+        Ok(up) => up,
+        Err(m) => return Some(m.to_string()),
+    };
+    if let Some(c) = up.iter().zip(d).position(|(a, b)| a != b) {
+        return Some(format!("column {}: {} in the source, {} in the target", t.source.columns[c].name, s[c], d[c]));
+    }
+    let down = match map_row(Way::Down, t, d, None) {
+        Ok(down) => down,
+        Err(m) => return Some(m.to_string()),
+    };
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    canon_source(t, s.to_vec(), &mut a);
+    canon_source(t, down, &mut b);
+    (a != b).then(|| "the way back would not give the source's row".to_owned())
+}
+
+/// The stores' own checks, and the target's schema against the plan.
+pub(crate) fn checks(run: &mut Run) -> Result<Vec<String>> {
+    let plan = run.plan.clone();
+    let mut out = run.source.self_check(&plan.source_tables())?;
+    out.extend(run.target.self_check(&plan.target_tables())?);
+    let there = run.target.schema()?;
+    for t in &plan.tables {
+        match there.tables.iter().find(|x| x.name == t.target.name) {
+            None => out.push(format!("table {} is not in the target", t.target.name)),
+            Some(found) => out.extend(schema_differences(&t.target, found, plan.to.kind)),
+        }
+    }
+    Ok(out)
+}
+
+fn schema_differences(planned: &Table, found: &Table, kind: Kind) -> Vec<String> {
+    let plain = |ty: &str| -> String {
+        let t = ty.to_ascii_lowercase();
+        match t.as_str() {
+            "timestamp without time zone" => "timestamp".into(),
+            "timestamp with time zone" => "timestamptz".into(),
+            "varchar" => "character varying".into(),
+            _ if kind == Kind::Postgres => t.replace("varchar(", "character varying("),
+            _ => t,
+        }
+    };
+    let name = &planned.name;
+    let mut out = Vec::new();
+    for c in &planned.columns {
+        match found.columns.iter().find(|f| f.name == c.name) {
+            None => out.push(format!("column {name}.{} is missing", c.name)),
+            Some(f) if plain(&f.ty) != plain(&c.ty) => out.push(format!("column {name}.{} is {} and not {}", c.name, f.ty, c.ty)),
+            Some(f) if c.not_null && !f.not_null => out.push(format!("column {name}.{} has lost NOT NULL", c.name)),
+            Some(f) if c.default.is_some() && f.default.is_none() => out.push(format!("column {name}.{} has lost its default", c.name)),
+            Some(f) if c.identity && !f.identity => out.push(format!("column {name}.{} has lost its identity", c.name)),
+            Some(_) => {}
+        }
+    }
+    if planned.key_names() != found.key_names() {
+        let unique = found.indexes.iter().any(|i| i.unique && i.columns.iter().map(|c| c.name.as_str()).eq(planned.key_names()));
+        if !unique {
+            out.push(format!("table {name} has the key ({}) and not ({})", found.key_names().join(", "), planned.key_names().join(", ")));
+        }
+    }
+    for i in &planned.indexes {
+        let like = |f: &crate::plan::Index| {
+            f.unique == i.unique && (f.expression || f.columns.iter().map(|c| &c.name).eq(i.columns.iter().map(|c| &c.name)))
+        };
+        if !found.indexes.iter().any(like) {
+            let columns: Vec<&str> = i.columns.iter().map(|c| c.name.as_str()).collect();
+            out.push(format!("index {} on {name} ({}) is missing", i.name.as_deref().unwrap_or("unique"), columns.join(", ")));
+        }
+    }
+    for f in &planned.foreign_keys {
+        if !found.foreign_keys.iter().any(|x| x.columns == f.columns && x.table == f.table) {
+            out.push(format!("foreign key {name} ({}) → {} is missing", f.columns.join(", "), f.table));
+        }
+    }
+    out
+}
