@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod gate;
+pub mod journal;
 pub mod mapping;
 pub mod plan;
 pub mod store;
