@@ -158,7 +158,15 @@ impl Config {
     /// The first thing that is wrong, with its place.
     pub fn load(file: &Path, lookup: Lookup<'_>) -> Result<Config, ConfigError> {
         let text = read(file, "`backout init` writes one")?;
-        let dotenv = std::fs::read(folder_of(file).join(".env")).unwrap_or_default();
+        let beside = folder_of(file).join(".env");
+        let dotenv = match std::fs::read(&beside) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound && text.contains("${") => {
+                let hint = Some("variables that are not exported are looked for there".to_owned());
+                return Err(ConfigError::Read { file: beside, cause, hint });
+            }
+            Err(_) => Vec::new(),
+        };
         Config::parse(&text, file, &|name| {
             lookup(name).or_else(|| {
                 let raw = *dotenv::raws(&dotenv, name).last()?;

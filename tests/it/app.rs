@@ -372,6 +372,21 @@ fn an_undo_file_that_is_not_ours_stops_everything() {
 }
 
 #[test]
+fn what_undoes_a_switch_is_durable_before_the_file_is_touched() {
+    let project = Project::new(DOTENV);
+    project.write(".env", "TOKEN=old\n");
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = seen.clone();
+    project.app(&Gate::watched(move |what| told.lock().unwrap().push(what.to_owned()))).apply().unwrap();
+    let folder = project.folder.path().canonicalize().unwrap();
+    let (folder, file) = (folder.display(), folder.join(".env").display().to_string());
+    let once =
+        |to: &str| [format!("write {file}.backout-{RUN}.new"), format!("rename to {to}"), format!("sync {folder}")];
+    let wanted = [once(&format!("{file}.backout-{RUN}")), once(&file)].concat();
+    assert_eq!(*seen.lock().unwrap(), wanted);
+}
+
+#[test]
 fn what_was_edited_between_a_kill_and_the_next_run_is_kept() {
     let project = Project::new(DOTENV);
     project.write(".env", "TOKEN=old\n");
