@@ -70,7 +70,8 @@ fn entry(bytes: &[u8], line: usize) -> Option<Entry<'_>> {
     }
     let stop = bytes[start..].iter().position(|&b| is_eol(b)).map_or(bytes.len(), |i| start + i);
     let value = &bytes[start..stop];
-    let comment = (0..value.len()).find(|&i| value[i] == b'#' && (i == 0 || matches!(value[i - 1], b' ' | b'\t')));
+    let blank = |i: usize| if i == 0 { start > at + 1 } else { matches!(value[i - 1], b' ' | b'\t') };
+    let comment = (0..value.len()).find(|&i| value[i] == b'#' && blank(i));
     let mut end = start + comment.unwrap_or(value.len());
     while end > start && matches!(bytes[end - 1], b' ' | b'\t') {
         end -= 1;
@@ -278,6 +279,7 @@ mod tests {
             ("A=1", "2", "A=1\nX=2"),
             ("", "2", "X=2\n"),
             ("X=\n", "", "X=\n"),
+            ("X=#1\n", "2", "X=2\n"),
         ] {
             assert_eq!(changed(before, "X", value), after, "{before:?}");
         }

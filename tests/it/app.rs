@@ -142,7 +142,11 @@ fn a_daemon_that_keeps_its_output_open_does_not_hold_us_up() {
     assert!(begun.elapsed() < Duration::from_secs(20));
     let pid = project.text("pid");
     assert!(Path::new("/proc").join(pid.trim()).exists(), "it goes on running");
-    assert_eq!(project.text(".backout/service-bot.start.log"), "up\n");
+    let log = || project.text(".backout/service-bot.start.log");
+    assert_eq!(log(), "up\n");
+    app.stop().unwrap();
+    app.start().unwrap();
+    assert_eq!(log(), "up\n", "only what it said this time");
     app.stop().unwrap();
 }
 
@@ -259,6 +263,18 @@ fn p23_only_what_is_still_ours_is_put_back() {
     assert_eq!(app.undo().unwrap(), notes, "again");
     app.forget().unwrap();
     assert_eq!(names(project.folder.path()), [".env"]);
+}
+
+#[test]
+fn what_someone_put_back_already_is_no_matter() {
+    let project = Project::new(DOTENV);
+    project.write(".env", "USE_SQLITE=false\nTOKEN=old\n");
+    let app = project.app(&Gate::default());
+    app.apply().unwrap();
+    project.write(".env", project.text(".env").replace("true", "false") + "ADDED=1\n");
+    assert_eq!(app.undo().unwrap(), [""; 0]);
+    assert_eq!(project.text(".env"), "USE_SQLITE=false\nTOKEN=old\nADDED=1\n");
+    assert_eq!(project.leftovers(), [""; 0]);
 }
 
 #[test]
