@@ -1,6 +1,7 @@
 //! All tests against real files and servers, in one binary so that it links once.
 #![allow(missing_docs)]
 
+mod app;
 mod contract;
 mod json;
 mod postgres;
