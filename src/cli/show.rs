@@ -77,7 +77,10 @@ fn indented(text: &str, first: &str, indent: usize) -> String {
 /// A failure: what happened, what state the data is in, what to type next.
 pub fn failure(f: &Failure) -> String {
     let (red, bold, plain) = if terminal::colours(true) { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-    let mut out = indented(&f.to_string(), &format!("{red}error{plain}: "), 7);
+    let mut out = match &f.error {
+        backout::migrate::Error::Config(e) => format!("{red}error{plain}: {}\n", e.shown().trim_end()),
+        _ => indented(&f.to_string(), &format!("{red}error{plain}: "), 7),
+    };
     out.push_str(&indented(&f.state, &format!("{bold}state{plain}: "), 7));
     if !f.hint.is_empty() {
         out.push_str(&indented(&f.hint, &format!("{bold}next{plain}:  "), 7));

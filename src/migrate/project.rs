@@ -582,7 +582,7 @@ impl Project {
     /// # Errors
     /// If the journal cannot be read.
     pub fn log(&self) -> Done<Vec<Note>> {
-        Journal::open(&self.config.folder, &self.gate).events().map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
+        Journal::open(&self.config.folder, &self.gate).events(&crate::journal::Filter::default()).map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
     }
 
     // ── what the above is made of ──────────────────────────────────────────────────────────────────────────────────
