@@ -61,7 +61,7 @@ impl Look {
 /// A document as it was read from a file, or as it will be written.
 #[derive(Debug)]
 pub struct Loaded {
-    pub document: Document,
+    pub document: Arc<Document>,
     pub digest: String,
     look: Option<Look>,
     read: SystemTime,
@@ -71,12 +71,16 @@ impl Loaded {
     /// A text that is not (yet) in a file that can change.
     pub fn new(title: &str, text: Vec<u8>) -> Result<Loaded> {
         let digest = digest(&text);
-        Ok(Loaded { document: Document::new(title, text)?, digest, look: None, read: SystemTime::now() })
+        Ok(Loaded { document: Arc::new(Document::new(title, text)?), digest, look: None, read: SystemTime::now() })
     }
 
     /// The same, known to be what the file now holds.
-    pub fn written(self, look: Option<Look>) -> Loaded {
-        Loaded { look, read: SystemTime::now(), ..self }
+    pub fn written(&self, look: Option<Look>) -> Loaded {
+        self.seen(look, SystemTime::now())
+    }
+
+    fn seen(&self, look: Option<Look>, read: SystemTime) -> Loaded {
+        Loaded { document: self.document.clone(), digest: self.digest.clone(), look, read }
     }
 
     /// The file at `path` cannot have changed since this was read.
@@ -120,17 +124,11 @@ pub fn load(path: &Path, title: &str, known: Option<&Arc<Loaded>>) -> Result<Arc
 fn try_load(path: &Path, title: &str, known: Option<&Arc<Loaded>>) -> Result<Option<Arc<Loaded>>> {
     let read = SystemTime::now();
     let Some((text, look)) = read_twice(path).map_err(|e| missing(title, path, e))? else { return Ok(None) };
-    if let Some(known) = known
-        && known.document.text == text
-        && known.look == Some(look)
-    {
-        // The same as before; only that it has now been seen later.
-        if !look.settled(read) || look.settled(known.read) {
-            return Ok(Some(known.clone()));
-        }
-    }
-    let loaded = Loaded::new(title, text)?;
-    Ok(Some(Arc::new(Loaded { look: Some(look), read, ..loaded })))
+    let loaded = match known {
+        Some(known) if known.document.text == text => known.seen(Some(look), read),
+        _ => Loaded::new(title, text)?.seen(Some(look), read),
+    };
+    Ok(Some(Arc::new(loaded)))
 }
 
 /// A file that cannot be read.
@@ -196,6 +194,14 @@ pub fn write_new(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> Result<(
 /// Puts `from` in the place of `to`, durably.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).and_then(|()| sync_folder(to)).map_err(|e| failed("rename a new file to", to, e))
+}
+
+/// Makes what the file holds now outlast a crash.
+pub fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|f| f.sync_all())
+        .and_then(|()| sync_folder(path))
+        .map_err(|e| failed("write out", path, e))
 }
 
 fn sync_folder(of: &Path) -> io::Result<()> {

@@ -3,8 +3,10 @@
 //! There is no lock and no log in a JSON file. A read counts when the file was twice the same; what changed is found by
 //! comparing it with a manifest of hashes; a seal is a recorded digest (`PROTOCOL.md`, P20).
 
+mod commit;
 mod document;
 mod files;
+mod log;
 mod records;
 mod style;
 #[cfg(test)]
@@ -20,9 +22,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use self::document::Manifest;
-use self::files::{Loaded, Look, failed};
-use self::records::{Capture, Doubt, Folder, Kept, Records, Seal, Sharing, Stamp, from_hex, to_hex};
-use super::{Chunk, Entry, Error, HistoryLine, Mode, Op, Parked, Phase, Position, Result, Schema, State, Store, Write};
+use self::files::Loaded;
+use self::records::{Capture, Doubt, Folder, Kept, Records, Seal, Sharing, Stamp, to_hex};
+use super::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write};
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
 use crate::value::{Batch, Key, Row, Value, values_of};
@@ -180,230 +182,6 @@ impl JsonFile {
             seal.digest
         )
     }
-
-    /// A snapshot that the backfill reads, if it is on.
-    fn snapshot(&mut self, records: &Records) -> Result<Option<Arc<Loaded>>> {
-        let (Some(state), Some(capture)) = (&records.state, &records.capture) else { return Ok(None) };
-        if state.phase > Phase::Backfilling || state.run != capture.run {
-            return Ok(None);
-        }
-        let held = self.scanned.iter().chain(&self.live).find(|l| l.digest == capture.digest);
-        if let Some(held) = held {
-            return Ok(Some(held.clone()));
-        }
-        let path = self.folder.snapshot(&state.run);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(Arc::new(Loaded::new(&path.display().to_string(), bytes)?))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(failed("read", &path, e)),
-        }
-    }
-
-    /// What a scan begins in, or goes on in if it began in `digest`.
-    fn to_scan(&mut self, digest: Option<&str>) -> Result<Arc<Loaded>> {
-        let is = |l: &Arc<Loaded>| digest == Some(l.digest.as_str());
-        if let Some(held) = self.scanned.as_ref().filter(|l| is(l)) {
-            return Ok(held.clone());
-        }
-        if !self.open.as_ref().is_some_and(|t| t.edited.is_some()) {
-            let records = self.records()?;
-            if let Some(snapshot) = self.snapshot(&records)?
-                && (digest.is_none() || is(&snapshot))
-            {
-                return Ok(snapshot);
-            }
-        }
-        let file = self.file()?;
-        if digest.is_none() || is(&file) {
-            return Ok(file);
-        }
-        Err(self.refused("it changed between two chunks of one reading", "nothing was changed; run the command again"))
-    }
-
-    /// Keys whose records are not what they were in the manifest of `from`, each once.
-    fn differences(&self, tables: &[&Table], then: &Manifest, now: &Manifest) -> Result<Vec<Entry>> {
-        let mut out = Vec::new();
-        for (table, t) in tables.iter().enumerate() {
-            let of = |m: &Manifest| m.iter().position(|(name, _)| *name == t.name);
-            let (Some(then), Some(now)) = (of(then).map(|i| &then[i].1), of(now).map(|i| &now[i].1)) else {
-                return Err(self.unseen(format!("nothing was noted of {} at that time", t.title())));
-            };
-            let mut add = |op, before: Option<&Key>, after: Option<&Key>| {
-                out.push(Entry { table, op, before: before.cloned(), after: after.cloned() });
-            };
-            for (key, hash) in now {
-                match then.get(key) {
-                    None => add(Op::Insert, None, Some(key)),
-                    Some(old) if old != hash => add(Op::Update, Some(key), Some(key)),
-                    Some(_) => {}
-                }
-            }
-            then.keys().filter(|k| !now.contains_key(*k)).for_each(|k| add(Op::Delete, Some(k), None));
-        }
-        Ok(out)
-    }
-
-    fn unseen(&self, cause: String) -> Error {
-        Error::Capture { store: self.title(), cause, schema_changed: false }
-    }
-
-    /// Entries after `from`, in a file whose manifest is made only if it is needed.
-    fn changes(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
-        let file = self.file()?;
-        let records = self.records()?;
-        let then = from.0.get("digest").and_then(|d| d.as_str()).unwrap_or_default().to_owned();
-        let doubt = from.0.get("doubt").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let amended = records.capture.as_ref().is_some_and(|c| c.amended);
-        let mut entries = Vec::new();
-        if then != file.digest || amended || !self.folder.has_manifest(&then) {
-            let now = file.document.manifest(tables)?;
-            let known = match self.folder.get_manifest(&then)? {
-                Some(known) => known,
-                None if then == file.digest => now.clone(),
-                None => return Err(self.unseen("the manifest of what the file held then is gone".into())),
-            };
-            entries = self.differences(tables, &known, &now)?;
-            self.seen = Some((file.digest.clone(), now));
-        }
-        let new = records.doubts.iter().filter(|d| d.n > doubt && d.table < tables.len());
-        entries.extend(new.map(|d| Entry {
-            table: d.table,
-            op: Op::Doubt,
-            before: Some(Key(from_hex(&d.key))),
-            after: None,
-        }));
-        let position = Position(json!({ "digest": file.digest, "doubt": records.doubt.max(doubt) }));
-        Ok((entries, position))
-    }
-
-    // ── the end of a transaction ───────────────────────────────────────────────────────────────────────────────────
-
-    fn commit_transaction(&mut self, what: &str, mut t: Transaction) -> Result<()> {
-        if !t.dirty && t.edited.is_none() && t.images.is_empty() {
-            return Ok(());
-        }
-        if !self.folder.unchanged(&t.stamp)? {
-            let hint = "nothing was changed by this one; run the command again";
-            return Err(self.refused("another run changed Backout's records meanwhile", hint));
-        }
-        if !t.images.is_empty() {
-            t.records.images = self.folder.add_images(t.records.images, &t.images)?;
-        }
-        match (t.file.take(), t.edited.take()) {
-            (Some(before), Some(after)) if before.digest != after.digest => self.replace(what, &t, &before, after)?,
-            _ => self.folder.write(what, &t.records, None)?,
-        }
-        if t.closing {
-            self.folder.clear()?;
-        }
-        Ok(())
-    }
-
-    /// Replaces the file: the new one is written beside it, the records as an intent, and the rename makes both true.
-    fn replace(&mut self, what: &str, t: &Transaction, before: &Arc<Loaded>, after: Arc<Loaded>) -> Result<()> {
-        let title = self.title();
-        let look = self.must_hold(before)?;
-        let like = fs::metadata(&self.path).map_err(|e| files::missing(&title, &self.path, e))?;
-        let temporary = self.temporary();
-        let mut records = t.records.clone();
-        if let Some(seal) = &mut records.seal {
-            seal.digest.clone_from(&after.digest);
-        }
-        let (old, _) = self.folder.read(|| Ok(before.digest.clone()))?;
-        if let Some(capture) = &mut records.capture {
-            capture.amended = true;
-        }
-        let done = self
-            .folder
-            .gate
-            .pass(&format!("write {}", temporary.display()), || {
-                files::write_new(&temporary, &after.document.text, Some(&like))
-            })
-            .and_then(|()| {
-                let intent = format!("{what}: record the intent");
-                self.folder.write(&intent, &old.unwrap_or_default(), Some((&after.digest, &records)))
-            })
-            .and_then(|()| {
-                self.folder.gate.pass(what, || {
-                    if Look::at(&self.path).map_err(|e| files::missing(&title, &self.path, e))? != look {
-                        return Err(self.changed_meanwhile());
-                    }
-                    files::rename(&temporary, &self.path)
-                })
-            });
-        if done.is_err() {
-            // After a rename that succeeded it is not there any more.
-            let _ = files::remove(&temporary);
-            return done;
-        }
-        let look = Look::at(&self.path).ok();
-        if let Some(after) = Arc::into_inner(after) {
-            self.live = Some(Arc::new(after.written(look)));
-        }
-        if let Some(capture) = &records.capture {
-            self.amend(capture, before)?;
-        }
-        // The records are true already; this only makes them so without the file's digest.
-        let _ = self.folder.write(&format!("{what}: fold the intent"), &records, None);
-        Ok(())
-    }
-
-    fn changed_meanwhile(&self) -> Error {
-        let hint = "nothing was overwritten; stop the application and run the command again";
-        self.refused("it was changed by someone else while Backout was at work on it", hint)
-    }
-
-    fn must_hold(&self, before: &Loaded) -> Result<Look> {
-        let read = |e| files::missing(&self.folder.title, &self.path, e);
-        let look = Look::at(&self.path).map_err(read)?;
-        if files::holds(&self.path, &before.document.text).map_err(read)? {
-            Ok(look)
-        } else {
-            Err(self.changed_meanwhile())
-        }
-    }
-
-    fn temporary(&self) -> PathBuf {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.path.with_file_name(format!(".{name}.backout.tmp"))
-    }
-
-    /// What we wrote ourselves is no change of the application's: the manifests learn of it, but for records that the
-    /// application had changed too.
-    fn amend(&mut self, capture: &Capture, before: &Loaded) -> Result<()> {
-        let tables: Vec<&Table> = capture.tables.iter().collect();
-        let (old, new) = (before.document.manifest(&tables)?, self.fresh()?.document.manifest(&tables)?);
-        for path in self.folder.named("manifest-") {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let digest = name.trim_start_matches("manifest-");
-            let Some(mut manifest) = self.folder.get_manifest(digest)? else { continue };
-            for (i, (name, old)) in old.iter().enumerate() {
-                let new = &new[i].1;
-                let Some((_, known)) = manifest.iter_mut().find(|(n, _)| n == name) else { continue };
-                let ours = old.keys().chain(new.keys()).filter(|k| old.get(*k) != new.get(*k));
-                for key in ours {
-                    if known.get(key) != old.get(key) {
-                        continue;
-                    }
-                    match new.get(key) {
-                        Some(hash) => known.insert(key.clone(), *hash),
-                        None => known.remove(key),
-                    };
-                }
-            }
-            self.folder.put_manifest(digest, &manifest)?;
-        }
-        Ok(())
-    }
-
-    /// Removes what a run that died left behind.
-    fn sweep(&mut self) -> Result<()> {
-        self.folder.remove(&self.temporary())?;
-        let stale = |p: &&PathBuf| p.extension().is_some_and(|e| e == "tmp");
-        self.folder.named("").iter().filter(stale).try_for_each(|p| self.folder.remove(p))?;
-        let (records, _) = self.stored()?;
-        if records.is_some_and(|r| r.state.is_none() && r.capture.is_none()) { self.folder.clear() } else { Ok(()) }
-    }
 }
 
 impl Drop for JsonFile {
@@ -458,7 +236,7 @@ impl Store for JsonFile {
             }
             _ => (None, 0),
         };
-        let file = self.to_scan(digest.as_deref())?;
+        let file = self.scan_in(digest.as_deref())?;
         self.scanned = Some(file.clone());
         let collection = file.document.collection(table)?;
         let start = out.size();
@@ -611,7 +389,7 @@ impl Store for JsonFile {
             && self.folder.has_manifest(&c.digest)
         {
             // It is on, and chunks may have been read since: what changed after that is told from there.
-            return Ok(Position(json!({ "digest": c.digest, "doubt": records.doubt })));
+            return Ok(log::position(&c.digest, records.doubt));
         }
         let file = self.file()?;
         let list: Vec<&Table> = tables.iter().collect();
@@ -619,7 +397,7 @@ impl Store for JsonFile {
         if early {
             self.folder.put(&format!("write {}", snapshot.display()), &snapshot, &file.document.text)?;
         }
-        let position = Position(json!({ "digest": file.digest, "doubt": records.doubt }));
+        let position = log::position(&file.digest, records.doubt);
         let digest = file.digest.clone();
         self.change()?.capture = Some(Capture { run: run.to_owned(), digest, tables, amended: false });
         Ok(position)
@@ -648,18 +426,18 @@ impl Store for JsonFile {
     }
 
     fn mark(&mut self, position: Position) -> Result<Position> {
-        let digest = position.0.get("digest").and_then(|d| d.as_str()).unwrap_or_default().to_owned();
+        let (digest, _) = log::parts(&position);
         match &self.seen {
-            _ if self.folder.has_manifest(&digest) => {}
-            Some((seen, manifest)) if *seen == digest => self.folder.put_manifest(&digest, manifest)?,
+            _ if self.folder.has_manifest(digest) => {}
+            Some((seen, manifest)) if seen == digest => self.folder.put_manifest(digest, manifest)?,
             _ => return Err(self.unseen("the file is not any more what was read up to this position".into())),
         }
+        files::sync(&self.path)?;
         Ok(position)
     }
 
     fn trim(&mut self, _: &[&Table], position: &Position) -> Result<()> {
-        let digest = position.0.get("digest").and_then(|d| d.as_str()).unwrap_or_default();
-        let doubt = position.0.get("doubt").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let (digest, doubt) = log::parts(position);
         let records = self.records()?;
         if records.doubts.iter().any(|d| d.n <= doubt) {
             self.alone("trim the doubts", |r| r.doubts.retain(|d| d.n > doubt))?;
