@@ -71,12 +71,9 @@ impl JsonFile {
         }
         let look = Look::at(&self.path).ok();
         self.live = Some(Arc::new(after.written(look)));
-        if let Some(capture) = &records.capture {
-            self.amend(capture, before)?;
-        }
         // The records are true already; this only makes them so without the file's digest.
         let _ = self.folder.write(&format!("{what}: fold the intent"), &records, None);
-        Ok(())
+        records.capture.as_ref().map_or(Ok(()), |capture| self.amend(capture, before, after))
     }
 
     fn changed_meanwhile(&self) -> Error {
@@ -101,9 +98,9 @@ impl JsonFile {
 
     /// What we wrote ourselves is no change of the application's: the manifests learn of it, but for records that the
     /// application had changed too.
-    fn amend(&mut self, capture: &Capture, before: &Loaded) -> Result<()> {
+    fn amend(&self, capture: &Capture, before: &Loaded, after: &Loaded) -> Result<()> {
         let tables: Vec<&Table> = capture.tables.iter().collect();
-        let (old, new) = (before.document.manifest(&tables)?, self.fresh()?.document.manifest(&tables)?);
+        let (old, new) = (before.document.manifest(&tables)?, after.document.manifest(&tables)?);
         for path in self.folder.named("manifest-") {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let digest = name.trim_start_matches("manifest-");

@@ -30,6 +30,8 @@ struct Manner {
     newline: &'static str,
     ascii: bool,
     slash: bool,
+    /// Python 2 left the space after the comma at the end of the line.
+    trail: bool,
     upper: bool,
     bom: bool,
     last: &'static str,
@@ -73,7 +75,7 @@ impl Manner {
         };
         for i in 0..n {
             if i > 0 {
-                out.push_str(if self.indent.is_some() { self.comma.trim_end() } else { self.comma });
+                out.push_str(if self.indent.is_some() && !self.trail { self.comma.trim_end() } else { self.comma });
             }
             line(level + 1, out);
             each(i, out);
@@ -139,7 +141,7 @@ fn manner() -> impl Strategy<Value = Manner> {
     let indent = prop_oneof![Just(None), Just(Some("  ")), Just(Some("    ")), Just(Some("\t")), Just(Some(""))];
     let seams = prop_oneof![Just((": ", ", ")), Just((":", ",")), Just((": ", ","))];
     let ends = prop_oneof![Just("\n"), Just("\r\n")];
-    (indent, seams, ends, any::<[bool; 4]>(), any::<bool>()).prop_map(|(indent, (colon, comma), newline, b, last)| {
+    (indent, seams, ends, any::<[bool; 5]>(), any::<bool>()).prop_map(|(indent, (colon, comma), newline, b, last)| {
         Manner {
             indent,
             colon,
@@ -149,6 +151,7 @@ fn manner() -> impl Strategy<Value = Manner> {
             slash: b[1],
             upper: b[2],
             bom: b[3],
+            trail: b[4],
             last: if last { newline } else { "" },
         }
     })
@@ -303,7 +306,7 @@ proptest! {
         acts in vec(act(), 0..8),
     ) {
         let table = table(object, "");
-        let manner = Manner { indent: None, colon: ":", comma: ",", newline: "\n", ascii: false, slash: false, upper: false, bom: false, last: "" };
+        let manner = Manner { indent: None, colon: ":", comma: ",", newline: "\n", ascii: false, slash: false, trail: false, upper: false, bom: false, last: "" };
         let mut model: Vec<Record> = first.into_iter().enumerate().map(|(i, f)| (format!("k/{i}"), f)).collect();
         let J::Map(parts) = document(object, &model) else { return Ok(()) };
         let mut text = scatter(&manner.text(&parts[0].1), &gaps).into_bytes();
