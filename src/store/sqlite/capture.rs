@@ -418,7 +418,11 @@ impl Sqlite {
         if self.captured(&asked)? < asked.len() {
             return Err(self.broken("triggers that note changes are not there", false));
         }
-        if matches!(self.mode, Some(Mode::Write | Mode::Lease)) {
+        let version =
+            "SELECT count(*) FROM backout_meta, pragma_schema_version WHERE what = 'version' AND n = schema_version";
+        if matches!(self.mode, Some(Mode::Write | Mode::Lease))
+            && self.number("read the schema's version", version)? == 0
+        {
             // what explained a new version is remembered with this commit
             self.ddl = Some(true);
         }
