@@ -245,7 +245,7 @@ fn c_keys_of_all_storage_classes_are_logged_and_fetched_exactly() {
     );
     let (entries, _) = drained(&mut *store, &tables, &at);
     let keys: Vec<Key> = entries.iter().filter_map(|e| e.after.clone()).collect();
-    assert_eq!(keys, file.rows("SELECT k FROM any ORDER BY v").iter().map(|r| Key::of(r)).collect::<Vec<_>>());
+    assert_eq!(keys, file.rows("SELECT k FROM any ORDER BY v").iter().map(Key::of).collect::<Vec<_>>());
     store.begin(Mode::Read, &[]).unwrap();
     let rows = store.fetch(&tables[0], &keys).unwrap();
     assert_eq!(rows.iter().flatten().map(|r| r[1].clone()).collect::<Vec<_>>(), (1..=8).map(i).collect::<Vec<_>>());

@@ -92,7 +92,7 @@ impl Sqlite {
             return Ok(());
         }
         let there = self.path.exists();
-        if !there && !(make && self.create) {
+        if !(there || make && self.create) {
             return Ok(());
         }
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
