@@ -1,14 +1,583 @@
-//! The json store.
+//! The JSON store: a file that is never parsed into anything but spans, and never written but whole.
+//!
+//! There is no lock and no log in a JSON file. A read counts when the file was twice the same; what changed is found by
+//! comparing it with a manifest of hashes; a seal is a recorded digest (`PROTOCOL.md`, P20).
 
-use std::path::Path;
+mod commit;
+mod document;
+mod files;
+mod log;
+mod records;
+mod style;
+#[cfg(test)]
+mod tests;
+mod text;
 
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use self::document::Manifest;
+use self::files::Loaded;
+use self::records::{Capture, Doubt, Folder, Kept, Records, Seal, Sharing, Stamp, to_hex};
+use super::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write};
 use crate::gate::Gate;
-use crate::store::{Error, Result, Store};
+use crate::plan::{Kind, Table};
+use crate::value::{Batch, Key, Row, Value, values_of};
 
-/// Opens it.
+/// A call of `scan` stops after about this many bytes.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Opens the JSON file at `location`, which must be there.
 ///
 /// # Errors
-/// [`Error::Input`] or [`Error::Server`].
-pub fn open(location: &Path, _gate: &Gate) -> Result<Box<dyn Store>> {
-    Err(Error::Input { store: location.display().to_string(), cause: "not built yet".into(), hint: String::new() })
+/// [`Error::Input`] or [`Error::File`].
+pub fn open(location: &Path, gate: &Gate) -> Result<Box<dyn Store>> {
+    let title = location.display().to_string();
+    // What a symbolic link points to is what is read and replaced.
+    let path = fs::canonicalize(location).map_err(|e| files::missing(&title, location, e))?;
+    if !path.is_file() {
+        return Err(Error::Input {
+            store: title,
+            cause: "is not a file".into(),
+            hint: "name the JSON file itself".into(),
+        });
+    }
+    let folder = Folder::of(&path, &title, gate);
+    Ok(Box::new(JsonFile {
+        path,
+        folder,
+        shared: Sharing::default(),
+        locked: false,
+        live: None,
+        scanned: None,
+        seen: None,
+        open: None,
+    }))
+}
+
+struct JsonFile {
+    path: PathBuf,
+    folder: Folder,
+    shared: Sharing,
+    locked: bool,
+    /// The file as it was read last.
+    live: Option<Arc<Loaded>>,
+    /// What the last `scan` read from; a scan goes on in it even if the file has changed since.
+    scanned: Option<Arc<Loaded>>,
+    /// What the last `log_since` saw, by digest, for `mark`.
+    seen: Option<(String, Manifest)>,
+    open: Option<Transaction>,
+}
+
+struct Transaction {
+    mode: Mode,
+    /// The file as this transaction sees it, once it has looked.
+    file: Option<Arc<Loaded>>,
+    /// The same with this transaction's writes.
+    edited: Option<Arc<Loaded>>,
+    records: Records,
+    stamp: Stamp,
+    dirty: bool,
+    closing: bool,
+    images: Vec<u8>,
+}
+
+impl JsonFile {
+    fn title(&self) -> String {
+        self.folder.title.clone()
+    }
+
+    fn refused(&self, cause: impl Into<String>, hint: &str) -> Error {
+        Error::Refused { store: self.title(), cause: cause.into(), hint: hint.into() }
+    }
+
+    fn no_target<T>(&self) -> Result<T> {
+        Err(self.refused("a JSON file cannot be a forward target", "name a SQLite or PostgreSQL store as the target"))
+    }
+
+    /// The file as it is now.
+    fn fresh(&mut self) -> Result<Arc<Loaded>> {
+        if let Some(live) = &self.live
+            && live.is_fresh(&self.path)
+        {
+            return Ok(live.clone());
+        }
+        let live = files::load(&self.path, &self.folder.title, self.live.as_ref())?;
+        self.live = Some(live.clone());
+        Ok(live)
+    }
+
+    /// The file as the open transaction sees it, or as it is now.
+    fn file(&mut self) -> Result<Arc<Loaded>> {
+        if let Some(t) = &self.open
+            && let Some(file) = t.edited.as_ref().or(t.file.as_ref())
+        {
+            return Ok(file.clone());
+        }
+        let file = self.fresh()?;
+        if let Some(t) = &mut self.open {
+            t.file = Some(file.clone());
+        }
+        Ok(file)
+    }
+
+    /// The file as it was before the open transaction's own writes.
+    fn untouched(&mut self) -> Result<Arc<Loaded>> {
+        match self.open.as_ref().and_then(|t| t.file.clone()) {
+            Some(file) => Ok(file),
+            None => self.file(),
+        }
+    }
+
+    fn stored(&mut self) -> Result<(Option<Records>, Stamp)> {
+        let folder = self.folder.clone();
+        folder.read(|| Ok(self.fresh()?.digest.clone()))
+    }
+
+    /// The records as the open transaction sees them, or as they are now.
+    fn records(&mut self) -> Result<Records> {
+        match &self.open {
+            Some(t) => Ok(t.records.clone()),
+            None => Ok(self.stored()?.0.unwrap_or_default()),
+        }
+    }
+
+    fn writing(&mut self) -> Result<&mut Transaction> {
+        let bug = self.refused("this needs a transaction that writes", "nothing was changed; this is a bug in Backout");
+        self.open.as_mut().filter(|t| t.mode != Mode::Read).ok_or(bug)
+    }
+
+    /// The open transaction's records, to be changed.
+    fn change(&mut self) -> Result<&mut Records> {
+        let t = self.writing()?;
+        t.dirty = true;
+        Ok(&mut t.records)
+    }
+
+    /// Changes the records in the open transaction, or in one of its own.
+    fn alone(&mut self, what: &str, change: impl FnOnce(&mut Records)) -> Result<()> {
+        if self.open.as_ref().is_some_and(|t| t.mode != Mode::Read) {
+            change(self.change()?);
+            return Ok(());
+        }
+        // A reading transaction may stay open meanwhile, with the records as it saw them.
+        let reading = self.open.take();
+        let done = self.begin(Mode::Write, &[]).and_then(|()| {
+            change(self.change()?);
+            self.commit(what)
+        });
+        self.rollback();
+        self.open = reading;
+        done
+    }
+
+    fn diverged(&self, seal: &Seal, found: &str) -> String {
+        format!(
+            "the file rests, but someone wrote to it: it has the digest {found}, and what Backout wrote last had {}",
+            seal.digest
+        )
+    }
+}
+
+impl Drop for JsonFile {
+    fn drop(&mut self) {
+        self.rollback();
+        if self.locked {
+            self.shared.give(&self.folder);
+        }
+    }
+}
+
+impl Store for JsonFile {
+    fn kind(&self) -> Kind {
+        Kind::Json
+    }
+
+    fn title(&self) -> String {
+        self.folder.title.clone()
+    }
+
+    fn again(&self) -> Result<Box<dyn Store>> {
+        Ok(Box::new(JsonFile {
+            path: self.path.clone(),
+            folder: self.folder.clone(),
+            shared: self.shared.clone(),
+            locked: false,
+            live: self.live.clone(),
+            scanned: None,
+            seen: None,
+            open: None,
+        }))
+    }
+
+    fn lock(&mut self, wait: Duration) -> Result<()> {
+        if self.locked {
+            return Ok(());
+        }
+        let first = self.shared.take(&self.folder, wait)?;
+        self.locked = true;
+        if first { self.sweep() } else { Ok(()) }
+    }
+
+    fn schema(&mut self) -> Result<Schema> {
+        Ok(self.file()?.document.schema())
+    }
+
+    fn scan(&mut self, table: &Table, after: &[u8], limit: usize, out: &mut Batch) -> Result<Option<Vec<u8>>> {
+        // Where to go on: what the text was, and how many records of it were read.
+        let (digest, first) = match values_of(after).as_slice() {
+            [Value::Text(digest), Value::Int(first)] => {
+                (Some(String::from_utf8_lossy(digest).into_owned()), usize::try_from(*first).unwrap_or(0))
+            }
+            _ => (None, 0),
+        };
+        let file = self.scan_in(digest.as_deref())?;
+        self.scanned = Some(file.clone());
+        let collection = file.document.collection(table)?;
+        let start = out.size();
+        let mut next = first;
+        for record in collection.records.iter().skip(first).take(limit.max(1)) {
+            out.push(&file.document.row(table, record)?);
+            next += 1;
+            if out.size() - start >= CHUNK_BYTES {
+                break;
+            }
+        }
+        let more = next < collection.records.len();
+        let next = i64::try_from(next).unwrap_or(i64::MAX);
+        Ok(more.then(|| Key::of(&[Value::text(file.digest.as_str()), Value::Int(next)]).0))
+    }
+
+    fn count(&mut self, table: &Table) -> Result<u64> {
+        Ok(self.file()?.document.collection(table)?.records.len() as u64)
+    }
+
+    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+        let file = match self.file() {
+            Ok(file) => file,
+            Err(e @ (Error::Input { .. } | Error::Refused { .. })) => return Ok(vec![e.to_string()]),
+            Err(e) => return Err(e),
+        };
+        let mut problems = Vec::new();
+        for table in tables {
+            let rows = file.document.collection(table);
+            let sound = rows.and_then(|c| c.records.iter().try_for_each(|r| file.document.row(table, r).map(|_| ())));
+            problems.extend(sound.err().map(|e| e.to_string()));
+        }
+        Ok(problems)
+    }
+
+    fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()> {
+        if self.open.is_some() {
+            return Err(self.refused("a transaction is open already", "nothing was changed; this is a bug in Backout"));
+        }
+        if mode != Mode::Read {
+            self.shared.begin(&self.folder.title)?;
+        }
+        let look = |me: &mut Self| -> Result<Transaction> {
+            let file = if tables.is_empty() { None } else { Some(me.fresh()?) };
+            let (records, stamp) = match &file {
+                Some(file) => me.folder.read(|| Ok(file.digest.clone()))?,
+                None => me.stored()?,
+            };
+            let (records, images) = (records.unwrap_or_default(), Vec::new());
+            Ok(Transaction { mode, file, edited: None, records, stamp, dirty: false, closing: false, images })
+        };
+        match look(self) {
+            Ok(t) => self.open = Some(t),
+            Err(e) => {
+                if mode != Mode::Read {
+                    self.shared.end();
+                }
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, what: &str) -> Result<()> {
+        let Some(t) = self.open.take() else {
+            return Err(self.refused("no transaction is open", "nothing was changed; this is a bug in Backout"));
+        };
+        if t.mode == Mode::Read {
+            return Ok(());
+        }
+        let done = self.commit_transaction(what, t);
+        self.shared.end();
+        done
+    }
+
+    fn rollback(&mut self) {
+        if self.open.take().is_some_and(|t| t.mode != Mode::Read) {
+            self.shared.end();
+        }
+    }
+
+    fn fetch(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let file = self.file()?;
+        let collection = file.document.collection(table)?;
+        keys.iter().map(|key| file.document.fetch(table, &collection, key)).collect()
+    }
+
+    fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
+        let file = self.file()?;
+        Ok(file.document.collection(table)?.records.iter().map(|r| r.key.clone()).collect())
+    }
+
+    fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()> {
+        if writes.iter().all(|(_, list)| list.is_empty()) {
+            return self.writing().map(|_| ());
+        }
+        let before = self.writing().map(|t| t.records.seal.clone())?;
+        let (found, file) = (self.untouched()?.digest.clone(), self.file()?);
+        if let Some(seal) = before.filter(|s| s.digest != found) {
+            let hint =
+                "nothing was overwritten, and both are kept: put back what Backout wrote, or let `repair` look at it";
+            return Err(self.refused(self.diverged(&seal, &found), hint));
+        }
+        let text = file.document.edit(tables, writes)?;
+        // Reading it whole again is what shows that it is sound before it replaces anything.
+        let edited = Loaded::new(&self.folder.title, text)?;
+        for (t, _) in writes {
+            if let Some(table) = tables.get(*t) {
+                edited.document.collection(table)?;
+            }
+        }
+        self.writing()?.edited = Some(Arc::new(edited));
+        Ok(())
+    }
+
+    fn create(&mut self, _: &[&Table]) -> Result<()> {
+        self.no_target()
+    }
+
+    fn load(&mut self, _: &Table, _: &Batch) -> Result<()> {
+        self.no_target()
+    }
+
+    fn build_key(&mut self, _: &Table) -> Result<()> {
+        self.no_target()
+    }
+
+    fn build_rest(&mut self, _: &[&Table]) -> Result<()> {
+        self.no_target()
+    }
+
+    fn drop_tables(&mut self, _: &[&Table]) -> Result<()> {
+        self.no_target()
+    }
+
+    fn set_aside(&mut self, _: &[&Table], _: &str) -> Result<String> {
+        self.no_target()
+    }
+
+    fn capture_on(&mut self, tables: &[&Table], run: &str) -> Result<Position> {
+        let records = self.writing().map(|t| t.records.clone())?;
+        let early = records.state.as_ref().is_none_or(|s| s.phase <= Phase::Backfilling);
+        let snapshot = self.folder.snapshot(run);
+        let tables: Vec<Table> = tables.iter().map(|t| (*t).clone()).collect();
+        if let Some(c) = &records.capture
+            && early
+            && c.run == run
+            && c.tables == tables
+            && snapshot.exists()
+            && self.folder.has_manifest(&c.digest)
+        {
+            // It is on, and chunks may have been read since: what changed after that is told from there.
+            return Ok(log::position(&c.digest, records.doubt));
+        }
+        let file = self.file()?;
+        let list: Vec<&Table> = tables.iter().collect();
+        self.folder.put_manifest(&file.digest, &file.document.manifest(&list)?)?;
+        if early {
+            self.folder.put(&format!("write {}", snapshot.display()), &snapshot, &file.document.text)?;
+        }
+        let position = log::position(&file.digest, records.doubt);
+        let digest = file.digest.clone();
+        self.change()?.capture = Some(Capture { run: run.to_owned(), digest, tables, amended: false });
+        Ok(position)
+    }
+
+    fn capture_off(&mut self, _: &[&Table]) -> Result<()> {
+        self.change()?.capture = None;
+        Ok(())
+    }
+
+    fn look(&mut self, tables: &[&Table]) -> Result<()> {
+        let found = self.untouched()?.digest.clone();
+        if let Some(seal) = self.records()?.seal.filter(|s| s.digest != found) {
+            return Err(self.unseen(self.diverged(&seal, &found)));
+        }
+        let file = self.file()?;
+        tables.iter().try_for_each(|t| file.document.collection(t).map(|_| ()))
+    }
+
+    fn log_since(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
+        self.changes(tables, from)
+    }
+
+    fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64> {
+        Ok(self.changes(tables, from)?.0.len() as u64)
+    }
+
+    fn mark(&mut self, position: Position) -> Result<Position> {
+        let (digest, _) = log::parts(&position);
+        match &self.seen {
+            _ if self.folder.has_manifest(digest) => {}
+            Some((seen, manifest)) if seen == digest => self.folder.put_manifest(digest, manifest)?,
+            _ => return Err(self.unseen("the file is not any more what was read up to this position".into())),
+        }
+        files::sync(&self.path)?;
+        Ok(position)
+    }
+
+    fn trim(&mut self, _: &[&Table], position: &Position) -> Result<()> {
+        let (digest, doubt) = log::parts(position);
+        let records = self.records()?;
+        if records.doubts.iter().any(|d| d.n <= doubt) {
+            self.alone("trim the doubts", |r| r.doubts.retain(|d| d.n > doubt))?;
+        }
+        if records.state.as_ref().is_some_and(|s| s.phase <= Phase::Backfilling) || !self.folder.has_manifest(digest) {
+            return Ok(());
+        }
+        self.folder.keep_only_manifest(digest)?;
+        self.folder.named("snapshot-").iter().try_for_each(|p| self.folder.remove(p))
+    }
+
+    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.alone("note doubts", |r| {
+            for key in keys {
+                r.doubt += 1;
+                r.doubts.push(Doubt { n: r.doubt, table, key: to_hex(&key.0) });
+            }
+        })
+    }
+
+    fn seal(&mut self, _: &[&Table], run: &str) -> Result<()> {
+        let digest = self.file()?.digest.clone();
+        let records = self.change()?;
+        // Sealed already: what was recorded then stays, so that a change made since is found.
+        if records.seal.as_ref().is_none_or(|s| s.run != run) {
+            records.seal = Some(Seal { run: run.to_owned(), digest });
+        }
+        Ok(())
+    }
+
+    fn unseal(&mut self, _: &[&Table]) -> Result<()> {
+        self.change()?.seal = None;
+        Ok(())
+    }
+
+    fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {
+        let file = self.file()?;
+        let mut out = Vec::new();
+        for table in tables {
+            let mut highest = None;
+            for record in &file.document.collection(table)?.records {
+                match values_of(&record.key.0).as_slice() {
+                    [Value::Int(n)] => highest = highest.max(Some(*n)),
+                    _ => {
+                        highest = None;
+                        break;
+                    }
+                }
+            }
+            out.push(highest);
+        }
+        Ok(out)
+    }
+
+    fn raise_high_water(&mut self, _: &[&Table], _: &[Option<i64>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        if self.folder.is_there() {
+            return Ok(());
+        }
+        self.folder.write(&format!("make {}", self.folder.path.display()), &Records::default(), None)
+    }
+
+    fn state(&mut self) -> Result<Option<State>> {
+        Ok(self.records()?.state)
+    }
+
+    fn plan(&mut self, run: &str) -> Result<Option<String>> {
+        Ok(self.records()?.plan.filter(|(r, _)| r == run).map(|(_, text)| text))
+    }
+
+    fn put_state(&mut self, state: &State, plan: Option<&str>) -> Result<()> {
+        let records = self.change()?;
+        records.state = Some(state.clone());
+        if let Some(plan) = plan {
+            records.plan = Some((state.run.clone(), plan.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn chunks(&mut self, _: &str) -> Result<Vec<(usize, Chunk)>> {
+        Ok(Vec::new())
+    }
+
+    fn put_chunk(&mut self, _: &str, _: usize, _: &Chunk) -> Result<()> {
+        self.no_target()
+    }
+
+    fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()> {
+        let t = self.writing()?;
+        for (table, key, row) in images {
+            let row = row.as_ref().map(|r| to_hex(&crate::value::encode_row(r)));
+            let line = json!({
+                "run": run, "drain": drain, "at": at, "table": table, "key": to_hex(&key.0), "row": row,
+            });
+            t.images.extend_from_slice(format!("{line}\n").as_bytes());
+        }
+        Ok(())
+    }
+
+    fn parked(&mut self, run: &str) -> Result<Vec<Parked>> {
+        Ok(self.records()?.parked.iter().filter(|p| p.run == run).map(Kept::parked).collect())
+    }
+
+    fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
+        let gone: Vec<(usize, String)> = remove
+            .iter()
+            .map(|(t, k)| (*t, &k.0))
+            .chain(add.iter().map(|p| (p.table, &p.key.0)))
+            .map(|(t, k)| (t, to_hex(k)))
+            .collect();
+        let records = self.change()?;
+        records.parked.retain(|p| p.run != run || !gone.iter().any(|(t, k)| p.table == *t && p.key == *k));
+        let added: HashMap<(usize, &Key), &Parked> = add.iter().map(|p| ((p.table, &p.key), p)).collect();
+        let last = |p: &&Parked| added.get(&(p.table, &p.key)).is_some_and(|l| std::ptr::eq(*l, *p));
+        records.parked.extend(add.iter().filter(last).map(|p| Kept::new(run, p)));
+        Ok(())
+    }
+
+    fn history(&mut self) -> Result<Vec<HistoryLine>> {
+        Ok(self.records()?.history)
+    }
+
+    fn close(&mut self, _: &[&Table], line: &HistoryLine) -> Result<()> {
+        let t = self.writing()?;
+        (t.dirty, t.closing) = (true, true);
+        t.images.clear();
+        let mut history = std::mem::take(&mut t.records.history);
+        history.retain(|l| l.run != line.run);
+        history.push(line.clone());
+        t.records = Records { history, ..Records::default() };
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<String> {
+        Ok(jiff::Timestamp::now().to_string())
+    }
 }

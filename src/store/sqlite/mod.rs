@@ -1,14 +1,502 @@
-//! The sqlite store.
+//! SQLite: connections and transactions here, the rest in one file per concern.
+//!
+//! Every connection of ours defines `backout_sealed()`, which is what lets us write sealed tables and nobody else.
 
-use std::path::Path;
+mod apply;
+mod build;
+mod capture;
+mod lock;
+mod records;
+mod rows;
+mod schema;
+mod text;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::gate::Gate;
-use crate::store::{Error, Result, Store};
+use crate::plan::{Kind, Table};
+use crate::store::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Position, Result, Schema, State, Store, Write};
+use crate::value::{Batch, Key, Row, Value};
+
+/// How long a statement waits for another writer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A SQLite file.
+struct Sqlite {
+    path: PathBuf,
+    title: String,
+    create: bool,
+    gate: Gate,
+    /// While the file does not exist: an empty database in memory.
+    conn: Connection,
+    /// `conn` is the file.
+    real: bool,
+    /// The open transaction made the file.
+    made: bool,
+    mode: Option<Mode>,
+    /// The open transaction changed the schema (`Some`), having found it as remembered (`true`).
+    ddl: Option<bool>,
+    lock: Option<lock::Lock>,
+}
 
 /// Opens it.
 ///
 /// # Errors
-/// [`Error::Input`] or [`Error::Server`].
-pub fn open(location: &Path, _create: bool, _gate: &Gate) -> Result<Box<dyn Store>> {
-    Err(Error::Input { store: location.display().to_string(), cause: "not built yet".into(), hint: String::new() })
+/// [`Error::Input`] if there is no SQLite database, [`Error::Locked`] if others keep it busy.
+pub fn open(location: &Path, create: bool, gate: &Gate) -> Result<Box<dyn Store>> {
+    Ok(Box::new(Sqlite::open(location, create, gate)?))
+}
+
+impl Sqlite {
+    fn open(location: &Path, create: bool, gate: &Gate) -> Result<Sqlite> {
+        let title = location.display().to_string();
+        // absolute, so that a name beginning with `file:` or `:memory:` is a path all the same
+        let path = std::path::absolute(location).map_err(|cause| Error::File {
+            operation: "find".into(),
+            path: title.clone(),
+            cause,
+        })?;
+        let input =
+            |cause: &str, hint: &str| Error::Input { store: title.clone(), cause: cause.into(), hint: hint.into() };
+        match std::fs::metadata(&path) {
+            Ok(m) if m.is_dir() => return Err(input("it is a directory", "give the path of a SQLite file")),
+            Ok(m) if !m.is_file() => return Err(input("it is not a file", "give the path of a SQLite file")),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if !create {
+                    return Err(input("no such file", "check the path in backout.toml"));
+                }
+                if !path.parent().is_some_and(Path::is_dir) {
+                    return Err(input("its folder does not exist", "make the folder, or correct the path"));
+                }
+            }
+            Err(e) => return Err(input(&e.to_string(), "check the path and its permissions")),
+        }
+        let conn = Connection::open_in_memory().map_err(|e| failure(&title, "open a connection", &e))?;
+        let (gate, lock) = (gate.clone(), None);
+        let mut store =
+            Sqlite { path, title, create, gate, conn, real: false, made: false, mode: None, ddl: None, lock };
+        store.arrive(false)?;
+        Ok(store)
+    }
+
+    /// Connects to the file if it is there by now, or if it is to be made.
+    fn arrive(&mut self, make: bool) -> Result<()> {
+        if self.real {
+            return Ok(());
+        }
+        let there = self.path.exists();
+        if !(there || make && self.create) {
+            return Ok(());
+        }
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if !there {
+            flags |= OpenFlags::SQLITE_OPEN_CREATE;
+        }
+        let title = self.title.clone();
+        let no = |e: rusqlite::Error| match code(&e) {
+            Some((ErrorCode::CannotOpen | ErrorCode::PermissionDenied, _)) => Error::Input {
+                store: title.clone(),
+                cause: "it cannot be opened".into(),
+                hint: "check the permissions of the file and of its folder".into(),
+            },
+            _ => failure(&title, "open", &e),
+        };
+        let conn = Connection::open_with_flags(&self.path, flags).map_err(no)?;
+        conn.busy_timeout(PATIENCE).map_err(no)?;
+        conn.set_prepared_statement_cache_capacity(256);
+        conn.create_scalar_function("backout_sealed", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(Sql::Null)).map_err(no)?;
+        conn.execute_batch(
+            "PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF; PRAGMA legacy_alter_table = OFF; \
+             PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; SELECT count(*) FROM sqlite_schema;",
+        )
+        .map_err(no)?;
+        (self.conn, self.real, self.made) = (conn, true, !there);
+        Ok(())
+    }
+
+    /// What a failed statement means; `operation` names what was done to which object.
+    fn err(&self, operation: &str) -> impl Fn(rusqlite::Error) -> Error {
+        move |e| failure(&self.title, operation, &e)
+    }
+
+    fn refused(&self, cause: impl Into<String>, hint: &str) -> Error {
+        Error::Refused { store: self.title.clone(), cause: cause.into(), hint: hint.into() }
+    }
+
+    /// Runs statements that return nothing of interest.
+    fn run(&self, operation: &str, sql: &str) -> Result<()> {
+        self.conn.execute_batch(sql).map_err(self.err(operation))
+    }
+
+    /// One number.
+    fn number(&self, operation: &str, sql: &str) -> Result<i64> {
+        self.conn.query_row(sql, [], |r| r.get(0)).map_err(self.err(operation))
+    }
+
+    /// Is there a table, view, index or trigger of this name?
+    fn has(&self, name: &str) -> Result<bool> {
+        self.conn
+            .prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE")
+            .and_then(|mut s| s.exists([name]))
+            .map_err(self.err("look for a table"))
+    }
+
+    /// Which file this is: device and inode.
+    fn file(&self) -> Result<(u64, u64)> {
+        let m = std::fs::metadata(&self.path).map_err(|cause| Error::File {
+            operation: "look at".into(),
+            path: self.title.clone(),
+            cause,
+        })?;
+        Ok((m.dev(), m.ino()))
+    }
+
+    /// Statements that change the schema: the commit remembers it anew, if nobody else had changed it behind us.
+    fn ddl(&mut self) -> Result<()> {
+        if self.ddl.is_none() {
+            self.ddl = Some(self.unseen()?.is_none());
+        }
+        Ok(())
+    }
+
+    /// A random number in hexadecimal.
+    fn nonce() -> String {
+        uuid::Uuid::new_v4().simple().to_string()
+    }
+
+    /// `work` in the open transaction, or in one of its own.
+    fn within<T>(&mut self, what: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if matches!(self.mode, Some(Mode::Write | Mode::Lease)) {
+            return work(self);
+        }
+        self.begin(Mode::Write, &[])?;
+        match work(self) {
+            Ok(done) => self.commit(what).map(|()| done),
+            Err(e) => {
+                self.rollback();
+                Err(e)
+            }
+        }
+    }
+}
+
+/// The primary and the extended code of an error.
+fn code(e: &rusqlite::Error) -> Option<(ErrorCode, i32)> {
+    match e {
+        rusqlite::Error::SqliteFailure(e, _) | rusqlite::Error::SqlInputError { error: e, .. } => {
+            Some((e.code, e.extended_code))
+        }
+        _ => None,
+    }
+}
+
+/// A row is in the way: unique index, key or rowid.
+fn in_the_way(e: &rusqlite::Error) -> bool {
+    matches!(code(e), Some((ErrorCode::ConstraintViolation, 2067 | 1555 | 2579)))
+}
+
+fn failure(title: &str, operation: &str, e: &rusqlite::Error) -> Error {
+    let store = title.to_owned();
+    let input = |cause: &str, hint: &str| Error::Input { store: title.into(), cause: cause.into(), hint: hint.into() };
+    let said = match e {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        e => e.to_string(),
+    };
+    match code(e).map(|c| c.0) {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked {
+            store,
+            cause: format!("another program is writing to it; waited {} s ({operation})", PATIENCE.as_secs()),
+        },
+        Some(ErrorCode::NotADatabase) => input(
+            "is not a SQLite database, or it is encrypted",
+            "check the path in backout.toml; an encrypted database cannot be migrated",
+        ),
+        Some(ErrorCode::DatabaseCorrupt) => {
+            input(&format!("it is damaged ({said})"), "restore a backup, or try `sqlite3 FILE .recover`")
+        }
+        Some(ErrorCode::ReadOnly) => Error::Refused {
+            store,
+            cause: format!("it cannot be written ({said})"),
+            hint: "check the permissions of the file and of its folder".into(),
+        },
+        _ => Error::Database { store, operation: operation.into(), cause: said },
+    }
+}
+
+/// The value as SQLite is given it; `None` for what only other stores have.
+fn bound<'a>(value: &'a Value<'_>) -> Option<ToSqlOutput<'a>> {
+    Some(ToSqlOutput::Borrowed(match value {
+        Value::Null => ValueRef::Null,
+        Value::Int(i) => ValueRef::Integer(*i),
+        Value::Real(r) => ValueRef::Real(*r),
+        Value::Text(t) => ValueRef::Text(t),
+        Value::Blob(b) => ValueRef::Blob(b),
+        _ => return None,
+    }))
+}
+
+/// The value as SQLite has it.
+fn owned(value: ValueRef<'_>) -> Value<'static> {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(i) => Value::Int(i),
+        ValueRef::Real(r) => Value::Real(r),
+        ValueRef::Text(t) => Value::Text(t.to_vec().into()),
+        ValueRef::Blob(b) => Value::Blob(b.to_vec().into()),
+    }
+}
+
+impl Store for Sqlite {
+    fn kind(&self) -> Kind {
+        Kind::Sqlite
+    }
+
+    fn title(&self) -> String {
+        self.title.clone()
+    }
+
+    fn again(&self) -> Result<Box<dyn Store>> {
+        let mut other = Sqlite::open(&self.path, self.create, &self.gate)?;
+        other.title.clone_from(&self.title);
+        Ok(Box::new(other))
+    }
+
+    fn lock(&mut self, wait: Duration) -> Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(lock::Lock::take(&self.path, &self.title, wait)?);
+        }
+        Ok(())
+    }
+
+    fn schema(&mut self) -> Result<Schema> {
+        self.arrive(false)?;
+        self.read_schema()
+    }
+
+    fn scan(&mut self, table: &Table, after: &[u8], limit: usize, out: &mut Batch) -> Result<Option<Vec<u8>>> {
+        self.arrive(false)?;
+        self.scan_rows(table, after, limit, out)
+    }
+
+    fn count(&mut self, table: &Table) -> Result<u64> {
+        self.arrive(false)?;
+        let sql = format!("SELECT count(*) FROM {}", text::quote(&table.name));
+        self.number(&format!("count {}", table.name), &sql).map(i64::unsigned_abs)
+    }
+
+    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+        self.arrive(false)?;
+        self.checked(tables)
+    }
+
+    fn begin(&mut self, mode: Mode, _tables: &[&Table]) -> Result<()> {
+        if self.mode.is_some() {
+            return Err(Error::Database {
+                store: self.title.clone(),
+                operation: "begin".into(),
+                cause: "a transaction is open already".into(),
+            });
+        }
+        self.arrive(mode != Mode::Read)?;
+        // a read looks at once, so that its moment is now
+        let sql = if mode == Mode::Read { "BEGIN; SELECT count(*) FROM sqlite_schema" } else { "BEGIN IMMEDIATE" };
+        if let Err(e) = self.run("begin", sql) {
+            self.rollback();
+            return Err(e);
+        }
+        self.mode = Some(mode);
+        Ok(())
+    }
+
+    fn commit(&mut self, what: &str) -> Result<()> {
+        let Some(mode) = self.mode else {
+            return Err(Error::Database {
+                store: self.title.clone(),
+                operation: what.into(),
+                cause: "no transaction is open".into(),
+            });
+        };
+        let remembered = if self.ddl == Some(true) { self.remember() } else { Ok(()) };
+        let done = remembered.and_then(|()| match mode {
+            // nothing was changed, so it is no effect
+            Mode::Read => self.run(what, "COMMIT"),
+            Mode::Write | Mode::Lease => self.gate.clone().pass(what, || self.run(what, "COMMIT")),
+        });
+        match done {
+            Ok(()) => (self.mode, self.ddl, self.made) = (None, None, false),
+            Err(_) => self.rollback(),
+        }
+        done
+    }
+
+    fn rollback(&mut self) {
+        if !self.conn.is_autocommit() {
+            // a failed ROLLBACK leaves the transaction to the next open of the file, which rolls it back
+            let _ = self.conn.execute_batch("ROLLBACK");
+        }
+        (self.mode, self.ddl) = (None, None);
+        if self.made {
+            // nothing was ever committed to the file that we made
+            self.made = false;
+            if let Ok(memory) = Connection::open_in_memory() {
+                (self.conn, self.real) = (memory, false);
+                if std::fs::metadata(&self.path).is_ok_and(|m| m.len() == 0) {
+                    let _ = std::fs::remove_file(&self.path);
+                }
+            }
+        }
+    }
+
+    fn fetch(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        self.fetch_rows(table, keys)
+    }
+
+    fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
+        self.all_keys(table)
+    }
+
+    fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()> {
+        self.apply(tables, writes)
+    }
+
+    fn create(&mut self, tables: &[&Table]) -> Result<()> {
+        self.create_tables(tables)
+    }
+
+    fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
+        self.load_rows(table, rows)
+    }
+
+    /// The key came with the table, SQLite cannot add it later.
+    fn build_key(&mut self, _table: &Table) -> Result<()> {
+        Ok(())
+    }
+
+    fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
+        self.create_indexes(tables)
+    }
+
+    fn drop_tables(&mut self, tables: &[&Table]) -> Result<()> {
+        self.remove_tables(tables)
+    }
+
+    fn set_aside(&mut self, tables: &[&Table], run: &str) -> Result<String> {
+        self.keep_tables(tables, run)
+    }
+
+    fn capture_on(&mut self, tables: &[&Table], _run: &str) -> Result<Position> {
+        self.install(tables)
+    }
+
+    fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {
+        self.remove_triggers(tables, capture::CAPTURE)
+    }
+
+    fn look(&mut self, tables: &[&Table]) -> Result<()> {
+        self.look_at(tables)
+    }
+
+    fn log_since(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
+        self.entries(tables, from)
+    }
+
+    fn lag(&mut self, _tables: &[&Table], from: &Position) -> Result<u64> {
+        self.arrive(false)?;
+        self.waiting(from)
+    }
+
+    fn mark(&mut self, position: Position) -> Result<Position> {
+        self.within("mark the change log", |s| s.put_marker(&position))
+    }
+
+    fn trim(&mut self, _tables: &[&Table], position: &Position) -> Result<()> {
+        self.within("trim the change log", |s| s.forget(position))
+    }
+
+    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+        self.within("note doubts", |s| s.put_doubts(table, keys))
+    }
+
+    fn seal(&mut self, tables: &[&Table], _run: &str) -> Result<()> {
+        self.put_seals(tables)
+    }
+
+    fn unseal(&mut self, tables: &[&Table]) -> Result<()> {
+        self.remove_triggers(tables, capture::SEAL)
+    }
+
+    fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {
+        self.arrive(false)?;
+        tables.iter().map(|t| self.highest(t)).collect()
+    }
+
+    fn raise_high_water(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()> {
+        tables.iter().zip(marks).try_for_each(|(t, m)| self.raise(t, *m))
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.arrive(false)?;
+        if self.prepared()? {
+            return Ok(());
+        }
+        self.within("prepare the store", Sqlite::make_records)
+    }
+
+    fn state(&mut self) -> Result<Option<State>> {
+        self.arrive(false)?;
+        self.read_state()
+    }
+
+    fn plan(&mut self, run: &str) -> Result<Option<String>> {
+        self.arrive(false)?;
+        self.read_plan(run)
+    }
+
+    fn put_state(&mut self, state: &State, plan: Option<&str>) -> Result<()> {
+        self.write_state(state, plan)
+    }
+
+    fn chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>> {
+        self.arrive(false)?;
+        self.read_chunks(run)
+    }
+
+    fn put_chunk(&mut self, run: &str, table: usize, chunk: &Chunk) -> Result<()> {
+        self.write_chunk(run, table, chunk)
+    }
+
+    fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()> {
+        self.write_images(run, drain, at, images)
+    }
+
+    fn parked(&mut self, run: &str) -> Result<Vec<Parked>> {
+        self.arrive(false)?;
+        self.read_parked(run)
+    }
+
+    fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
+        self.write_parked(run, add, remove)
+    }
+
+    fn history(&mut self) -> Result<Vec<HistoryLine>> {
+        self.arrive(false)?;
+        self.read_history()
+    }
+
+    fn close(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
+        self.end_run(tables, line)
+    }
+
+    fn now(&mut self) -> Result<String> {
+        self.conn
+            .query_row("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", [], |r| r.get(0))
+            .map_err(self.err("read the clock"))
+    }
 }

@@ -1,0 +1,586 @@
+//! Change capture by triggers, the log, what may have gone unseen, and seals.
+//!
+//! `backout_log` has a row per change with the keys before (`b…`) and after (`a…`). Its entries, per row changed:
+//! INSERT: `I`, preceded by a `D` for each row that a REPLACE removed; when it removed a row of the very same key: `U` of
+//! that key, as the row is kept. UPDATE: `U` with both keys, preceded by `D`s likewise. DELETE: `D`. Ours: `X` is a doubt,
+//! `M` a marker, with its nonce.
+//!
+//! REPLACE removes rows without firing DELETE triggers. So BEFORE triggers note in `backout_scratch` who could be removed,
+//! and AFTER triggers tell who was. An application with `recursive_triggers` on fires DELETE triggers too; there the REPLACE
+//! of a key is logged as `D` and `I`, a row born anew.
+//!
+//! `backout_meta` remembers the schema as it was when capture was made, for P15.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{OptionalExtension, params};
+use serde_json::{Value as Json, json};
+
+use super::rows::same;
+use super::schema::{is_alias, rowid_name};
+use super::text::{self, quote};
+use super::{Sqlite, bound, owned};
+use crate::plan::{Index, Table};
+use crate::store::{Entry, Error, Mode, Op, Position, Result};
+use crate::value::{Key, values_of};
+
+/// Prefixes of our triggers' names.
+pub(super) const CAPTURE: &str = "backout_capture_";
+pub(super) const SEAL: &str = "backout_seal_";
+
+/// `b1, b2` for a key of two columns.
+fn marked(letter: &str, n: usize) -> String {
+    (1..=n).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The key's columns of `row` (`NEW`, `OLD`, an alias).
+fn key_of(row: &str, table: &Table) -> String {
+    table.key_names().into_iter().map(|n| format!("{row}.{}", quote(n))).collect::<Vec<_>>().join(", ")
+}
+
+/// Two keys that are no columns of a table with an index: `s.k1` and `NEW."id"`.
+fn equal(table: &Table, a: impl Fn(usize) -> String, b: impl Fn(usize) -> String) -> String {
+    let one = |i: usize| {
+        let (a, b) = (a(i), b(i));
+        format!("{a} COLLATE BINARY IS {b} AND typeof({a}) = typeof({b})")
+    };
+    (0..table.key.len()).map(one).collect::<Vec<_>>().join(" AND ")
+}
+
+/// What a column gets by this statement: REPLACE puts the default where NULL is not allowed.
+fn new_value(table: &Table, column: &str) -> String {
+    let plain = format!("NEW.{}", quote(column));
+    match table.column(column).map(|i| &table.columns[i]) {
+        Some(c) if c.not_null && !is_alias(table) => match &c.default {
+            Some(default) => format!("coalesce({plain}, {})", text::default_expression(default)),
+            None => plain,
+        },
+        _ => plain,
+    }
+}
+
+/// The triggers of a table: name and text. `busy`: triggers of others may run between our BEFORE and the change, so what
+/// is in the scratch table is not known to be stale.
+fn triggers(table: &Table, t: usize, uniques: &[Index], busy: bool) -> Vec<(String, String)> {
+    let name = quote(&table.name);
+    let n = table.key.len();
+    let (ks, bs, az) = (marked("k", n), marked("b", n), marked("a", n));
+    let exists = |row: &str| {
+        let whose = same("x.", table, |i| format!("{row}k{}", i + 1));
+        format!("EXISTS (SELECT 1 FROM {name} AS x WHERE {whose})")
+    };
+    let col = |row: &'static str| move |i: usize| format!("{row}.{}", quote(&table.columns[table.key[i]].name));
+    let slot = |i: usize| format!("s.k{}", i + 1);
+    // noting who is in the way of NEW
+    let note = |update: bool| {
+        let mut sql = String::new();
+        if !busy {
+            sql += &format!("DELETE FROM backout_scratch WHERE t = {t} AND {}; ", exists("backout_scratch."));
+        }
+        let not_itself = match rowid_name(table) {
+            _ if !update => String::new(),
+            Some(rowid) => format!(" AND x.{rowid} <> OLD.{rowid}"),
+            None => format!(" AND NOT ({})", equal(table, col("x"), col("OLD"))),
+        };
+        let head =
+            format!("INSERT INTO backout_scratch (t, {ks}) SELECT {t}, {} FROM {name} AS x WHERE", key_of("x", table));
+        if let Some(rowid) = rowid_name(table) {
+            let moved = if update { format!("NEW.{rowid} <> OLD.{rowid} AND ") } else { String::new() };
+            sql += &format!("{head} {moved}x.{rowid} = NEW.{rowid}{not_itself}; ");
+        }
+        for index in uniques {
+            let changed: Vec<String> = index
+                .columns
+                .iter()
+                .map(|c| format!("NEW.{0} COLLATE BINARY IS NOT OLD.{0}", quote(&c.name)))
+                .collect();
+            let changed = if update { format!("({}) AND ", changed.join(" OR ")) } else { String::new() };
+            let hit: Vec<String> = index
+                .columns
+                .iter()
+                .map(|c| {
+                    let collation = c.collation.as_deref().unwrap_or("BINARY");
+                    format!("x.{} COLLATE {} = {}", quote(&c.name), quote(collation), new_value(table, &c.name))
+                })
+                .collect();
+            sql += &format!("{head} {changed}{}{not_itself}; ", hit.join(" AND "));
+        }
+        sql
+    };
+    let dead = format!("INSERT INTO backout_log (t, op, {bs}) SELECT {t}, 'D', {}", marked("s.k", n));
+    let clear = format!("DELETE FROM backout_scratch WHERE t = {t};");
+    let inserted = format!(
+        "{dead} FROM backout_scratch AS s WHERE s.t = {t} AND NOT {}; \
+         INSERT INTO backout_log (t, op, {bs}, {az}) SELECT {t}, CASE WHEN EXISTS (SELECT 1 FROM backout_scratch AS s \
+         WHERE s.t = {t} AND {}) THEN 'U' ELSE 'I' END, {new}, {new}; {clear}",
+        exists("s."),
+        equal(table, slot, col("NEW")),
+        new = key_of("NEW", table),
+    );
+    let updated = format!(
+        "{dead} FROM backout_scratch AS s WHERE s.t = {t} AND NOT ({}) AND (NOT {} OR {}); \
+         INSERT INTO backout_log (t, op, {bs}, {az}) VALUES ({t}, 'U', {}, {}); {clear}",
+        equal(table, slot, col("OLD")),
+        exists("s."),
+        equal(table, slot, col("NEW")),
+        key_of("OLD", table),
+        key_of("NEW", table),
+    );
+    let deleted = format!(
+        "INSERT INTO backout_log (t, op, {bs}) VALUES ({t}, 'D', {}); DELETE FROM backout_scratch WHERE t = {t} AND {};",
+        key_of("OLD", table),
+        equal(table, |i| format!("k{}", i + 1), col("OLD")),
+    );
+    [
+        ("before_insert", "BEFORE INSERT", note(false)),
+        ("before_update", "BEFORE UPDATE", note(true)),
+        ("insert", "AFTER INSERT", inserted),
+        ("update", "AFTER UPDATE", updated),
+        ("delete", "AFTER DELETE", deleted),
+    ]
+    .into_iter()
+    .filter(|(.., body)| !body.is_empty())
+    .map(|(what, when, body)| {
+        let own = format!("{CAPTURE}{what}__{}", table.name);
+        let sql = format!("CREATE TRIGGER {} {when} ON {name} BEGIN {} END", quote(&own), body.trim_end());
+        (own, sql)
+    })
+    .collect()
+}
+
+/// What is remembered of one object of the schema.
+type Object = (String, Option<String>);
+
+impl Sqlite {
+    fn broken(&self, cause: impl Into<String>, schema_changed: bool) -> Error {
+        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed }
+    }
+
+    /// Drops our triggers with this prefix on these tables.
+    pub(super) fn remove_triggers(&mut self, tables: &[&Table], prefix: &str) -> Result<()> {
+        let ours = self.all(
+            "list our triggers",
+            "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'",
+            [],
+            |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)),
+        )?;
+        for (name, on) in ours {
+            if name.starts_with(prefix) && tables.iter().any(|t| t.name.eq_ignore_ascii_case(&on)) {
+                self.ddl()?;
+                self.run(&format!("drop trigger {name}"), &format!("DROP TRIGGER {}", quote(&name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_seals(&mut self, tables: &[&Table]) -> Result<()> {
+        self.ddl()?;
+        for table in tables {
+            for event in ["INSERT", "UPDATE", "DELETE"] {
+                let name = quote(&format!("{SEAL}{}__{}", event.to_lowercase(), table.name));
+                let sql = format!(
+                    "CREATE TRIGGER IF NOT EXISTS {name} BEFORE {event} ON {} BEGIN SELECT backout_sealed(); END",
+                    quote(&table.name)
+                );
+                self.run(&format!("seal {}", table.name), &sql)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unique indexes as they are now; an expression among them cannot be followed.
+    fn uniques(&self, table: &Table) -> Result<Vec<Index>> {
+        let op = format!("read the unique indexes of {}", table.name);
+        let names: Vec<String> =
+            self.all(&op, "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1", [&table.name], |r| r.get(0))?;
+        let mut out = Vec::new();
+        for name in names {
+            let mut index =
+                Index { name: Some(name.clone()), unique: true, columns: vec![], predicate: None, expression: false };
+            let parts =
+                self.all(&op, "SELECT name, coll FROM pragma_index_xinfo(?1) WHERE \"key\" = 1", [&name], |r| {
+                    Ok((r.get::<_, Option<String>>(0)?, r.get(1)?))
+                })?;
+            for (column, collation) in parts {
+                let Some(name) = column else {
+                    return Err(self.refused(
+                        format!(
+                            "changes of {} cannot be followed: its unique index {name} is of an expression",
+                            table.name
+                        ),
+                        "drop the index for the time of the migration, or index a generated column instead",
+                    ));
+                };
+                index.columns.push(crate::plan::IndexColumn { name, descending: false, collation });
+            }
+            out.push(index);
+        }
+        Ok(out)
+    }
+
+    pub(super) fn install(&mut self, tables: &[&Table]) -> Result<Position> {
+        self.ddl()?;
+        // positions of before remain good if nobody could have written unseen since then
+        let names: Vec<String> = tables.iter().map(|t| t.name.clone()).collect();
+        let known = self.captured_names()?.is_some_and(|n| n == names) && self.ddl == Some(true) && !self.has_gap()?;
+        if !known {
+            self.begin_log(tables)?;
+        }
+        if !known || self.captured(&names)? < names.len() {
+            self.remove_triggers(tables, CAPTURE)?;
+            for (t, table) in tables.iter().enumerate() {
+                let others = self.all(
+                    "look for triggers",
+                    "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE \
+                     AND substr(name, 1, 8) <> 'backout_'",
+                    [&table.name],
+                    |r| r.get::<_, String>(0),
+                )?;
+                let busy = others.iter().any(|s| text::tokens(s).iter().any(|t| t.is("BEFORE")));
+                for (name, sql) in triggers(table, t, &self.uniques(table)?, busy) {
+                    self.run(&format!("make trigger {name}"), &sql)?;
+                }
+            }
+        }
+        // the commit remembers the schema with all this in it
+        self.ddl = Some(true);
+        let id = self.number("read the change log", "SELECT coalesce(max(id), 0) FROM backout_log")?;
+        self.put_marker(&Position(json!({ "id": id })))
+    }
+
+    /// An empty log, of a new incarnation.
+    fn begin_log(&mut self, tables: &[&Table]) -> Result<()> {
+        self.remove_triggers(tables, CAPTURE)?;
+        let n = tables.iter().map(|t| t.key.len()).max().unwrap_or(1).max(1);
+        let sql = format!(
+            "DROP TABLE IF EXISTS backout_log; DROP TABLE IF EXISTS backout_scratch; DROP TABLE IF EXISTS backout_meta; \
+             CREATE TABLE backout_log (id INTEGER PRIMARY KEY, t INTEGER, op TEXT, {}, {}); \
+             CREATE TABLE backout_scratch (t INTEGER, {}); \
+             CREATE TABLE backout_meta (what TEXT, n INTEGER, kind TEXT, name TEXT, tbl TEXT, sql TEXT)",
+            marked("b", n),
+            marked("a", n),
+            marked("k", n)
+        );
+        self.run("make the change log", &sql)?;
+        let (_, ino) = self.file()?;
+        let put = || {
+            for (t, table) in tables.iter().enumerate() {
+                let sql = "INSERT INTO backout_meta (what, n, name) VALUES ('table', ?1, ?2)";
+                self.conn.execute(sql, params![t as i64, table.name])?;
+            }
+            let sql = "INSERT INTO backout_meta (what, n, name) VALUES ('incarnation', ?1, ?2)";
+            self.conn.execute(sql, params![ino as i64, Sqlite::nonce()])
+        };
+        put().map(drop).map_err(self.err("remember the tables"))
+    }
+
+    /// How many of these tables have all of our capture triggers.
+    fn captured(&self, names: &[String]) -> Result<usize> {
+        self.guarded(names, CAPTURE, 5)
+    }
+
+    fn guarded(&self, names: &[String], prefix: &str, wanted: i64) -> Result<usize> {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE \
+                   AND substr(name, 1, length(?2)) = ?2";
+        let mut n = 0;
+        for name in names {
+            let found: i64 = self
+                .conn
+                .query_row(sql, [name.as_str(), prefix], |r| r.get(0))
+                .map_err(self.err("count our triggers"))?;
+            n += usize::from(found == wanted);
+        }
+        Ok(n)
+    }
+
+    /// Since the log began there was a commit after which tables were neither followed nor sealed.
+    fn has_gap(&self) -> Result<bool> {
+        self.number("read what is remembered", "SELECT count(*) FROM backout_meta WHERE what = 'gap'").map(|n| n > 0)
+    }
+
+    /// Names of the captured tables by number; `None` when capture was never made.
+    fn captured_names(&self) -> Result<Option<Vec<String>>> {
+        if !self.has("backout_meta")? {
+            return Ok(None);
+        }
+        let sql = "SELECT name FROM backout_meta WHERE what = 'table' ORDER BY n";
+        self.all("read what is captured", sql, [], |r| r.get(0)).map(Some)
+    }
+
+    /// The present schema: per (kind, name) the table it belongs to and its text.
+    fn objects(&self, sql: &str) -> Result<HashMap<(String, String), Object>> {
+        Ok(self
+            .all("read the schema", sql, [], |r| Ok(((r.get(0)?, r.get(1)?), (r.get(2)?, r.get(3)?))))?
+            .into_iter()
+            .collect())
+    }
+
+    fn objects_now(&self) -> Result<HashMap<(String, String), Object>> {
+        self.objects(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence'",
+        )
+    }
+
+    /// Remembers the schema as it is now, and whether others may write unseen from now on; nothing without a log.
+    pub(super) fn remember(&self) -> Result<()> {
+        let Some(names) = self.captured_names()? else { return Ok(()) };
+        self.run(
+            "remember the schema",
+            "DELETE FROM backout_meta WHERE what IN ('object', 'version'); \
+             INSERT INTO backout_meta (what, kind, name, tbl, sql) SELECT 'object', type, name, tbl_name, sql \
+             FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence'; \
+             INSERT INTO backout_meta (what, n) SELECT 'version', schema_version FROM pragma_schema_version",
+        )?;
+        if self.captured(&names)? < names.len() && self.guarded(&names, SEAL, 3)? < names.len() {
+            self.run("note a gap", "INSERT INTO backout_meta (what) VALUES ('gap')")?;
+        }
+        Ok(())
+    }
+
+    /// Why changes may have gone unseen since the schema was remembered, and whether a captured table's own text
+    /// changed. `None`: all is well, or there is no capture.
+    pub(super) fn unseen(&self) -> Result<Option<(String, bool)>> {
+        let Some(tables) = self.captured_names()? else { return Ok(None) };
+        let (_, ino) = self.file()?;
+        let (then, inode) = self
+            .conn
+            .query_row(
+                "SELECT (SELECT n FROM backout_meta WHERE what = 'version'), \
+                 (SELECT n FROM backout_meta WHERE what = 'incarnation')",
+                [],
+                |r| Ok((r.get::<_, Option<i64>>(0)?, r.get::<_, Option<i64>>(1)?)),
+            )
+            .map_err(self.err("read what is remembered"))?;
+        if inode != Some(ino as i64) {
+            return Ok(Some(("the file was replaced by another".into(), false)));
+        }
+        let now = self.number("read the schema's version", "PRAGMA schema_version")?;
+        if then == Some(now) {
+            return Ok(None);
+        }
+        let old = self.objects("SELECT kind, name, tbl, sql FROM backout_meta WHERE what = 'object'")?;
+        let new = self.objects_now()?;
+        for table in &tables {
+            let id = ("table".to_owned(), table.clone());
+            if old.get(&id) != new.get(&id) {
+                return Ok(Some((format!("table {table} was changed"), true)));
+            }
+        }
+        let mut rise = 0;
+        let mut statistics = 0;
+        let gone: HashSet<&str> =
+            old.keys().filter(|id| id.0 == "table" && !new.contains_key(*id)).map(|id| id.1.as_str()).collect();
+        for (id, (on, sql)) in &new {
+            match old.get(id) {
+                Some(before) if before == &(on.clone(), sql.clone()) => {}
+                Some(_) => return Ok(Some((format!("{} {} was changed", id.0, id.1), false))),
+                // one ANALYZE makes all of its tables
+                None if id.1.starts_with("sqlite_stat") => statistics = 1,
+                None => {
+                    let unique = sql.as_deref().is_some_and(|s| text::tokens(s).get(1).is_some_and(|t| t.is("UNIQUE")));
+                    if unique && id.0 == "index" && tables.iter().any(|t| t.eq_ignore_ascii_case(on)) {
+                        let cause = format!("unique index {} is new, and its REPLACE victims were not noted", id.1);
+                        return Ok(Some((cause, false)));
+                    }
+                    rise += 1;
+                }
+            }
+        }
+        for (id, (on, _)) in &old {
+            if new.contains_key(id) {
+                continue;
+            }
+            if id.1.starts_with("backout_") {
+                return Ok(Some((format!("our {} {} is gone", id.0, id.1), false)));
+            }
+            // indexes and triggers go with their table, in one step
+            rise += i64::from(id.0 == "table" || !gone.contains(on.as_str()));
+        }
+        if then.is_some_and(|then| now - then == rise + statistics) {
+            return Ok(None);
+        }
+        Ok(Some(("the schema was changed and changed back, or the file was rebuilt (VACUUM)".into(), false)))
+    }
+
+    pub(super) fn look_at(&mut self, tables: &[&Table]) -> Result<()> {
+        let Some(names) = self.captured_names()? else {
+            return Err(self.broken("changes are not being noted", false));
+        };
+        if let Some(missing) = tables.iter().find(|t| !names.contains(&t.name)) {
+            return Err(self.broken(format!("changes of {} are not being noted", missing.name), false));
+        }
+        if self.ddl != Some(true)
+            && let Some((cause, schema_changed)) = self.unseen()?
+        {
+            return Err(self.broken(cause, schema_changed));
+        }
+        let asked: Vec<String> = tables.iter().map(|t| t.name.clone()).collect();
+        if self.captured(&asked)? < asked.len() {
+            return Err(self.broken("triggers that note changes are not there", false));
+        }
+        let version =
+            "SELECT count(*) FROM backout_meta, pragma_schema_version WHERE what = 'version' AND n = schema_version";
+        if matches!(self.mode, Some(Mode::Write | Mode::Lease))
+            && self.number("read the schema's version", version)? == 0
+        {
+            // what explained a new version is remembered with this commit
+            self.ddl = Some(true);
+        }
+        Ok(())
+    }
+
+    fn incarnation(&self) -> Result<Option<(i64, String)>> {
+        if !self.has("backout_meta")? || !self.has("backout_log")? {
+            return Ok(None);
+        }
+        self.conn
+            .query_row("SELECT n, name FROM backout_meta WHERE what = 'incarnation'", [], |r| {
+                Ok((r.get(0)?, r.get(1)?))
+            })
+            .optional()
+            .map_err(self.err("read the incarnation"))
+    }
+
+    /// The id that a position stands for, if it belongs to this file and its marker is still there.
+    fn place(&self, from: &Position) -> Result<i64> {
+        let strange = |why: &str| self.broken(why, false);
+        let Some((_, incarnation)) = self.incarnation()? else { return Err(strange("changes are not being noted")) };
+        let (dev, ino) = self.file()?;
+        let p = &from.0;
+        if p["incarnation"].as_str() != Some(&incarnation) || p["file"] != json!([dev, ino]) {
+            return Err(strange("the file is not the one that was followed"));
+        }
+        let marker = self
+            .conn
+            .prepare_cached("SELECT 1 FROM backout_log WHERE id = ?1 AND op = 'M' AND b1 = ?2")
+            .and_then(|mut s| s.exists(params![p["marker"].as_i64(), p["nonce"].as_str()]))
+            .map_err(self.err("look for our marker"))?;
+        match p["id"].as_i64() {
+            Some(id) if marker => Ok(id),
+            _ => Err(strange("our marker is gone from the log: the file was taken back to an earlier state")),
+        }
+    }
+
+    pub(super) fn entries(&self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
+        let after = self.place(from)?;
+        let names = self.captured_names()?.unwrap_or_default();
+        let asked: Vec<Option<usize>> = names.iter().map(|n| tables.iter().position(|t| &t.name == n)).collect();
+        let n = self.key_width()?;
+        let sql = format!(
+            "SELECT id, t, op, {}, {} FROM backout_log WHERE id > ?1 ORDER BY id",
+            marked("b", n),
+            marked("a", n)
+        );
+        let (mut out, mut last) = (Vec::new(), after);
+        let mut work = || -> rusqlite::Result<()> {
+            let mut s = self.conn.prepare_cached(&sql)?;
+            let mut rows = s.query([after])?;
+            while let Some(row) = rows.next()? {
+                last = row.get(0)?;
+                let t: i64 = row.get(1)?;
+                let Some(table) = usize::try_from(t).ok().and_then(|t| asked.get(t).copied().flatten()) else {
+                    continue;
+                };
+                let width = tables[table].key.len();
+                let key = |first: usize| -> rusqlite::Result<Option<Key>> {
+                    let values: rusqlite::Result<Vec<_>> =
+                        (0..width).map(|i| row.get_ref(first + i).map(owned)).collect();
+                    Ok(Some(Key::of(&values?)))
+                };
+                let (b, a) = (3, 3 + n);
+                let (op, before, after) = match row.get_ref(2)?.as_bytes().unwrap_or_default() {
+                    b"I" => (Op::Insert, None, key(a)?),
+                    b"U" => (Op::Update, key(b)?, key(a)?),
+                    b"D" => (Op::Delete, key(b)?, None),
+                    b"X" => (Op::Doubt, key(b)?, None),
+                    _ => continue,
+                };
+                out.push(Entry { table, op, before, after });
+            }
+            Ok(())
+        };
+        work().map_err(self.err("read the change log"))?;
+        let mut position = from.0.clone();
+        position["id"] = json!(last);
+        Ok((out, Position(position)))
+    }
+
+    /// Columns for a key in the log.
+    fn key_width(&self) -> Result<usize> {
+        self.number("read the change log", "SELECT (count(*) - 3) / 2 FROM pragma_table_info('backout_log')")
+            .map(|n| usize::try_from(n).unwrap_or(1))
+    }
+
+    pub(super) fn waiting(&self, from: &Position) -> Result<u64> {
+        if !self.has("backout_log")? {
+            return Ok(0);
+        }
+        let sql = "SELECT count(*) FROM backout_log WHERE id > ?1 AND op <> 'M'";
+        self.conn
+            .query_row(sql, [from.0["id"].as_i64()], |r| r.get::<_, i64>(0))
+            .map(i64::unsigned_abs)
+            .map_err(self.err("count what waits"))
+    }
+
+    pub(super) fn put_marker(&mut self, position: &Position) -> Result<Position> {
+        let Some((_, incarnation)) = self.incarnation()? else {
+            return Err(self.broken("changes are not being noted", false));
+        };
+        let nonce = Sqlite::nonce();
+        self.conn
+            .execute("INSERT INTO backout_log (t, op, b1) VALUES (-1, 'M', ?1)", [&nonce])
+            .map_err(self.err("mark the change log"))?;
+        let (dev, ino) = self.file()?;
+        let id = position.0.get("id").cloned().unwrap_or(Json::Null);
+        Ok(Position(json!({
+            "file": [dev, ino],
+            "incarnation": incarnation,
+            "id": id,
+            "marker": self.conn.last_insert_rowid(),
+            "nonce": nonce,
+        })))
+    }
+
+    /// The last row stays whatever it is, or its id would be given again.
+    pub(super) fn forget(&mut self, position: &Position) -> Result<()> {
+        let upto = self.place(position)?;
+        self.conn
+            .execute(
+                "DELETE FROM backout_log WHERE id <= ?1 AND id <> ?2 AND id < (SELECT max(id) FROM backout_log) \
+                 AND id <> (SELECT max(id) FROM backout_log WHERE op = 'M')",
+                params![upto, position.0["marker"].as_i64()],
+            )
+            .map(drop)
+            .map_err(self.err("trim the change log"))
+    }
+
+    pub(super) fn put_doubts(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+        if !self.has("backout_log")? {
+            return Err(self.broken("changes are not being noted", false));
+        }
+        let put = || -> rusqlite::Result<()> {
+            for key in keys {
+                let values = values_of(&key.0);
+                let marks: Vec<String> = (2..values.len() + 2).map(|i| format!("?{i}")).collect();
+                let names = marked("b", values.len());
+                let sql = format!("INSERT INTO backout_log (t, op, {names}) VALUES (?1, 'X', {})", marks.join(", "));
+                let mut s = self.conn.prepare_cached(&sql)?;
+                s.raw_bind_parameter(1, table as i64)?;
+                for (i, value) in values.iter().enumerate() {
+                    s.raw_bind_parameter(i + 2, bound(value))?;
+                }
+                s.raw_execute()?;
+            }
+            Ok(())
+        };
+        put().map_err(self.err("note doubts"))
+    }
+
+    /// The id after which our own writes are logged; `None` without a log.
+    pub(super) fn last_logged(&self) -> Result<Option<i64>> {
+        if !self.has("backout_log")? {
+            return Ok(None);
+        }
+        self.number("read the change log", "SELECT coalesce(max(id), 0) FROM backout_log").map(Some)
+    }
+}

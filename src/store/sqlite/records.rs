@@ -1,0 +1,232 @@
+//! What we keep in the file about a run: tables `backout_*`, in SQL that old versions of SQLite can read.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Sqlite, capture};
+use crate::plan::Table;
+use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
+use crate::value::{Key, Row, encode_row};
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS backout_run (run TEXT PRIMARY KEY, state TEXT NOT NULL, plan TEXT);
+CREATE TABLE IF NOT EXISTS backout_chunk
+    (run TEXT, t INTEGER, n INTEGER, upto BLOB, row_count INTEGER, done INTEGER, PRIMARY KEY (run, t));
+CREATE TABLE IF NOT EXISTS backout_image
+    (run TEXT, drain INTEGER, at TEXT, t INTEGER, key BLOB, image BLOB, PRIMARY KEY (run, drain, t, key));
+CREATE TABLE IF NOT EXISTS backout_parked
+    (run TEXT, t INTEGER, key BLOB, image BLOB, reason TEXT, PRIMARY KEY (run, t, key));";
+
+const HISTORY: &str = "
+CREATE TABLE IF NOT EXISTS backout_history
+    (run TEXT, migration TEXT, title TEXT, plan_hash TEXT, outcome TEXT, started_at TEXT, ended_at TEXT, note TEXT);";
+
+const VIEW: &str = "CREATE VIEW migration_log AS SELECT run, migration, title, outcome, started_at, ended_at, note \
+                    FROM backout_history";
+
+/// Is this view the one that we make?
+pub(super) fn is_our_view(name: &str, sql: Option<&str>) -> bool {
+    name == "migration_log" && sql == Some(VIEW)
+}
+
+impl Sqlite {
+    pub(super) fn prepared(&self) -> Result<bool> {
+        Ok(self.has("backout_run")? && self.has("backout_parked")? && self.has("backout_history")?)
+    }
+
+    pub(super) fn make_records(&mut self) -> Result<()> {
+        self.ddl()?;
+        self.run("make the tables for our records", TABLES)?;
+        self.run("make the table of ended runs", HISTORY)?;
+        // somebody else's table of that name stays as it is
+        if self.has("migration_log")? { Ok(()) } else { self.run("make the view migration_log", VIEW) }
+    }
+
+    pub(super) fn read_state(&self) -> Result<Option<State>> {
+        if !self.has("backout_run")? {
+            return Ok(None);
+        }
+        let text: Option<String> = self
+            .conn
+            .query_row("SELECT state FROM backout_run LIMIT 1", [], |r| r.get(0))
+            .optional()
+            .map_err(self.err("read the run's record"))?;
+        text.map(|t| serde_json::from_str(&t).map_err(|e| self.unreadable("the run's record", &e))).transpose()
+    }
+
+    fn unreadable(&self, what: &str, e: &dyn std::fmt::Display) -> Error {
+        Error::Database { store: self.title.clone(), operation: format!("read {what}"), cause: e.to_string() }
+    }
+
+    pub(super) fn read_plan(&self, run: &str) -> Result<Option<String>> {
+        if !self.has("backout_run")? {
+            return Ok(None);
+        }
+        self.conn
+            .query_row("SELECT plan FROM backout_run WHERE run = ?1", [run], |r| r.get(0))
+            .optional()
+            .map(Option::flatten)
+            .map_err(self.err("read the plan"))
+    }
+
+    pub(super) fn write_state(&mut self, state: &State, plan: Option<&str>) -> Result<()> {
+        if !self.prepared()? {
+            self.make_records()?;
+        }
+        let text = serde_json::to_string(state).map_err(|e| self.unreadable("the run's record", &e))?;
+        let put = "INSERT OR IGNORE INTO backout_run (run, state) VALUES (?1, ?2)";
+        let changed = "UPDATE backout_run SET state = ?2, plan = coalesce(?3, plan) WHERE run = ?1";
+        self.conn
+            .execute(put, params![state.run, text])
+            .and_then(|_| self.conn.execute(changed, params![state.run, text, plan]))
+            .map(drop)
+            .map_err(self.err("write the run's record"))
+    }
+
+    pub(super) fn read_chunks(&self, run: &str) -> Result<Vec<(usize, Chunk)>> {
+        if !self.has("backout_chunk")? {
+            return Ok(Vec::new());
+        }
+        let rows = |mut s: rusqlite::Statement<'_>| {
+            s.query_map([run], |r| {
+                let chunk = Chunk {
+                    n: r.get::<_, i64>(1)? as u64,
+                    upto: r.get(2)?,
+                    rows: r.get::<_, i64>(3)? as u64,
+                    done: r.get(4)?,
+                };
+                Ok((r.get::<_, i64>(0)? as usize, chunk))
+            })?
+            .collect()
+        };
+        self.conn
+            .prepare("SELECT t, n, upto, row_count, done FROM backout_chunk WHERE run = ?1 ORDER BY t")
+            .and_then(rows)
+            .map_err(self.err("read the chunks"))
+    }
+
+    pub(super) fn write_chunk(&self, run: &str, table: usize, chunk: &Chunk) -> Result<()> {
+        self.conn
+            .prepare_cached("INSERT OR REPLACE INTO backout_chunk VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+            .and_then(|mut s| {
+                s.execute(params![run, table as i64, chunk.n as i64, chunk.upto, chunk.rows as i64, chunk.done])
+            })
+            .map(drop)
+            .map_err(self.err("record a chunk"))
+    }
+
+    pub(super) fn write_images(
+        &self,
+        run: &str,
+        drain: u64,
+        at: &str,
+        images: &[(usize, Key, Option<Row>)],
+    ) -> Result<()> {
+        let put = || {
+            // a drain's first image of a row is how the row was before it
+            let mut s =
+                self.conn.prepare_cached("INSERT OR IGNORE INTO backout_image VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            for (table, key, row) in images {
+                let row = row.as_ref().map(|r| encode_row(r));
+                s.execute(params![run, drain as i64, at, *table as i64, key.0, row])?;
+            }
+            Ok(())
+        };
+        put().map_err(self.err("keep rows as they were"))
+    }
+
+    pub(super) fn read_parked(&self, run: &str) -> Result<Vec<Parked>> {
+        if !self.has("backout_parked")? {
+            return Ok(Vec::new());
+        }
+        let rows = |mut s: rusqlite::Statement<'_>| {
+            s.query_map([run], |r| {
+                Ok(Parked {
+                    table: r.get::<_, i64>(0)? as usize,
+                    key: Key(r.get(1)?),
+                    row: r.get(2)?,
+                    reason: r.get(3)?,
+                })
+            })?
+            .collect()
+        };
+        self.conn
+            .prepare("SELECT t, key, image, reason FROM backout_parked WHERE run = ?1 ORDER BY t, key")
+            .and_then(rows)
+            .map_err(self.err("read the parked rows"))
+    }
+
+    pub(super) fn write_parked(&self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
+        let put = || {
+            let mut gone = self.conn.prepare_cached("DELETE FROM backout_parked WHERE run=?1 AND t=?2 AND key=?3")?;
+            for (table, key) in remove {
+                gone.execute(params![run, *table as i64, key.0])?;
+            }
+            let mut s =
+                self.conn.prepare_cached("INSERT OR REPLACE INTO backout_parked VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for p in add {
+                s.execute(params![run, p.table as i64, p.key.0, p.row, p.reason])?;
+            }
+            Ok(())
+        };
+        put().map_err(self.err("park rows"))
+    }
+
+    pub(super) fn read_history(&self) -> Result<Vec<HistoryLine>> {
+        if !self.has("backout_history")? {
+            return Ok(Vec::new());
+        }
+        let rows = |mut s: rusqlite::Statement<'_>| {
+            s.query_map([], |r| {
+                Ok(HistoryLine {
+                    run: r.get(0)?,
+                    migration: r.get(1)?,
+                    title: r.get(2)?,
+                    plan_hash: r.get(3)?,
+                    outcome: r.get(4)?,
+                    started_at: r.get(5)?,
+                    ended_at: r.get(6)?,
+                    note: r.get(7)?,
+                })
+            })?
+            .collect()
+        };
+        self.conn
+            .prepare("SELECT * FROM backout_history ORDER BY rowid")
+            .and_then(rows)
+            .map_err(self.err("read the history"))
+    }
+
+    /// Ends the run: only the history stays (and, in a target, the view over it).
+    pub(super) fn end_run(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
+        let state = self.read_state()?;
+        let target = state.is_some_and(|s| s.role == Role::Target);
+        self.ddl()?;
+        self.remove_triggers(tables, capture::CAPTURE)?;
+        self.remove_triggers(tables, capture::SEAL)?;
+        for name in ["log", "scratch", "meta", "run", "chunk", "image", "parked"] {
+            self.run(&format!("drop backout_{name}"), &format!("DROP TABLE IF EXISTS backout_{name}"))?;
+        }
+        self.run("make the table of ended runs", HISTORY)?;
+        let view: Option<String> = self
+            .conn
+            .query_row("SELECT sql FROM sqlite_schema WHERE name = 'migration_log'", [], |r| r.get(0))
+            .optional()
+            .map_err(self.err("look for the view migration_log"))?;
+        let ours = is_our_view("migration_log", view.as_deref());
+        if target && view.is_none() {
+            self.run("make the view migration_log", VIEW)?;
+        } else if !target && ours {
+            self.run("drop the view migration_log", "DROP VIEW migration_log")?;
+        }
+        let l = line;
+        // a run that was closed already, the answer being lost, is told once
+        self.conn
+            .execute(
+                "INSERT INTO backout_history SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+                 WHERE NOT EXISTS (SELECT 1 FROM backout_history WHERE run = ?1)",
+                params![l.run, l.migration, l.title, l.plan_hash, l.outcome, l.started_at, l.ended_at, l.note],
+            )
+            .map(drop)
+            .map_err(self.err("write the history"))
+    }
+}

@@ -1,0 +1,323 @@
+//! What is in a SQLite file: the pragmas, and what only the text of the CREATE statements tells.
+
+use std::collections::HashMap;
+
+use rusqlite::Row;
+
+use super::text::{self, quote};
+use super::{Sqlite, owned, records};
+use crate::plan::{Column, Details, ForeignKey, Generated, Index, IndexColumn, Table};
+use crate::store::{Result, Schema};
+use crate::value::Key;
+
+/// A name by which the rowid can be reached; `None` if there is none, or columns have taken all three.
+pub(super) fn rowid_name(table: &Table) -> Option<&'static str> {
+    let taken = |name: &str| {
+        let columns = table.columns.iter().map(|c| &c.name).chain(table.generated.iter().map(|g| &g.name));
+        columns.into_iter().any(|c| c.eq_ignore_ascii_case(name))
+    };
+    if table.details.without_rowid { None } else { ["rowid", "_rowid_", "oid"].into_iter().find(|n| !taken(n)) }
+}
+
+/// The key is the rowid itself.
+pub(super) fn is_alias(table: &Table) -> bool {
+    !table.details.without_rowid && table.key.len() == 1 && table.columns[table.key[0]].identity
+}
+
+fn collation(name: &str) -> Option<String> {
+    match name.to_ascii_uppercase().as_str() {
+        "BINARY" => None,
+        known @ ("NOCASE" | "RTRIM") => Some(known.to_owned()),
+        _ => Some(name.to_owned()),
+    }
+}
+
+impl Sqlite {
+    /// All rows of a query.
+    pub(super) fn all<T>(
+        &self,
+        operation: &str,
+        sql: &str,
+        params: impl rusqlite::Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        self.conn
+            .prepare(sql)
+            .and_then(|mut s| s.query_map(params, row)?.collect::<rusqlite::Result<Vec<T>>>())
+            .map_err(self.err(operation))
+    }
+
+    pub(super) fn read_schema(&self) -> Result<Schema> {
+        let mut out = Schema::default();
+        let objects = self.all(
+            "list the tables",
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid",
+            [],
+            |r| {
+                Ok((
+                    r.get::<_, String>(0)?,
+                    r.get::<_, String>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, Option<String>>(3)?,
+                ))
+            },
+        )?;
+        let kinds: HashMap<String, (String, bool, bool)> = self
+            .all(
+                "list the tables",
+                "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main'",
+                [],
+                |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?, r.get(3)?))),
+            )?
+            .into_iter()
+            .collect();
+        for (kind, name, on, sql) in &objects {
+            let lower = name.to_lowercase();
+            if lower.starts_with("sqlite_")
+                || lower.starts_with("backout_")
+                || records::is_our_view(name, sql.as_deref())
+            {
+                continue;
+            }
+            let mut other = |what: String, why: &str| out.others.push((what, why.to_owned()));
+            match kind.as_str() {
+                "view" => other(format!("view {name}"), "views are not moved; make it again in the target"),
+                "trigger" => {
+                    other(format!("trigger {name} on {on}"), "triggers are not moved; its language is SQLite's own");
+                }
+                "table" => match kinds.get(name).map(|(kind, wr, strict)| (kind.as_str(), *wr, *strict)) {
+                    Some(("virtual", ..)) => {
+                        other(
+                            format!("virtual table {name}"),
+                            "made by a module of SQLite; its content is derived or outside",
+                        );
+                    }
+                    Some(("shadow", ..)) => other(format!("shadow table {name}"), "belongs to a virtual table"),
+                    Some((_, wr, strict)) => {
+                        let (table, note) = self.read_table(name, wr, strict, sql.as_deref().unwrap_or_default())?;
+                        out.tables.push(table);
+                        out.notes.push(note);
+                    }
+                    None => other(format!("table {name}"), "SQLite does not list it"),
+                },
+                _ => {}
+            }
+        }
+        // REFERENCES may be spelled in another case than the table
+        let names: Vec<String> = out.tables.iter().map(|t| t.name.clone()).collect();
+        for fk in out.tables.iter_mut().flat_map(|t| &mut t.foreign_keys) {
+            if let Some(real) = names.iter().find(|n| n.eq_ignore_ascii_case(&fk.table)) {
+                fk.table.clone_from(real);
+            }
+        }
+        Ok(out)
+    }
+
+    fn read_table(&self, name: &str, without_rowid: bool, strict: bool, sql: &str) -> Result<(Table, String)> {
+        let op = format!("read the definition of {name}");
+        let said = text::table(sql);
+        let column_text = |c: &str| said.columns.iter().find(|(n, ..)| *n == c.to_lowercase());
+        let mut table = Table { name: name.into(), checks: said.checks.clone(), ..Table::default() };
+        let mut key: Vec<(i64, usize)> = Vec::new();
+        let columns = self.all(&op, "SELECT * FROM pragma_table_xinfo(?1) ORDER BY cid", [name], |r| {
+            let column =
+                Column { name: r.get(1)?, ty: r.get(2)?, not_null: r.get(3)?, default: r.get(4)?, ..Column::default() };
+            Ok((column, r.get::<_, i64>(5)?, r.get::<_, i64>(6)?))
+        })?;
+        for (mut column, pk, hidden) in columns {
+            if hidden != 0 {
+                let expression = column_text(&column.name).and_then(|c| c.2.clone());
+                table.generated.push(Generated { name: column.name, ty: column.ty, expression });
+                continue;
+            }
+            column.collation = column_text(&column.name).and_then(|c| c.1.as_deref()).and_then(collation);
+            if pk > 0 {
+                key.push((pk, table.columns.len()));
+            }
+            table.columns.push(column);
+        }
+        key.sort_unstable();
+        table.key = key.into_iter().map(|(_, at)| at).collect();
+        let pk_index = self.read_indexes(&mut table, &op)?;
+        if let ([only], false) = (table.key.as_slice(), without_rowid || pk_index) {
+            // INTEGER PRIMARY KEY DESC has an index of its own, so it is no alias
+            let column = &mut table.columns[*only];
+            column.identity = column.ty.eq_ignore_ascii_case("INTEGER");
+            column.not_null |= column.identity;
+        }
+        self.read_foreign_keys(&mut table, &op, &said.foreign)?;
+        table.details = Details { without_rowid, strict, autoincrement: said.autoincrement, ..Details::default() };
+        table.details.rowid_name = rowid_name(&table).map(Into::into);
+        let note = self.notes(&table)?;
+        Ok((table, note))
+    }
+
+    /// Fills in the indexes; true if the key has one of its own.
+    fn read_indexes(&self, table: &mut Table, op: &str) -> Result<bool> {
+        let mut pk = false;
+        let list = self.all(
+            op,
+            "SELECT l.name, l.\"unique\", l.origin, l.partial, m.sql FROM pragma_index_list(?1) AS l \
+             LEFT JOIN sqlite_schema AS m ON m.type = 'index' AND m.name = l.name ORDER BY l.seq DESC",
+            [&table.name],
+            |r| {
+                Ok((
+                    r.get::<_, String>(0)?,
+                    r.get(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get(3)?,
+                    r.get::<_, Option<String>>(4)?,
+                ))
+            },
+        )?;
+        for (name, unique, origin, partial, sql) in list {
+            if origin == "pk" {
+                pk = true;
+                continue;
+            }
+            let parts = self.all(
+                op,
+                "SELECT cid, name, \"desc\", coll FROM pragma_index_xinfo(?1) WHERE \"key\" = 1 ORDER BY seqno",
+                [&name],
+                |r| {
+                    Ok((
+                        r.get::<_, i64>(0)?,
+                        r.get::<_, Option<String>>(1)?,
+                        r.get::<_, bool>(2)?,
+                        r.get::<_, Option<String>>(3)?,
+                    ))
+                },
+            )?;
+            let mut index = Index {
+                name: (origin == "c").then_some(name),
+                unique,
+                columns: Vec::new(),
+                predicate: if partial { sql.as_deref().and_then(text::predicate) } else { None },
+                expression: false,
+            };
+            for (cid, column, descending, coll) in parts {
+                match column {
+                    Some(name) if cid >= 0 => {
+                        let collation = coll.as_deref().and_then(collation);
+                        index.columns.push(IndexColumn { name, descending, collation });
+                    }
+                    _ => index.expression = true,
+                }
+            }
+            table.indexes.push(index);
+        }
+        Ok(pk)
+    }
+
+    fn read_foreign_keys(&self, table: &mut Table, op: &str, said: &[(Option<String>, bool)]) -> Result<()> {
+        let parts = self.all(
+            op,
+            "SELECT id, \"table\", \"from\", \"to\", on_update, on_delete FROM pragma_foreign_key_list(?1) \
+             ORDER BY id DESC, seq",
+            [&table.name],
+            |r| {
+                Ok((
+                    r.get::<_, i64>(0)?,
+                    r.get::<_, String>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, Option<String>>(3)?,
+                    (r.get::<_, String>(4)?, r.get::<_, String>(5)?),
+                ))
+            },
+        )?;
+        let mut last = None;
+        for (id, parent, from, to, (on_update, on_delete)) in parts {
+            if last != Some(id) {
+                last = Some(id);
+                // ids count backwards from the end of the text
+                let (name, deferred) = said.get(table.foreign_keys.len()).cloned().unwrap_or_default();
+                let references = match to {
+                    Some(_) => Vec::new(),
+                    None => self.all(
+                        op,
+                        "SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk",
+                        [&parent],
+                        |r| r.get(0),
+                    )?,
+                };
+                let columns = Vec::new();
+                table.foreign_keys.push(ForeignKey {
+                    name,
+                    columns,
+                    table: parent,
+                    references,
+                    on_delete,
+                    on_update,
+                    deferred,
+                });
+            }
+            if let Some(fk) = table.foreign_keys.last_mut() {
+                fk.columns.push(from);
+                fk.references.extend(to);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a person should know of a table's rows before it is moved.
+    fn notes(&self, table: &Table) -> Result<String> {
+        let mut notes = Vec::new();
+        let op = format!("look at the rows of {}", table.name);
+        let open: Vec<String> = table
+            .key
+            .iter()
+            .map(|&i| &table.columns[i])
+            .filter(|c| !c.not_null)
+            .map(|c| quote(&c.name) + " IS NULL")
+            .collect();
+        if !open.is_empty() && !table.details.without_rowid {
+            let sql = format!("SELECT count(*) FROM {} WHERE {}", quote(&table.name), open.join(" OR "));
+            let n = self.number(&op, &sql)?;
+            if n > 0 {
+                notes.push(format!("{n} rows have NULL in the key"));
+            }
+        }
+        if !table.foreign_keys.is_empty() {
+            notes.extend(self.dangling(table)?);
+        }
+        Ok(notes.join("; "))
+    }
+
+    /// Rows whose parent is missing, as a sentence.
+    fn dangling(&self, table: &Table) -> Result<Option<String>> {
+        let sql = "SELECT count(*), min(rowid), parent FROM pragma_foreign_key_check(?1)";
+        let found = self.conn.query_row(sql, [&table.name], |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, Option<i64>>(1)?, r.get::<_, Option<String>>(2)?))
+        });
+        let (n, row, parent) = match found {
+            Ok(found) => found,
+            // a parent that is missing or has no unique index: worth a note, nothing that stops a plan here
+            Err(e) => return Ok(Some(format!("its foreign keys cannot be checked: {e}"))),
+        };
+        if n == 0 {
+            return Ok(None);
+        }
+        let mut example = String::new();
+        if let (Some(row), Some(rowid), false) = (row, rowid_name(table), table.key.is_empty()) {
+            let columns: Vec<String> = table.key_names().into_iter().map(quote).collect();
+            let sql = format!("SELECT {} FROM {} WHERE {rowid} = ?1", columns.join(", "), quote(&table.name));
+            let keys = self.all("read a key", &sql, [row], |r| {
+                let values: rusqlite::Result<Vec<_>> = (0..columns.len()).map(|i| r.get_ref(i).map(owned)).collect();
+                Ok(Key::of(&values?))
+            })?;
+            example = keys.first().map(|k| format!(", such as {k}")).unwrap_or_default();
+        }
+        Ok(Some(format!("{n} rows refer to rows of {} that do not exist{example}", parent.unwrap_or_default())))
+    }
+
+    pub(super) fn checked(&self, tables: &[&Table]) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        for table in tables {
+            let sql = format!("PRAGMA integrity_check({})", text::literal(&table.name));
+            let said: Vec<String> = self.all(&format!("check {}", table.name), &sql, [], |r| r.get(0))?;
+            out.extend(said.into_iter().filter(|s| s != "ok").map(|s| format!("{}: {s}", table.name)));
+            out.extend(self.dangling(table)?.map(|s| format!("{}: {s}", table.name)));
+        }
+        Ok(out)
+    }
+}
