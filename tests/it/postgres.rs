@@ -281,7 +281,7 @@ const ALL: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
         c char(5), n name, by bytea, num numeric(20,4), d date, ts timestamp, tz timestamptz, u uuid, j json, jb jsonb,
         iv interval, arr int[], m mood, dom small, ip inet, tim time, gen int GENERATED ALWAYS AS (i4 + 1) STORED);
     INSERT INTO every VALUES
-    (1, -32768, 2147483647, 1.5, 0.1, true, E'h\\u00e9\\n''\\\\', 'abc', 'ab', 'nm', '\\x00ff', 1.10, '2024-02-29',
+    (1, -32768, 2147483646, 1.5, 0.1, true, E'h\\u00e9\\n''\\\\', 'abc', 'ab', 'nm', '\\x00ff', 1.10, '2024-02-29',
      '2024-02-29 12:00:00.123456', '2024-02-29 12:00:00.123456+02', '11111111-2222-3333-4444-555555555555',
      '{\"b\": 1,  \"a\": 1.0}', '{\"b\": 1, \"a\": 1.0}', '1 mon 2 days 03:04:05.6', '{1,NULL,3}', 'ok', 7, '::1', '01:02'),
     (3, 0, 0, 'NaN', '-0', false, '', '', '', '', '', 'NaN', 'infinity', '-infinity', 'infinity',
