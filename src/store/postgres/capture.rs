@@ -1,0 +1,477 @@
+//! Change capture, markers, seals.
+//!
+//! Each table has a log `backout.log_<n>` of keys before and after, written by triggers that fire for everyone but our own
+//! marked session. What was read is told by snapshots, never by numbers: transactions commit out of order.
+
+use serde_json::json;
+
+use super::rows::{key_arrays, params, selected, unnest};
+use super::{Postgres, copy, list, literal, quoted};
+use crate::plan::{Column, Table};
+use crate::store::{Entry, Mode, Op, Position, Result};
+use crate::value::Key;
+
+const ROW: &str = "backout_capture_row";
+const TRUNCATE: &str = "backout_capture_truncate";
+const SEAL_ROW: &str = "backout_seal_row";
+const SEAL_TRUNCATE: &str = "backout_seal_truncate";
+
+/// What the server can tell of a table that changes go through.
+struct Look {
+    oid: Option<String>,
+    columns: Option<String>,
+    rewritten: Option<String>,
+    parts: Option<String>,
+    triggers: Option<String>,
+}
+
+/// `xmin` of the columns' definitions alone shows an `ALTER COLUMN … USING` that leaves the definition as it was; that of a
+/// trigger shows that it was off for a while.
+const LOOK: &str = "SELECT w.name, c.oid::text, \
+    (SELECT string_agg(concat_ws(' ', a.attnum, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), \
+        a.attnotnull, a.attgenerated), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
+    (SELECT string_agg(a.attnum || ':' || a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+        WHERE a.attrelid = c.oid AND a.attnum > 0), \
+    (SELECT string_agg(p.relid::oid::text, ' ' ORDER BY p.relid::oid) FROM pg_catalog.pg_partition_tree(c.oid) p), \
+    (SELECT string_agg(concat_ws(' ', t.tgname, t.tgenabled, t.xmin, f.xmin, f.prosecdef, md5(f.prosrc), \
+        md5(pg_get_triggerdef(t.oid))), '; ' ORDER BY t.tgname) \
+        FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
+        WHERE t.tgrelid = c.oid AND t.tgname LIKE 'backout\\_capture\\_%') \
+    FROM unnest($1::text[]) WITH ORDINALITY w(name, n) LEFT JOIN pg_catalog.pg_class c \
+    ON c.relname = w.name AND c.relnamespace = $2::text::regnamespace ORDER BY w.n";
+
+/// `CREATE TRIGGER … ENABLE ALWAYS`, whether it is there or not, without the lock that dropping takes.
+fn trigger(version: i32, name: &str, when: &str, table: &str, level: &str, function: &str) -> String {
+    let create = if version >= 140_000 {
+        "CREATE OR REPLACE TRIGGER".to_owned()
+    } else {
+        format!("DROP TRIGGER IF EXISTS {name} ON {table}; CREATE TRIGGER")
+    };
+    format!(
+        "{create} {name} {when} ON {table} FOR EACH {level} EXECUTE FUNCTION {function}; \
+         ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name};"
+    )
+}
+
+fn key_columns(table: &Table) -> Vec<&Column> {
+    table.key.iter().map(|&c| &table.columns[c]).collect()
+}
+
+impl Postgres {
+    fn looks(&mut self, tables: &[&Table]) -> Result<Vec<Look>> {
+        let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
+        let home = quoted(&self.home);
+        let lines = self.query("looking at the tables", LOOK, &[&names, &home])?;
+        let look = |l: &postgres::Row| Look {
+            oid: l.get(1),
+            columns: l.get(2),
+            rewritten: l.get(3),
+            parts: l.get(4),
+            triggers: l.get(5),
+        };
+        Ok(lines.iter().map(look).collect())
+    }
+
+    /// Which incarnation of which database this is.
+    fn incarnation(&mut self) -> Result<String> {
+        let sql = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), pg_is_in_recovery(), \
+            (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database())";
+        let lines = self.query("asking which server this is", sql, &[])?;
+        let Some(line) = lines.first() else { return Ok(String::new()) };
+        let (may, standby, database): (bool, bool, String) = (line.get(0), line.get(1), line.get(2));
+        let system = if may { "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())" } else { "'?'" };
+        let timeline = if standby { "'?'" } else { "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)" };
+        let lines = self.query("asking which server this is", &format!("SELECT {system}, {timeline}"), &[])?;
+        let line = lines.first().map(|l| (l.get::<_, String>(0), l.get::<_, String>(1))).unwrap_or_default();
+        Ok(format!("{} {database} {}", line.0, line.1))
+    }
+
+    fn position(&mut self, nonce: Option<&str>) -> Result<Position> {
+        let incarnation = self.incarnation()?;
+        let lines = self.query("taking a snapshot", "SELECT pg_current_snapshot()::text", &[])?;
+        let snapshot: String = lines.first().map(|l| l.get(0)).unwrap_or_default();
+        Ok(Position(json!({ "incarnation": incarnation, "snapshot": snapshot, "nonce": nonce })))
+    }
+
+    /// The snapshot in a position, as an SQL literal.
+    fn snapshot(&self, position: &Position) -> Result<String> {
+        let text = position.0.get("snapshot").and_then(|s| s.as_str());
+        text.map(literal).ok_or_else(|| self.broken("this position was not taken in a PostgreSQL database", false))
+    }
+
+    /// Takes all the locks that putting triggers on needs at once, in short attempts.
+    fn grab(&mut self, operation: &str, tables: &[&Table], mode: &str) -> Result<()> {
+        let sql = self.lock_sql(tables, mode);
+        if sql.is_empty() { Ok(()) } else { self.ddl(operation, tables, sql.trim_end_matches(';')) }
+    }
+
+    /// The table's partitions, and the table: TRUNCATE of one fires only its own triggers.
+    fn parts(&mut self, table: &Table) -> Result<Vec<String>> {
+        let sql = "SELECT relid::regclass::text FROM pg_catalog.pg_partition_tree($1::text::regclass)";
+        let name = self.name(table);
+        let lines = self.query(&format!("looking for partitions of {}", table.name), sql, &[&name])?;
+        let parts: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
+        Ok(if parts.is_empty() { vec![name] } else { parts })
+    }
+
+    pub(super) fn start_capture(&mut self, tables: &[&Table], run: &str) -> Result<Position> {
+        self.mark_session(run)?;
+        self.grab("turning capture on", tables, "SHARE ROW EXCLUSIVE")?;
+        for (n, table) in tables.iter().enumerate() {
+            let operation = format!("noting changes of {}", table.name);
+            let sql = self.log_sql(n, table)?;
+            self.run(&operation, &sql)?;
+            let mut sql = capture_function(n, table, run);
+            let name = self.name(table);
+            let function = format!("backout.capture_{n}()");
+            sql.push_str(&trigger(self.version, ROW, "AFTER INSERT OR UPDATE OR DELETE", &name, "ROW", &function));
+            for part in self.parts(table)? {
+                sql.push_str(&trigger(self.version, TRUNCATE, "BEFORE TRUNCATE", &part, "STATEMENT", &function));
+            }
+            self.run(&operation, &sql)?;
+        }
+        let incarnation = self.incarnation()?;
+        self.run("remembering the tables", "DELETE FROM backout.meta")?;
+        let looks = self.looks(tables)?;
+        for (n, (table, l)) in tables.iter().zip(&looks).enumerate() {
+            let sql = "INSERT INTO backout.meta (tbl, name, incarnation, oid, columns, rewritten, parts, triggers) \
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+            self.execute(
+                "remembering the tables",
+                sql,
+                &[&(n as i32), &table.name, &incarnation, &l.oid, &l.columns, &l.rewritten, &l.parts, &l.triggers],
+            )?;
+        }
+        self.position(None)
+    }
+
+    /// The log's table, made anew unless one of the same shape is there.
+    fn log_sql(&mut self, n: usize, table: &Table) -> Result<String> {
+        let mut columns = vec!["xid xid8 NOT NULL".into(), "lsn pg_lsn NOT NULL".into(), "op \"char\" NOT NULL".into()];
+        let mut shape = vec!["xid xid8".to_owned(), "lsn pg_lsn".into(), "op \"char\"".into()];
+        // Of the columns as they are, not as they were planned: a type is given by its name in the catalog.
+        let sql = "SELECT format_type(a.atttypid, a.atttypmod) FROM unnest($1::text[]) WITH ORDINALITY k(name, n) \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = $2::text::regclass AND a.attname = k.name ORDER BY k.n";
+        let lines = self.query(&format!("looking at {}", table.name), sql, &[&table.key_names(), &self.name(table)])?;
+        for letter in ['b', 'a'] {
+            for (i, line) in lines.iter().enumerate() {
+                let ty: String = line.get(0);
+                shape.push(format!("{letter}{i} {ty}"));
+                columns.push(format!("{letter}{i} {ty}"));
+            }
+        }
+        let sql = "SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) \
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+            WHERE s.nspname = 'backout' AND c.relname = $1";
+        let there = self.query("looking at the change log", sql, &[&format!("log_{n}")])?;
+        if there.first().and_then(|l| l.get::<_, Option<String>>(0)) == Some(shape.join(", ")) {
+            return Ok(String::new());
+        }
+        Ok(format!("DROP TABLE IF EXISTS backout.log_{n}; CREATE TABLE backout.log_{n} ({})", columns.join(", ")))
+    }
+
+    pub(super) fn stop_capture(&mut self, tables: &[&Table]) -> Result<()> {
+        self.switch_off("turning capture off", tables, &[ROW, TRUNCATE])
+    }
+
+    /// Disables triggers of ours: dropping them would wait for every reader. `close` drops them.
+    fn switch_off(&mut self, operation: &str, tables: &[&Table], names: &[&str]) -> Result<()> {
+        let sql = "SELECT DISTINCT format('ALTER TABLE %s DISABLE TRIGGER %I', t.tgrelid::regclass, t.tgname) \
+            FROM unnest($1::text[]) w(name) JOIN pg_catalog.pg_class c ON c.relname = w.name \
+            AND c.relnamespace = $2::text::regnamespace \
+            CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)) p \
+            JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid \
+            WHERE t.tgname = ANY($3) AND t.tgenabled <> 'D' AND t.tgparentid = 0 ORDER BY 1";
+        self.each_trigger(operation, tables, names, sql, "SHARE ROW EXCLUSIVE")
+    }
+
+    fn each_trigger(
+        &mut self,
+        operation: &str,
+        tables: &[&Table],
+        names: &[&str],
+        sql: &str,
+        mode: &str,
+    ) -> Result<()> {
+        let all: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
+        let home = quoted(&self.home);
+        let lines = self.query(operation, sql, &[&all, &home, &names])?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let statements: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
+        let there = self.present(tables)?;
+        self.grab(operation, &there, mode)?;
+        self.ddl(operation, &there, &statements.join(";"))
+    }
+
+    /// Those of the tables that are there.
+    pub(super) fn present<'t>(&mut self, tables: &[&'t Table]) -> Result<Vec<&'t Table>> {
+        let looks = self.looks(tables)?;
+        Ok(tables.iter().zip(looks).filter(|(_, l)| l.oid.is_some()).map(|(t, _)| *t).collect())
+    }
+
+    pub(super) fn drop_triggers(&mut self, tables: &[&Table]) -> Result<()> {
+        let sql = "SELECT DISTINCT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) \
+            FROM unnest($1::text[]) w(name) JOIN pg_catalog.pg_class c ON c.relname = w.name \
+            AND c.relnamespace = $2::text::regnamespace \
+            CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)) p \
+            JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid \
+            WHERE t.tgname = ANY($3) AND t.tgparentid = 0 ORDER BY 1";
+        self.each_trigger(
+            "dropping our triggers",
+            tables,
+            &[ROW, TRUNCATE, SEAL_ROW, SEAL_TRUNCATE],
+            sql,
+            "ACCESS EXCLUSIVE",
+        )
+    }
+
+    /// Drops the logs and the functions of our triggers, and with them any trigger of ours on tables moved elsewhere.
+    pub(super) fn drop_logs(&mut self) -> Result<()> {
+        let sql = "SELECT s FROM ( \
+            SELECT 1, format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_catalog.pg_trigger t \
+                JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
+                WHERE n.nspname = 'backout' AND t.tgparentid = 0 \
+            UNION ALL SELECT 2, format('DROP FUNCTION backout.%I()', f.proname) FROM pg_catalog.pg_proc f \
+                JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
+                WHERE n.nspname = 'backout' AND (f.proname = 'refuse' OR f.proname ~ '^capture_[0-9]+$') \
+            UNION ALL SELECT 3, format('DROP TABLE backout.%I', c.relname) FROM pg_catalog.pg_class c \
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                WHERE n.nspname = 'backout' AND c.relname ~ '^log_[0-9]+$' AND c.relkind = 'r') x(o, s) ORDER BY o, s";
+        let lines = self.query("dropping the change log", sql, &[])?;
+        let statements: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
+        if statements.is_empty() { Ok(()) } else { self.ddl("dropping the change log", &[], &statements.join(";")) }
+    }
+
+    pub(super) fn look_at(&mut self, tables: &[&Table]) -> Result<()> {
+        if !self.has("meta")? {
+            return Err(self.broken("changes are not being noted here", false));
+        }
+        let sql = "SELECT name, incarnation, oid, columns, rewritten, parts, triggers FROM backout.meta ORDER BY tbl";
+        let known = self.query("looking at the tables", sql, &[])?;
+        let incarnation = self.incarnation()?;
+        let looks = self.looks(tables)?;
+        for (table, now) in tables.iter().zip(&looks) {
+            let name = &table.name;
+            let Some(then) = known.iter().find(|l| l.get::<_, &str>(0) == name) else {
+                return Err(self.broken(format!("changes of {name} are not being noted"), false));
+            };
+            let then_is = |at: usize, now: &Option<String>| then.get::<_, Option<String>>(at) == *now;
+            if now.oid.is_none() {
+                return Err(self.broken(format!("table {name} is gone"), true));
+            }
+            if !then_is(3, &now.columns) {
+                return Err(self.broken(format!("the columns of {name} were changed"), true));
+            }
+            if then.get::<_, &str>(1) != incarnation {
+                return Err(
+                    self.broken("this is another incarnation of the database (restored, or failed over)", false)
+                );
+            }
+            let cause = if !then_is(2, &now.oid) {
+                "was made anew"
+            } else if !then_is(4, &now.rewritten) {
+                "had a column redefined or rewritten"
+            } else if !then_is(5, &now.parts) {
+                "had a partition attached or detached"
+            } else if !then_is(6, &now.triggers) {
+                "had our triggers dropped, disabled or replaced"
+            } else {
+                continue;
+            };
+            return Err(self.broken(format!("{name} {cause}"), false));
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_log(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
+        let position = self.position(None)?;
+        if from.0.get("incarnation") != position.0.get("incarnation") {
+            return Err(self.broken("this is another incarnation of the database (restored, or failed over)", false));
+        }
+        let nonce = from.0.get("nonce").and_then(|n| n.as_str());
+        if let Some(nonce) = nonce {
+            let found = self.has("mark")?
+                && !self
+                    .query("looking for the marker", "SELECT FROM backout.mark WHERE nonce = $1", &[&nonce])?
+                    .is_empty();
+            if !found {
+                return Err(self.broken("the marker of the last drain is gone (restored from a copy?)", false));
+            }
+        }
+        let snapshot = self.snapshot(from)?;
+        let mut out = Vec::new();
+        for (n, table) in tables.iter().enumerate() {
+            let columns = key_columns(table);
+            let wires: Vec<copy::Wire> = columns.iter().map(|c| copy::Wire::of(&c.ty)).collect();
+            let named = |letter: char| {
+                let rename = |(i, c): (usize, &&Column)| Column { name: format!("{letter}{i}"), ..(*c).clone() };
+                columns.iter().enumerate().map(rename).map(|c| selected("", &c)).collect::<Vec<_>>().join(", ")
+            };
+            let sql = format!(
+                "SELECT op::pg_catalog.text, {}, {} FROM backout.log_{n} \
+                 WHERE NOT pg_catalog.pg_visible_in_snapshot(xid, {snapshot}) ORDER BY lsn",
+                named('b'),
+                named('a')
+            );
+            let operation = format!("reading the change log of {}", table.name);
+            let mut entries = Vec::new();
+            self.copy_out(&operation, &sql, |mut fields| {
+                let op = match fields.take() {
+                    Some(b"I") => Op::Insert,
+                    Some(b"U") => Op::Update,
+                    Some(b"D") => Op::Delete,
+                    Some(b"T") => Op::Truncate,
+                    Some(b"X") => Op::Doubt,
+                    _ => return Err("an entry of no known kind".into()),
+                };
+                let mut key = || -> std::result::Result<Key, String> {
+                    let mut bytes = Vec::new();
+                    for wire in &wires {
+                        copy::value(*wire, fields.take()).ok_or("a key that cannot be read")?.encode(&mut bytes);
+                    }
+                    Ok(Key(bytes))
+                };
+                let (before, after) = (key()?, key()?);
+                let before = matches!(op, Op::Update | Op::Delete | Op::Doubt).then_some(before);
+                let after = matches!(op, Op::Insert | Op::Update).then_some(after);
+                entries.push(Entry { table: n, op, before, after });
+                Ok(())
+            })?;
+            out.append(&mut entries);
+        }
+        Ok((out, position))
+    }
+
+    pub(super) fn waiting(&mut self, tables: &[&Table], from: &Position) -> Result<u64> {
+        let snapshot = self.snapshot(from)?;
+        let each: Vec<String> = (0..tables.len())
+            .map(|n| {
+                format!(
+                    "(SELECT count(*) FROM backout.log_{n} \
+                     WHERE NOT pg_catalog.pg_visible_in_snapshot(xid, {snapshot}))"
+                )
+            })
+            .collect();
+        if each.is_empty() {
+            return Ok(0);
+        }
+        let lines = self.query("counting changes", &format!("SELECT {}", each.join(" + ")), &[])?;
+        Ok(lines.first().map_or(0, |l| l.get::<_, i64>(0)) as u64)
+    }
+
+    pub(super) fn put_mark(&mut self, mut position: Position) -> Result<Position> {
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        if matches!(self.open, Some(Mode::Read)) {
+            return Err(self.wrong("marking", "the reading transaction is still open"));
+        }
+        let sql = format!("INSERT INTO backout.mark (nonce, xid) VALUES ({}, pg_current_xact_id())", literal(&nonce));
+        self.effect("marking the position", &sql)?;
+        if let Some(fields) = position.0.as_object_mut() {
+            fields.insert("nonce".into(), json!(nonce));
+        }
+        Ok(position)
+    }
+
+    pub(super) fn trim_log(&mut self, tables: &[&Table], position: &Position) -> Result<()> {
+        let snapshot = self.snapshot(position)?;
+        let nonce = literal(position.0.get("nonce").and_then(|n| n.as_str()).unwrap_or_default());
+        let visible = format!("pg_catalog.pg_visible_in_snapshot(xid, {snapshot})");
+        let mut sql = format!("DELETE FROM backout.mark WHERE nonce <> {nonce} AND {visible};");
+        for n in 0..tables.len() {
+            sql.push_str(&format!("DELETE FROM backout.log_{n} WHERE {visible};"));
+        }
+        self.effect("trimming the change log", &sql)
+    }
+
+    pub(super) fn put_doubts(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+        // Only the log knows here what its key is made of.
+        let sql = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a \
+            JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = 'backout' AND c.relname = $1 AND a.attname ~ '^b[0-9]+$' AND NOT a.attisdropped \
+            ORDER BY a.attnum";
+        let lines = self.query("noting doubts", sql, &[&format!("log_{table}")])?;
+        let columns: Vec<Column> =
+            lines.iter().map(|l| Column { name: l.get(0), ty: l.get(1), ..Column::default() }).collect();
+        let log =
+            Table { name: format!("log_{table}"), key: (0..columns.len()).collect(), columns, ..Table::default() };
+        let wires = super::rows::key_wires(&log);
+        let sql = format!(
+            "INSERT INTO backout.log_{table} (xid, lsn, op, {}) \
+             SELECT pg_current_xact_id(), pg_current_wal_insert_lsn(), 'X', {} FROM {}",
+            list(log.key_names()),
+            super::rows::staged(&log, &wires),
+            unnest(&wires, 1, "n", 'c')
+        );
+        for piece in keys.chunks(super::rows::MANY) {
+            let arrays = key_arrays(&log, piece).map_err(|e| self.wrong("noting doubts", e))?;
+            self.execute("noting doubts", &sql, &params(&arrays))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_seal(&mut self, tables: &[&Table], run: &str) -> Result<()> {
+        self.mark_session(run)?;
+        self.grab("sealing", tables, "SHARE ROW EXCLUSIVE")?;
+        let mut sql = String::from(REFUSE);
+        let function = format!("backout.refuse({})", literal(run));
+        for table in tables {
+            let name = self.name(table);
+            let row = "BEFORE INSERT OR UPDATE OR DELETE";
+            sql.push_str(&trigger(self.version, SEAL_ROW, row, &name, "ROW", &function));
+            for part in self.parts(table)? {
+                sql.push_str(&trigger(self.version, SEAL_TRUNCATE, "BEFORE TRUNCATE", &part, "STATEMENT", &function));
+            }
+        }
+        self.run("sealing", &sql)
+    }
+
+    pub(super) fn lift_seal(&mut self, tables: &[&Table]) -> Result<()> {
+        self.switch_off("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE])
+    }
+}
+
+/// Every name in it is qualified and every operator too, for it runs with our rights under the search_path of others.
+const REFUSE: &str = "CREATE OR REPLACE FUNCTION backout.refuse() RETURNS trigger LANGUAGE plpgsql AS $backout$
+BEGIN
+    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) TG_ARGV[0] THEN
+        IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN RETURN NULL; END IF;
+        IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN RETURN OLD; END IF;
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = '25006',
+        MESSAGE = pg_catalog.format('backout: table %I is resting, its data lives in another store now', TG_TABLE_NAME),
+        HINT = 'Point this program at the store that is live (backout status tells), or take the migration back with: backout rollback';
+END $backout$;";
+
+fn capture_function(n: usize, table: &Table, run: &str) -> String {
+    let keys = table.key_names();
+    let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
+    let values = |row: &str| keys.iter().map(|k| format!(", {row}.{}", quoted(k))).collect::<String>();
+    let insert = |op: char, names: &str, values: &str| {
+        format!(
+            "INSERT INTO backout.log_{n} (xid, lsn, op{names}) VALUES (pg_catalog.pg_current_xact_id(), \
+             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values});"
+        )
+    };
+    format!(
+        "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
+BEGIN
+    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run} THEN RETURN NULL;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update}
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted}
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted}
+    ELSE {truncated}
+    END IF;
+    RETURN NULL;
+END $backout$;",
+        run = literal(run),
+        update = insert('U', &format!("{}{}", names('b'), names('a')), &format!("{}{}", values("OLD"), values("NEW"))),
+        inserted = insert('I', &names('a'), &values("NEW")),
+        deleted = insert('D', &names('b'), &values("OLD")),
+        truncated = insert('T', "", ""),
+    )
+}

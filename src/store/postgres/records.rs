@@ -1,0 +1,226 @@
+//! Our own records, in the schema `backout`.
+
+use postgres::types::ToSql;
+
+use super::copy::Wire;
+use super::rows::{Array, MANY, params};
+use super::{Postgres, code, quoted};
+use crate::plan::Table;
+use crate::store::{Chunk, Error, HistoryLine, Parked, Result, State};
+use crate::value::{Key, Row, Value, encode_row};
+
+/// What `prepare` makes; the history stays when a run has ended, the rest goes.
+const RECORDS: &str = "
+CREATE TABLE IF NOT EXISTS backout.run (run text PRIMARY KEY, plan text, state text NOT NULL);
+CREATE TABLE IF NOT EXISTS backout.chunk (run text, tbl int4, n int8 NOT NULL, upto bytea NOT NULL, rows int8 NOT NULL,
+    done bool NOT NULL, PRIMARY KEY (run, tbl));
+CREATE TABLE IF NOT EXISTS backout.image (run text NOT NULL, drain int8 NOT NULL, at text NOT NULL, tbl int4 NOT NULL,
+    key bytea NOT NULL, row bytea);
+CREATE TABLE IF NOT EXISTS backout.parked (run text, tbl int4, key bytea, row bytea NOT NULL, reason text NOT NULL,
+    PRIMARY KEY (run, tbl, key));
+CREATE TABLE IF NOT EXISTS backout.meta (tbl int4 PRIMARY KEY, name text NOT NULL, incarnation text NOT NULL,
+    oid text, columns text, rewritten text, parts text, triggers text);
+CREATE TABLE IF NOT EXISTS backout.mark (nonce text PRIMARY KEY, xid xid8 NOT NULL);
+CREATE TABLE IF NOT EXISTS backout.history (line int8 PRIMARY KEY, run text NOT NULL, migration text NOT NULL,
+    title text NOT NULL, plan_hash text NOT NULL, outcome text NOT NULL, started_at text NOT NULL,
+    ended_at text NOT NULL, note text NOT NULL);
+CREATE OR REPLACE VIEW backout.migration_log AS
+    SELECT run, migration, title, outcome, started_at, ended_at, note, plan_hash FROM backout.history ORDER BY line;
+GRANT USAGE ON SCHEMA backout TO PUBLIC;
+GRANT SELECT ON backout.migration_log TO PUBLIC;
+";
+
+/// All of ours but the history.
+pub(super) const OURS: &[&str] = &["run", "chunk", "image", "parked", "meta", "mark"];
+
+impl Postgres {
+    /// Is there a table of ours by this name?
+    pub(super) fn has(&mut self, table: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+            ON n.oid = c.relnamespace WHERE n.nspname = 'backout' AND c.relname = $1)";
+        Ok(self.query("looking for our records", sql, &[&table])?.first().is_some_and(|l| l.get(0)))
+    }
+
+    pub(super) fn make_records(&mut self) -> Result<()> {
+        let sql = "SELECT (SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+                ON n.oid = c.relnamespace WHERE n.nspname = 'backout' AND c.relname = ANY($1)), \
+            EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'backout'), \
+            current_database()::text, current_user::text";
+        let mut names = OURS.to_vec();
+        names.extend(["history", "migration_log"]);
+        let lines = self.query("looking for our records", sql, &[&names])?;
+        let Some(line) = lines.first() else { return Ok(()) };
+        if line.get::<_, i64>(0) == names.len() as i64 {
+            return Ok(());
+        }
+        let there: bool = line.get(1);
+        let (database, user): (String, String) = (quoted(line.get(2)), quoted(line.get(3)));
+        // CREATE SCHEMA IF NOT EXISTS asks for the privilege even where there is nothing to do.
+        let schema = if there { "" } else { "CREATE SCHEMA backout;" };
+        let sql = format!("{schema}{RECORDS}");
+        let gate = self.gate.clone();
+        let store = self.title.clone();
+        gate.pass("making the place for records", || match self.client.batch_execute(&sql) {
+            Ok(()) => Ok(()),
+            Err(e) if code(&e) == "42501" => Err(Error::Refused {
+                store,
+                cause: format!("{user} may not make the schema backout, where the records of a run are kept"),
+                hint: if there {
+                    format!("an administrator runs once: ALTER SCHEMA backout OWNER TO {user};")
+                } else {
+                    format!(
+                        "an administrator runs once: GRANT CREATE ON DATABASE {database} TO {user}; \
+                         or CREATE SCHEMA backout AUTHORIZATION {user};"
+                    )
+                },
+            }),
+            Err(e) => Err(self.fail("making the place for records", &e)),
+        })
+    }
+
+    pub(super) fn read_state(&mut self) -> Result<Option<State>> {
+        if !self.has("run")? {
+            return Ok(None);
+        }
+        let lock = if matches!(self.open, Some(crate::store::Mode::Write | crate::store::Mode::Lease)) {
+            " FOR UPDATE"
+        } else {
+            ""
+        };
+        let lines = self.query("reading the run", &format!("SELECT state FROM backout.run{lock}"), &[])?;
+        let Some(line) = lines.first() else { return Ok(None) };
+        let state = serde_json::from_str(line.get::<_, &str>(0));
+        state.map(Some).map_err(|e| self.wrong("reading the run", e.to_string()))
+    }
+
+    pub(super) fn read_plan(&mut self, run: &str) -> Result<Option<String>> {
+        if !self.has("run")? {
+            return Ok(None);
+        }
+        let lines = self.query("reading the plan", "SELECT plan FROM backout.run WHERE run = $1", &[&run])?;
+        Ok(lines.first().and_then(|l| l.get(0)))
+    }
+
+    pub(super) fn write_state(&mut self, state: &State, plan: Option<&str>) -> Result<()> {
+        let text = serde_json::to_string(state).map_err(|e| self.wrong("recording the run", e.to_string()))?;
+        let sql = "INSERT INTO backout.run (run, plan, state) VALUES ($1, $2, $3) ON CONFLICT (run) \
+            DO UPDATE SET state = EXCLUDED.state, plan = coalesce(EXCLUDED.plan, backout.run.plan)";
+        self.execute("recording the run", sql, &[&state.run, &plan, &text])?;
+        self.mark_session(&state.run)
+    }
+
+    /// Marks our session for the rest of the transaction.
+    pub(super) fn mark_session(&mut self, run: &str) -> Result<()> {
+        self.query("marking the session", "SELECT set_config('backout.session', $1, true)", &[&run]).map(|_| ())
+    }
+
+    pub(super) fn read_chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>> {
+        if !self.has("chunk")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT tbl, n, upto, rows, done FROM backout.chunk WHERE run = $1 ORDER BY tbl";
+        let lines = self.query("reading chunks", sql, &[&run])?;
+        let chunk = |l: &postgres::Row| {
+            let (n, rows): (i64, i64) = (l.get(1), l.get(3));
+            (l.get::<_, i32>(0) as usize, Chunk { n: n as u64, upto: l.get(2), rows: rows as u64, done: l.get(4) })
+        };
+        Ok(lines.iter().map(chunk).collect())
+    }
+
+    pub(super) fn write_chunk(&mut self, run: &str, table: usize, chunk: &Chunk) -> Result<()> {
+        let sql = "INSERT INTO backout.chunk (run, tbl, n, upto, rows, done) VALUES ($1, $2, $3, $4, $5, $6) \
+            ON CONFLICT (run, tbl) DO UPDATE \
+            SET n = EXCLUDED.n, upto = EXCLUDED.upto, rows = EXCLUDED.rows, done = EXCLUDED.done";
+        let (n, rows) = (chunk.n as i64, chunk.rows as i64);
+        let values: [&(dyn ToSql + Sync); 6] = [&run, &(table as i32), &n, &chunk.upto, &rows, &chunk.done];
+        self.execute("recording a chunk", sql, &values).map(|_| ())
+    }
+
+    pub(super) fn write_images(
+        &mut self,
+        run: &str,
+        drain: u64,
+        at: &str,
+        images: &[(usize, Key, Option<Row>)],
+    ) -> Result<()> {
+        let sql = "INSERT INTO backout.image (run, drain, at, tbl, key, row) \
+            SELECT $4, $5, $6, * FROM unnest($1::int4[], $2::bytea[], $3::bytea[])";
+        for piece in images.chunks(MANY) {
+            let mut arrays = [Array::new(Wire::Int4), Array::new(Wire::Bytea), Array::new(Wire::Bytea)];
+            for (table, key, row) in piece {
+                let row = row.as_ref().map_or(Value::Null, |r| Value::Blob(encode_row(r).into()));
+                let values = [Value::Int(*table as i64), Value::Blob((&key.0).into()), row];
+                for (array, value) in arrays.iter_mut().zip(&values) {
+                    array.push(value).map_err(|e| self.wrong("keeping images", e))?;
+                }
+            }
+            let drain = drain as i64;
+            let mut all = params(&arrays);
+            all.extend([&run as &(dyn ToSql + Sync), &drain, &at]);
+            self.execute("keeping images", sql, &all)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_parked(&mut self, run: &str) -> Result<Vec<Parked>> {
+        if !self.has("parked")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT tbl, key, row, reason FROM backout.parked WHERE run = $1 ORDER BY tbl, key";
+        let lines = self.query("reading parked rows", sql, &[&run])?;
+        let parked = |l: &postgres::Row| Parked {
+            table: l.get::<_, i32>(0) as usize,
+            key: Key(l.get(1)),
+            row: l.get(2),
+            reason: l.get(3),
+        };
+        Ok(lines.iter().map(parked).collect())
+    }
+
+    pub(super) fn write_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
+        for (table, key) in remove {
+            let sql = "DELETE FROM backout.parked WHERE run = $1 AND tbl = $2 AND key = $3";
+            self.execute("parking rows", sql, &[&run, &(*table as i32), &key.0])?;
+        }
+        for p in add {
+            let sql = "INSERT INTO backout.parked (run, tbl, key, row, reason) VALUES ($1, $2, $3, $4, $5) \
+                ON CONFLICT (run, tbl, key) DO UPDATE SET row = EXCLUDED.row, reason = EXCLUDED.reason";
+            self.execute("parking rows", sql, &[&run, &(p.table as i32), &p.key.0, &p.row, &p.reason])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_history(&mut self) -> Result<Vec<HistoryLine>> {
+        if !self.has("history")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT run, migration, title, plan_hash, outcome, started_at, ended_at, note \
+            FROM backout.history ORDER BY line";
+        let lines = self.query("reading the history", sql, &[])?;
+        let line = |l: &postgres::Row| HistoryLine {
+            run: l.get(0),
+            migration: l.get(1),
+            title: l.get(2),
+            plan_hash: l.get(3),
+            outcome: l.get(4),
+            started_at: l.get(5),
+            ended_at: l.get(6),
+            note: l.get(7),
+        };
+        Ok(lines.iter().map(line).collect())
+    }
+
+    pub(super) fn end_run(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
+        self.make_records()?;
+        let sql = "INSERT INTO backout.history (line, run, migration, title, plan_hash, outcome, started_at, ended_at, note) \
+            SELECT coalesce(max(line), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM backout.history";
+        let l = line;
+        let values: [&(dyn ToSql + Sync); 8] =
+            [&l.run, &l.migration, &l.title, &l.plan_hash, &l.outcome, &l.started_at, &l.ended_at, &l.note];
+        self.execute("writing the history", sql, &values)?;
+        self.drop_triggers(tables)?;
+        self.drop_logs()?;
+        let ours: Vec<String> = OURS.iter().map(|t| format!("backout.{t}")).collect();
+        self.run("dropping our records", &format!("DROP TABLE IF EXISTS {}", ours.join(", ")))
+    }
+}

@@ -1,0 +1,221 @@
+//! What is there: tables of the current schema, and what else would be missed.
+
+use std::collections::HashMap;
+
+use super::{Postgres, quoted};
+use crate::plan::{Column, ForeignKey, Generated, Index, IndexColumn, Table};
+use crate::store::{Result, Schema};
+
+/// Things of the schema that are no tables of rows: what, and why they do not move.
+const OTHERS: &str = "
+SELECT CASE c.relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' WHEN 'f' THEN 'foreign table '
+        ELSE 'sequence ' END || c.relname,
+    CASE c.relkind WHEN 'v' THEN 'its query is written for this database' WHEN 'm' THEN 'its query is written for this database'
+        WHEN 'f' THEN 'its rows are in another server' ELSE 'no column owns it' END
+FROM pg_catalog.pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('v', 'm', 'f', 'S')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+        AND (d.deptype = 'e' OR c.relkind = 'S' AND d.deptype IN ('a', 'i')))
+    AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refobjid = c.oid))
+UNION ALL
+SELECT CASE p.prokind WHEN 'p' THEN 'procedure ' WHEN 'a' THEN 'aggregate ' ELSE 'function ' END || p.proname,
+    'it is written for this database'
+FROM pg_catalog.pg_proc p WHERE p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+UNION ALL
+SELECT 'trigger ' || t.tgname || ' on ' || c.relname, 'it is written for this database'
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = $1::text::regnamespace AND NOT t.tgisinternal AND t.tgname NOT LIKE 'backout\\_%'
+UNION ALL
+SELECT 'policy ' || p.polname || ' on ' || c.relname, 'only PostgreSQL has row security'
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = $1::text::regnamespace
+UNION ALL
+SELECT 'rule ' || r.rulename || ' on ' || c.relname, 'only PostgreSQL has rules'
+FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+WHERE c.relnamespace = $1::text::regnamespace AND r.rulename <> '_RETURN'
+UNION ALL
+SELECT CASE t.typtype WHEN 'e' THEN 'enum ' WHEN 'd' THEN 'domain ' WHEN 'r' THEN 'range type ' ELSE 'type ' END || t.typname,
+    'only PostgreSQL has such types; values move as text'
+FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+WHERE t.typnamespace = $1::text::regnamespace AND (t.typtype IN ('e', 'd', 'r') OR t.typtype = 'c' AND c.relkind = 'c')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+UNION ALL
+SELECT 'constraint ' || k.conname || ' on ' || c.relname, 'only PostgreSQL has exclusion constraints'
+FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+WHERE c.relnamespace = $1::text::regnamespace AND k.contype = 'x'
+UNION ALL
+SELECT 'index ' || i.relname || ' on ' || c.relname, 'it is a ' || m.amname || ' index'
+FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+JOIN pg_catalog.pg_am m ON m.oid = i.relam
+WHERE c.relnamespace = $1::text::regnamespace AND m.amname <> 'btree' AND NOT x.indisexclusion AND NOT c.relispartition
+UNION ALL
+SELECT 'publication of ' || c.relname || ' by ' || p.pubname, 'only PostgreSQL has publications'
+FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE c.relnamespace = $1::text::regnamespace
+ORDER BY 1";
+
+/// Tables that hold rows of the application: not partitions, not an extension's.
+const OF_SCHEMA: &str = "c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+        AND d.objid = c.oid AND d.deptype = 'e')";
+
+impl Postgres {
+    pub(super) fn read_schema(&mut self) -> Result<Schema> {
+        let home = quoted(&self.home);
+        let mut schema = Schema::default();
+        let mut index: HashMap<String, usize> = HashMap::new();
+        let mut notes: Vec<Vec<String>> = Vec::new();
+        let sql = format!(
+            "SELECT c.relname::text, c.relkind = 'p', c.relhassubclass, c.relforcerowsecurity OR c.relrowsecurity, \
+             c.relpersistence = 'u' FROM pg_catalog.pg_class c WHERE {OF_SCHEMA} ORDER BY 1"
+        );
+        for line in self.query("reading the tables", &sql, &[&home])? {
+            let name: String = line.get(0);
+            index.insert(name.clone(), schema.tables.len());
+            schema.tables.push(Table { name, ..Table::default() });
+            let mut said = Vec::new();
+            if line.get(1) {
+                said.push("it is partitioned; its partitions do not move, their rows do".to_owned());
+            } else if line.get(2) {
+                said.push("other tables inherit from it".to_owned());
+            }
+            if line.get(3) {
+                said.push("row security is on: whoever is not its owner may not see every row".to_owned());
+            }
+            if line.get(4) {
+                said.push("it is UNLOGGED: a crash of the server empties it".to_owned());
+            }
+            notes.push(said);
+        }
+        self.read_columns(&home, &mut schema, &index)?;
+        self.read_indexes(&home, &mut schema, &index)?;
+        self.read_constraints(&home, &mut schema, &index, &mut notes)?;
+        let others = self.query("reading what else is there", OTHERS, &[&home])?;
+        schema.others = others.iter().map(|l| (l.get(0), l.get(1))).collect();
+        schema.notes = notes.into_iter().map(|n| n.join("; ")).collect();
+        Ok(schema)
+    }
+
+    fn read_columns(&mut self, home: &str, schema: &mut Schema, index: &HashMap<String, usize>) -> Result<()> {
+        let sql = format!(
+            "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+                pg_get_expr(d.adbin, d.adrelid), a.attidentity <> '', a.attgenerated <> '', \
+                (SELECT o.collname::text FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation \
+                    AND a.attcollation <> t.typcollation) \
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+             LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
+             WHERE {OF_SCHEMA} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum"
+        );
+        for line in self.query("reading the columns", &sql, &[&home])? {
+            let Some(table) = index.get(line.get::<_, &str>(0)).and_then(|&i| schema.tables.get_mut(i)) else {
+                continue;
+            };
+            let (name, ty): (String, String) = (line.get(1), line.get(2));
+            let expression: Option<String> = line.get(4);
+            if line.get(6) {
+                table.generated.push(Generated { name, ty, expression });
+                continue;
+            }
+            let serial = expression.as_deref().is_some_and(|e| e.starts_with("nextval("));
+            table.columns.push(Column {
+                name,
+                ty,
+                not_null: line.get(3),
+                default: expression.filter(|_| !serial),
+                identity: serial || line.get(5),
+                collation: line.get(7),
+            });
+        }
+        Ok(())
+    }
+
+    fn read_indexes(&mut self, home: &str, schema: &mut Schema, index: &HashMap<String, usize>) -> Result<()> {
+        let sql = format!(
+            "SELECT c.relname::text, i.relname::text, x.indisunique, x.indisprimary, \
+                ARRAY(SELECT coalesce(a.attname::text, '') FROM generate_series(0, x.indnkeyatts - 1) k \
+                    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[k] ORDER BY k), \
+                ARRAY(SELECT x.indoption[k]::int4 & 1 = 1 FROM generate_series(0, x.indnkeyatts - 1) k ORDER BY k), \
+                pg_get_expr(x.indpred, x.indrelid), x.indexprs IS NOT NULL \
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index x ON x.indrelid = c.oid \
+             JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid JOIN pg_catalog.pg_am m ON m.oid = i.relam \
+             WHERE {OF_SCHEMA} AND m.amname = 'btree' ORDER BY 1, 2"
+        );
+        for line in self.query("reading the indexes", &sql, &[&home])? {
+            let Some(table) = index.get(line.get::<_, &str>(0)).and_then(|&i| schema.tables.get_mut(i)) else {
+                continue;
+            };
+            let (name, columns, descending): (String, Vec<String>, Vec<bool>) = (line.get(1), line.get(4), line.get(5));
+            if line.get(3) {
+                table.key = columns.iter().filter_map(|c| table.column(c)).collect();
+                table.key_name = Some(name);
+                continue;
+            }
+            let plain = columns.into_iter().zip(descending).filter(|(c, _)| !c.is_empty());
+            table.indexes.push(Index {
+                name: Some(name),
+                unique: line.get(2),
+                columns: plain.map(|(name, descending)| IndexColumn { name, descending, collation: None }).collect(),
+                predicate: line.get(6),
+                expression: line.get(7),
+            });
+        }
+        Ok(())
+    }
+
+    fn read_constraints(
+        &mut self,
+        home: &str,
+        schema: &mut Schema,
+        index: &HashMap<String, usize>,
+        notes: &mut [Vec<String>],
+    ) -> Result<()> {
+        let sql = format!(
+            "SELECT c.relname::text, k.conname::text, k.contype::text, k.convalidated, k.condeferred, \
+                pg_get_expr(k.conbin, k.conrelid), \
+                CASE WHEN p.relnamespace = c.relnamespace THEN p.relname::text ELSE p.oid::regclass::text END, \
+                ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, o) \
+                    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o), \
+                ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, o) \
+                    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o), \
+                k.confdeltype::text, k.confupdtype::text \
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid \
+             LEFT JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
+             WHERE {OF_SCHEMA} AND k.contype IN ('c', 'f') AND k.conparentid = 0 ORDER BY 1, 2"
+        );
+        for line in self.query("reading the constraints", &sql, &[&home])? {
+            let Some(&at) = index.get(line.get::<_, &str>(0)) else { continue };
+            let Some(table) = schema.tables.get_mut(at) else { continue };
+            let name: String = line.get(1);
+            if !line.get::<_, bool>(3) {
+                notes[at].push(format!("constraint {name} was never validated: rows may be there that break it"));
+            }
+            if line.get::<_, &str>(2) == "c" {
+                table.checks.push(line.get::<_, Option<String>>(5).unwrap_or_default());
+                continue;
+            }
+            table.foreign_keys.push(ForeignKey {
+                name: Some(name),
+                columns: line.get(7),
+                table: line.get::<_, Option<String>>(6).unwrap_or_default(),
+                references: line.get(8),
+                on_delete: action(line.get(9)),
+                on_update: action(line.get(10)),
+                deferred: line.get(4),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn action(letter: &str) -> String {
+    match letter {
+        "c" => "CASCADE",
+        "n" => "SET NULL",
+        "d" => "SET DEFAULT",
+        "r" => "RESTRICT",
+        _ => "NO ACTION",
+    }
+    .to_owned()
+}
