@@ -56,6 +56,9 @@ fn put(k: &str, title: &str) -> Write {
 fn state(phase: Phase) -> State {
     State {
         format: 1,
+        captured_from: None,
+        hold: false,
+        built: false,
         run: "0123456789ab".into(),
         role: Role::Source,
         migration: "20250301090000".into(),

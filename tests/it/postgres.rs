@@ -134,6 +134,9 @@ const RUN: &str = "0123456789ab";
 fn state() -> State {
     State {
         format: 1,
+        captured_from: None,
+        hold: false,
+        built: false,
         run: RUN.into(),
         role: Role::Source,
         migration: "20250301090000".into(),

@@ -132,6 +132,9 @@ fn written(store: &mut dyn Store, tables: &[Table], t: usize, set: Vec<Write>) -
 fn state(role: Role) -> State {
     State {
         format: 1,
+        captured_from: None,
+        hold: false,
+        built: false,
         run: "abc".into(),
         role,
         migration: "2025".into(),
