@@ -613,6 +613,23 @@ fn p17_capture_does_not_disturb_the_application() {
 }
 
 #[test]
+fn p05_a_reader_has_its_locks_and_its_snapshot_from_the_beginning() {
+    let place = Place::with(T);
+    let t = place.table("t");
+    let mut store = place.open();
+    store.begin(Mode::Read, &[&t]).unwrap();
+    let mut app = place.app();
+    app.batch_execute("INSERT INTO t VALUES (3, 'later'); SET lock_timeout = '50ms'").unwrap();
+    for ddl in ["ALTER TABLE t ALTER v TYPE varchar(9)", "TRUNCATE t", "DROP TABLE t"] {
+        assert_eq!(sqlstate(app.batch_execute(ddl).unwrap_err()), "55P03", "{ddl}");
+    }
+    assert_eq!(store.count(&t).unwrap(), 2);
+    assert_eq!(rows(&mut *store, &t).len(), 2);
+    store.rollback();
+    assert_eq!(store.count(&t).unwrap(), 3);
+}
+
+#[test]
 fn p05_under_row_security_hidden_rows_are_an_error() {
     let mut place = Place::with(T);
     let (role, url) = place.role();
