@@ -768,3 +768,71 @@ fn bad_inputs_are_said_and_odd_names_are_paths() {
     fresh.prepare().unwrap();
     assert!(folder.path().join("new.db").exists());
 }
+
+/// Whatever the application writes, the keys in the log are enough to follow it.
+#[test]
+fn c_the_log_names_every_key_that_changed() {
+    for (setup, recursive) in [
+        (
+            "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL DEFAULT 'B' UNIQUE, c TEXT, up INT REFERENCES t ON DELETE
+               SET NULL ON UPDATE CASCADE); CREATE UNIQUE INDEX u ON t (c COLLATE NOCASE DESC, b) WHERE c <> 'z';
+             CREATE TRIGGER own AFTER INSERT ON t WHEN NEW.a % 3 = 0 BEGIN UPDATE t SET c = 'A' WHERE a = NEW.a + 1; END;",
+            false,
+        ),
+        ("CREATE TABLE t (a TEXT COLLATE NOCASE PRIMARY KEY, b INT UNIQUE ON CONFLICT REPLACE, c, up)", true),
+        ("CREATE TABLE t (a, b COLLATE RTRIM, c INT UNIQUE, up, PRIMARY KEY (b, a)) WITHOUT ROWID", false),
+        (
+            "CREATE TABLE t (a, b TEXT, c TEXT, up, UNIQUE (c, b), PRIMARY KEY (a) ON CONFLICT REPLACE);
+             CREATE TRIGGER own BEFORE INSERT ON t WHEN NEW.b = '2' BEGIN REPLACE INTO t VALUES (NEW.c, 'w', 'w', NULL); END;",
+            false,
+        ),
+    ] {
+        let file = File::new(setup);
+        let mut store = file.store();
+        let tables = tables(&mut *store);
+        let mut at = capture(&mut *store, &tables);
+        file.run(if recursive { "PRAGMA recursive_triggers = ON" } else { "PRAGMA foreign_keys = ON" });
+        let mut mirror = std::collections::HashMap::new();
+        let mut seed = 7u64;
+        let mut pick = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        let mut changes = 0;
+        for _ in 0..1500 {
+            let mut v = |texts: bool| {
+                let all = ["1", "2", "3", "4", "5", "6", "NULL", "'a'", "'A'", "'a '", "2.0"];
+                all[pick(if texts { 11 } else { 7 }) as usize]
+            };
+            let alias = setup.contains("a INTEGER PRIMARY KEY");
+            let (a, b, c, d, e) = (v(!alias), v(true), v(true), v(!alias), v(true));
+            let or = ["", "OR REPLACE", "OR REPLACE", "OR IGNORE", "OR FAIL"][pick(5) as usize];
+            let sql = match pick(7) {
+                0..=2 => format!("INSERT {or} INTO t VALUES ({a}, {b}, {c}, NULL), ({d}, {e}, {b}, {a})"),
+                3 => format!("UPDATE {or} t SET a = {a}, c = {c} WHERE b >= {b}"),
+                4 => format!("UPDATE {or} t SET b = {b} WHERE a = {a} OR c = {c}"),
+                5 => format!("INSERT INTO t VALUES ({a}, {b}, {c}, NULL) ON CONFLICT DO UPDATE SET b = {e}, a = {d}"),
+                _ => format!("DELETE FROM t WHERE a = {a} OR c = {c}"),
+            };
+            // what fails is part of the game: it may have done half of its work
+            let _ = file.app.execute_batch(&sql);
+            store.begin(Mode::Read, &refs(&tables)).unwrap();
+            let (entries, next) = store.log_since(&refs(&tables), &at).unwrap();
+            let keys: Vec<Key> = entries.into_iter().flat_map(|e| [e.before, e.after]).flatten().collect();
+            changes += keys.len();
+            for (key, row) in keys.iter().zip(store.fetch(&tables[0], &keys).unwrap()) {
+                match row {
+                    Some(row) => mirror.insert(key.clone(), row),
+                    None => mirror.remove(key),
+                };
+            }
+            store.rollback();
+            at = next;
+            let there = file.rows("SELECT * FROM t");
+            let there: std::collections::HashMap<Key, Row> =
+                there.into_iter().map(|r| (Key::of_row(&r, &tables[0].key), r)).collect();
+            assert_eq!(mirror, there, "after {sql}");
+        }
+        assert!(changes > 1000, "{changes}");
+    }
+}
