@@ -779,10 +779,10 @@ fn c_the_log_names_every_key_that_changed() {
              CREATE TRIGGER own AFTER INSERT ON t WHEN NEW.a % 3 = 0 BEGIN UPDATE t SET c = 'A' WHERE a = NEW.a + 1; END;",
             false,
         ),
-        ("CREATE TABLE t (a TEXT COLLATE NOCASE PRIMARY KEY, b INT UNIQUE ON CONFLICT REPLACE, c, up)", true),
+        ("CREATE TABLE t (a TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, b INT UNIQUE ON CONFLICT REPLACE, c, up)", true),
         ("CREATE TABLE t (a, b COLLATE RTRIM, c INT UNIQUE, up, PRIMARY KEY (b, a)) WITHOUT ROWID", false),
         (
-            "CREATE TABLE t (a, b TEXT, c TEXT, up, UNIQUE (c, b), PRIMARY KEY (a) ON CONFLICT REPLACE);
+            "CREATE TABLE t (a NOT NULL, b TEXT, c TEXT, up, UNIQUE (c, b), PRIMARY KEY (a) ON CONFLICT REPLACE);
              CREATE TRIGGER own BEFORE INSERT ON t WHEN NEW.b = '2' BEGIN REPLACE INTO t VALUES (NEW.c, 'w', 'w', NULL); END;",
             false,
         ),
@@ -792,6 +792,7 @@ fn c_the_log_names_every_key_that_changed() {
         let tables = tables(&mut *store);
         let mut at = capture(&mut *store, &tables);
         file.run(if recursive { "PRAGMA recursive_triggers = ON" } else { "PRAGMA foreign_keys = ON" });
+        file.run("PRAGMA synchronous = OFF");
         let mut mirror = std::collections::HashMap::new();
         let mut seed = 7u64;
         let mut pick = |n: u64| {

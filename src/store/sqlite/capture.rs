@@ -51,7 +51,7 @@ fn equal(table: &Table, a: impl Fn(usize) -> String, b: impl Fn(usize) -> String
 fn new_value(table: &Table, column: &str) -> String {
     let plain = format!("NEW.{}", quote(column));
     match table.column(column).map(|i| &table.columns[i]) {
-        Some(c) if c.not_null && !is_alias(table) => match &c.default {
+        Some(c) if c.not_null && !c.identity => match &c.default {
             Some(default) => format!("coalesce({plain}, {})", text::default_expression(default)),
             None => plain,
         },
