@@ -310,6 +310,8 @@ fn p15_two_rebuilds_vacuum_and_lost_triggers_are_seen() {
     assert_eq!(seen(USERS, "DROP TABLE users"), Some(true));
     assert_eq!(seen(USERS, "CREATE UNIQUE INDEX other ON users (nick, mail)"), Some(false));
     assert_eq!(seen(USERS, "CREATE TABLE x (a); DROP TABLE x"), Some(false));
+    let writes = "CREATE TABLE x (a); CREATE TRIGGER g AFTER INSERT ON x BEGIN DELETE FROM users; END";
+    assert_eq!(seen(USERS, writes), Some(false));
 }
 
 #[test]
@@ -739,6 +741,17 @@ fn one_lock_per_file_names_its_holder_and_leaves_no_file() {
 }
 
 #[test]
+fn a_busy_file_is_locked_not_broken() {
+    let file = File::new(USERS);
+    let mut store = file.store();
+    file.run("BEGIN IMMEDIATE");
+    assert!(matches!(store.begin(Mode::Write, &[]), Err(Error::Locked { .. })));
+    file.run("COMMIT");
+    store.begin(Mode::Write, &[]).unwrap();
+    store.rollback();
+}
+
+#[test]
 fn bad_inputs_are_said_and_odd_names_are_paths() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str, create| open(&format!("sqlite:{name}"), folder.path(), create, &Gate::default());
@@ -780,6 +793,11 @@ fn c_the_log_names_every_key_that_changed() {
             false,
         ),
         ("CREATE TABLE t (a TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, b INT UNIQUE ON CONFLICT REPLACE, c, up)", true),
+        (
+            "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT UNIQUE, c TEXT UNIQUE, up INT REFERENCES t ON DELETE SET NULL);
+             INSERT INTO t VALUES (1, 'p', 'q', NULL), (2, '2', '3', 1), (3, '4', '5', 1);",
+            false,
+        ),
         ("CREATE TABLE t (a, b COLLATE RTRIM, c INT UNIQUE, up, PRIMARY KEY (b, a)) WITHOUT ROWID", false),
         (
             "CREATE TABLE t (a NOT NULL, b TEXT, c TEXT, up, UNIQUE (c, b), PRIMARY KEY (a) ON CONFLICT REPLACE);
@@ -793,7 +811,8 @@ fn c_the_log_names_every_key_that_changed() {
         let mut at = capture(&mut *store, &tables);
         file.run(if recursive { "PRAGMA recursive_triggers = ON" } else { "PRAGMA foreign_keys = ON" });
         file.run("PRAGMA synchronous = OFF");
-        let mut mirror = std::collections::HashMap::new();
+        let mut mirror: std::collections::HashMap<Key, Row> =
+            file.rows("SELECT * FROM t").into_iter().map(|r| (Key::of_row(&r, &tables[0].key), r)).collect();
         let mut seed = 7u64;
         let mut pick = |n: u64| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

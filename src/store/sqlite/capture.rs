@@ -17,7 +17,7 @@ use rusqlite::{OptionalExtension, params};
 use serde_json::{Value as Json, json};
 
 use super::rows::same;
-use super::schema::{is_alias, rowid_name};
+use super::schema::rowid_name;
 use super::text::{self, quote};
 use super::{Sqlite, bound, owned};
 use crate::plan::{Index, Table};
@@ -83,7 +83,7 @@ fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested) -> Vec<(
     // noting who is in the way of NEW
     let note = |update: bool| {
         let mut sql = String::new();
-        if !nested.any && !(update && nested.update) {
+        if !(nested.any || update && nested.update) {
             sql += &format!("DELETE FROM backout_scratch WHERE t = {t} AND {}; ", exists("backout_scratch."));
         }
         let not_itself = match rowid_name(table) {
@@ -268,7 +268,7 @@ impl Sqlite {
         let actions: Vec<(String, String)> =
             self.all("look for foreign keys", sql, [&table.name], |r| Ok((r.get(0)?, r.get(1)?)))?;
         let update = actions.iter().any(|(d, u)| d.starts_with("SET") || u.starts_with("SET") || u == "CASCADE");
-        Ok(Nested { any: others.iter().any(|s| may_write(s, &[table.name.clone()])), update })
+        Ok(Nested { any: others.iter().any(|s| may_write(s, std::slice::from_ref(&table.name))), update })
     }
 
     /// An empty log, of a new incarnation.
