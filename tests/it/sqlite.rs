@@ -313,6 +313,8 @@ fn p15_two_rebuilds_vacuum_and_lost_triggers_are_seen() {
     assert_eq!(seen(USERS, "DROP TABLE users"), Some(true));
     assert_eq!(seen(USERS, "CREATE UNIQUE INDEX other ON users (nick, mail)"), Some(false));
     assert_eq!(seen(USERS, "CREATE TABLE x (a); DROP TABLE x"), Some(false));
+    let writes = "CREATE TABLE x (a); CREATE TRIGGER g AFTER INSERT ON x BEGIN DELETE FROM users; END";
+    assert_eq!(seen(USERS, writes), Some(false));
 }
 
 #[test]
@@ -742,6 +744,17 @@ fn one_lock_per_file_names_its_holder_and_leaves_no_file() {
 }
 
 #[test]
+fn a_busy_file_is_locked_not_broken() {
+    let file = File::new(USERS);
+    let mut store = file.store();
+    file.run("BEGIN IMMEDIATE");
+    assert!(matches!(store.begin(Mode::Write, &[]), Err(Error::Locked { .. })));
+    file.run("COMMIT");
+    store.begin(Mode::Write, &[]).unwrap();
+    store.rollback();
+}
+
+#[test]
 fn bad_inputs_are_said_and_odd_names_are_paths() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str, create| open(&format!("sqlite:{name}"), folder.path(), create, &Gate::default());
@@ -770,4 +783,79 @@ fn bad_inputs_are_said_and_odd_names_are_paths() {
     assert!(!folder.path().join("new.db").exists());
     fresh.prepare().unwrap();
     assert!(folder.path().join("new.db").exists());
+}
+
+/// Whatever the application writes, the keys in the log are enough to follow it.
+#[test]
+fn c_the_log_names_every_key_that_changed() {
+    for (setup, recursive) in [
+        (
+            "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL DEFAULT 'B' UNIQUE, c TEXT, up INT REFERENCES t ON DELETE
+               SET NULL ON UPDATE CASCADE); CREATE UNIQUE INDEX u ON t (c COLLATE NOCASE DESC, b) WHERE c <> 'z';
+             CREATE TRIGGER own AFTER INSERT ON t WHEN NEW.a % 3 = 0 BEGIN UPDATE t SET c = 'A' WHERE a = NEW.a + 1; END;",
+            false,
+        ),
+        ("CREATE TABLE t (a TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, b INT UNIQUE ON CONFLICT REPLACE, c, up)", true),
+        (
+            "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT UNIQUE, c TEXT UNIQUE, up INT REFERENCES t ON DELETE SET NULL);
+             INSERT INTO t VALUES (1, 'p', 'q', NULL), (2, '2', '3', 1), (3, '4', '5', 1);",
+            false,
+        ),
+        ("CREATE TABLE t (a, b COLLATE RTRIM, c INT UNIQUE, up, PRIMARY KEY (b, a)) WITHOUT ROWID", false),
+        (
+            "CREATE TABLE t (a NOT NULL, b TEXT, c TEXT, up, UNIQUE (c, b), PRIMARY KEY (a) ON CONFLICT REPLACE);
+             CREATE TRIGGER own BEFORE INSERT ON t WHEN NEW.b = '2' BEGIN REPLACE INTO t VALUES (NEW.c, 'w', 'w', NULL); END;",
+            false,
+        ),
+    ] {
+        let file = File::new(setup);
+        let mut store = file.store();
+        let tables = tables(&mut *store);
+        let mut at = capture(&mut *store, &tables);
+        file.run(if recursive { "PRAGMA recursive_triggers = ON" } else { "PRAGMA foreign_keys = ON" });
+        file.run("PRAGMA synchronous = OFF");
+        let mut mirror: std::collections::HashMap<Key, Row> =
+            file.rows("SELECT * FROM t").into_iter().map(|r| (Key::of_row(&r, &tables[0].key), r)).collect();
+        let mut seed = 7u64;
+        let mut pick = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        let mut changes = 0;
+        for _ in 0..1500 {
+            let mut v = |texts: bool| {
+                let all = ["1", "2", "3", "4", "5", "6", "NULL", "'a'", "'A'", "'a '", "2.0"];
+                all[pick(if texts { 11 } else { 7 }) as usize]
+            };
+            let alias = setup.contains("a INTEGER PRIMARY KEY");
+            let (a, b, c, d, e) = (v(!alias), v(true), v(true), v(!alias), v(true));
+            let or = ["", "OR REPLACE", "OR REPLACE", "OR IGNORE", "OR FAIL"][pick(5) as usize];
+            let sql = match pick(7) {
+                0..=2 => format!("INSERT {or} INTO t VALUES ({a}, {b}, {c}, NULL), ({d}, {e}, {b}, {a})"),
+                3 => format!("UPDATE {or} t SET a = {a}, c = {c} WHERE b >= {b}"),
+                4 => format!("UPDATE {or} t SET b = {b} WHERE a = {a} OR c = {c}"),
+                5 => format!("INSERT INTO t VALUES ({a}, {b}, {c}, NULL) ON CONFLICT DO UPDATE SET b = {e}, a = {d}"),
+                _ => format!("DELETE FROM t WHERE a = {a} OR c = {c}"),
+            };
+            // what fails is part of the game: it may have done half of its work
+            let _ = file.app.execute_batch(&sql);
+            store.begin(Mode::Read, &refs(&tables)).unwrap();
+            let (entries, next) = store.log_since(&refs(&tables), &at).unwrap();
+            let keys: Vec<Key> = entries.into_iter().flat_map(|e| [e.before, e.after]).flatten().collect();
+            changes += keys.len();
+            for (key, row) in keys.iter().zip(store.fetch(&tables[0], &keys).unwrap()) {
+                match row {
+                    Some(row) => mirror.insert(key.clone(), row),
+                    None => mirror.remove(key),
+                };
+            }
+            store.rollback();
+            at = next;
+            let there = file.rows("SELECT * FROM t");
+            let there: std::collections::HashMap<Key, Row> =
+                there.into_iter().map(|r| (Key::of_row(&r, &tables[0].key), r)).collect();
+            assert_eq!(mirror, there, "after {sql}");
+        }
+        assert!(changes > 1000, "{changes}");
+    }
 }

@@ -17,7 +17,7 @@ use rusqlite::{OptionalExtension, params};
 use serde_json::{Value as Json, json};
 
 use super::rows::same;
-use super::schema::{is_alias, rowid_name};
+use super::schema::rowid_name;
 use super::text::{self, quote};
 use super::{Sqlite, bound, owned};
 use crate::plan::{Index, Table};
@@ -51,7 +51,7 @@ fn equal(table: &Table, a: impl Fn(usize) -> String, b: impl Fn(usize) -> String
 fn new_value(table: &Table, column: &str) -> String {
     let plain = format!("NEW.{}", quote(column));
     match table.column(column).map(|i| &table.columns[i]) {
-        Some(c) if c.not_null && !is_alias(table) => match &c.default {
+        Some(c) if c.not_null && !c.identity => match &c.default {
             Some(default) => format!("coalesce({plain}, {})", text::default_expression(default)),
             None => plain,
         },
@@ -59,9 +59,18 @@ fn new_value(table: &Table, column: &str) -> String {
     }
 }
 
-/// The triggers of a table: name and text. `busy`: triggers of others may run between our BEFORE and the change, so what
-/// is in the scratch table is not known to be stale.
-fn triggers(table: &Table, t: usize, uniques: &[Index], busy: bool) -> Vec<(String, String)> {
+/// What else may change a table between our BEFORE trigger and the end of the change: then what the scratch table has
+/// of rows that still exist may be an outer statement's, and is not cleared.
+#[derive(Clone, Copy)]
+struct Nested {
+    /// A trigger of the user's writes the table.
+    any: bool,
+    /// A foreign key's action may update it.
+    update: bool,
+}
+
+/// The triggers of a table: name and text.
+fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested) -> Vec<(String, String)> {
     let name = quote(&table.name);
     let n = table.key.len();
     let (ks, bs, az) = (marked("k", n), marked("b", n), marked("a", n));
@@ -74,7 +83,7 @@ fn triggers(table: &Table, t: usize, uniques: &[Index], busy: bool) -> Vec<(Stri
     // noting who is in the way of NEW
     let note = |update: bool| {
         let mut sql = String::new();
-        if !busy {
+        if !(nested.any || update && nested.update) {
             sql += &format!("DELETE FROM backout_scratch WHERE t = {t} AND {}; ", exists("backout_scratch."));
         }
         let not_itself = match rowid_name(table) {
@@ -108,28 +117,35 @@ fn triggers(table: &Table, t: usize, uniques: &[Index], busy: bool) -> Vec<(Stri
         sql
     };
     let dead = format!("INSERT INTO backout_log (t, op, {bs}) SELECT {t}, 'D', {}", marked("s.k", n));
-    let clear = format!("DELETE FROM backout_scratch WHERE t = {t};");
+    let clear = |all: bool, done: String| {
+        let only = if all { String::new() } else { format!(" AND (NOT {} OR {done})", exists("backout_scratch.")) };
+        format!("DELETE FROM backout_scratch WHERE t = {t}{only};")
+    };
+    let bare = |i: usize| format!("k{}", i + 1);
+    let is_new = equal(table, bare, col("NEW"));
     let inserted = format!(
         "{dead} FROM backout_scratch AS s WHERE s.t = {t} AND NOT {}; \
          INSERT INTO backout_log (t, op, {bs}, {az}) SELECT {t}, CASE WHEN EXISTS (SELECT 1 FROM backout_scratch AS s \
-         WHERE s.t = {t} AND {}) THEN 'U' ELSE 'I' END, {new}, {new}; {clear}",
+         WHERE s.t = {t} AND {}) THEN 'U' ELSE 'I' END, {new}, {new}; {}",
         exists("s."),
         equal(table, slot, col("NEW")),
+        clear(!nested.any, is_new.clone()),
         new = key_of("NEW", table),
     );
     let updated = format!(
         "{dead} FROM backout_scratch AS s WHERE s.t = {t} AND NOT ({}) AND (NOT {} OR {}); \
-         INSERT INTO backout_log (t, op, {bs}, {az}) VALUES ({t}, 'U', {}, {}); {clear}",
+         INSERT INTO backout_log (t, op, {bs}, {az}) VALUES ({t}, 'U', {}, {}); {}",
         equal(table, slot, col("OLD")),
         exists("s."),
         equal(table, slot, col("NEW")),
         key_of("OLD", table),
         key_of("NEW", table),
+        clear(!nested.any && !nested.update, format!("({is_new} AND NOT ({}))", equal(table, bare, col("OLD")))),
     );
     let deleted = format!(
         "INSERT INTO backout_log (t, op, {bs}) VALUES ({t}, 'D', {}); DELETE FROM backout_scratch WHERE t = {t} AND {};",
         key_of("OLD", table),
-        equal(table, |i| format!("k{}", i + 1), col("OLD")),
+        equal(table, bare, col("OLD")),
     );
     [
         ("before_insert", "BEFORE INSERT", note(false)),
@@ -146,6 +162,11 @@ fn triggers(table: &Table, t: usize, uniques: &[Index], busy: bool) -> Vec<(Stri
         (own, sql)
     })
     .collect()
+}
+
+/// Can this trigger write one of these tables?
+fn may_write(sql: &str, tables: &[String]) -> bool {
+    text::written(sql).is_none_or(|w| w.iter().any(|n| tables.iter().any(|t| t.to_lowercase() == *n)))
 }
 
 /// What is remembered of one object of the schema.
@@ -229,15 +250,7 @@ impl Sqlite {
         if !known || self.captured(&names)? < names.len() {
             self.remove_triggers(tables, CAPTURE)?;
             for (t, table) in tables.iter().enumerate() {
-                let others = self.all(
-                    "look for triggers",
-                    "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE \
-                     AND substr(name, 1, 8) <> 'backout_'",
-                    [&table.name],
-                    |r| r.get::<_, String>(0),
-                )?;
-                let busy = others.iter().any(|s| text::tokens(s).iter().any(|t| t.is("BEFORE")));
-                for (name, sql) in triggers(table, t, &self.uniques(table)?, busy) {
+                for (name, sql) in triggers(table, t, &self.uniques(table)?, self.nested(table)?) {
                     self.run(&format!("make trigger {name}"), &sql)?;
                 }
             }
@@ -246,6 +259,16 @@ impl Sqlite {
         self.ddl = Some(true);
         let id = self.number("read the change log", "SELECT coalesce(max(id), 0) FROM backout_log")?;
         self.put_marker(&Position(json!({ "id": id })))
+    }
+
+    fn nested(&self, table: &Table) -> Result<Nested> {
+        let sql = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND substr(name, 1, 8) <> 'backout_'";
+        let others: Vec<String> = self.all("look for triggers", sql, [], |r| r.get(0))?;
+        let sql = "SELECT on_delete, on_update FROM pragma_foreign_key_list(?1)";
+        let actions: Vec<(String, String)> =
+            self.all("look for foreign keys", sql, [&table.name], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        let update = actions.iter().any(|(d, u)| d.starts_with("SET") || u.starts_with("SET") || u == "CASCADE");
+        Ok(Nested { any: others.iter().any(|s| may_write(s, std::slice::from_ref(&table.name))), update })
     }
 
     /// An empty log, of a new incarnation.
@@ -381,6 +404,9 @@ impl Sqlite {
                     if unique && id.0 == "index" && tables.iter().any(|t| t.eq_ignore_ascii_case(on)) {
                         let cause = format!("unique index {} is new, and its REPLACE victims were not noted", id.1);
                         return Ok(Some((cause, false)));
+                    }
+                    if id.0 == "trigger" && sql.as_deref().is_none_or(|s| may_write(s, &tables)) {
+                        return Ok(Some((format!("trigger {} is new and may write what is followed", id.1), false)));
                     }
                     rise += 1;
                 }

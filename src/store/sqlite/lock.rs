@@ -19,7 +19,9 @@ pub struct Lock {
 impl Lock {
     /// Takes it, asking again and again for at most `wait`.
     pub fn take(database: &Path, title: &str, wait: Duration) -> Result<Lock> {
-        let mut name = database.as_os_str().to_owned();
+        // the same lock by whichever link the file was reached
+        let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+        let mut name = real.into_os_string();
         name.push("-backout-lock");
         let path = PathBuf::from(name);
         let failed = |operation: &str, cause| Error::File {
