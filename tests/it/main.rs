@@ -2,7 +2,10 @@
 #![allow(missing_docs)]
 
 mod app;
+mod cli;
 mod contract;
 mod json;
 mod postgres;
+mod scenarios;
 mod sqlite;
+mod sweep;
