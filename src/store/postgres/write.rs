@@ -72,6 +72,11 @@ impl Postgres {
         if work.is_empty() {
             return Ok(());
         }
+        for w in work.values_mut() {
+            // a row that moves leaves its old key by itself: nothing is to be deleted there
+            let leaving: HashSet<&Key> = w.moved.iter().map(|(from, _)| *from).collect();
+            w.deletes.retain(|key| !leaving.contains(key));
+        }
         let silenced = self.silence(tables, &work)?;
         let incoming = self.incoming(tables, &work)?;
         let beyond = self.beyond(tables, &work)?;
