@@ -158,6 +158,12 @@ impl Sqlite {
         Ok((m.dev(), m.ino()))
     }
 
+    /// After a read.
+    fn may_write_again(&self) {
+        // what could not be switched off makes the next write fail, and nothing else
+        let _ = self.conn.execute_batch("PRAGMA query_only = OFF");
+    }
+
     /// Statements that change the schema: the commit remembers it anew, if nobody else had changed it behind us.
     fn ddl(&mut self) -> Result<()> {
         if self.ddl.is_none() {
@@ -305,8 +311,12 @@ impl Store for Sqlite {
             });
         }
         self.arrive(mode != Mode::Read)?;
-        // a read looks at once, so that its moment is now
-        let sql = if mode == Mode::Read { "BEGIN; SELECT count(*) FROM sqlite_schema" } else { "BEGIN IMMEDIATE" };
+        // a read looks at once, so that its moment is now; and it cannot write
+        let sql = if mode == Mode::Read {
+            "BEGIN; SELECT count(*) FROM sqlite_schema; PRAGMA query_only = ON"
+        } else {
+            "BEGIN IMMEDIATE"
+        };
         if let Err(e) = self.run("begin", sql) {
             self.rollback();
             return Err(e);
@@ -330,7 +340,10 @@ impl Store for Sqlite {
             Mode::Write | Mode::Lease => self.gate.clone().pass(what, || self.run(what, "COMMIT")),
         });
         match done {
-            Ok(()) => (self.mode, self.ddl, self.made) = (None, None, false),
+            Ok(()) => {
+                self.may_write_again();
+                (self.mode, self.ddl, self.made) = (None, None, false);
+            }
             Err(_) => self.rollback(),
         }
         done
@@ -341,6 +354,7 @@ impl Store for Sqlite {
             // a failed ROLLBACK leaves the transaction to the next open of the file, which rolls it back
             let _ = self.conn.execute_batch("ROLLBACK");
         }
+        self.may_write_again();
         (self.mode, self.ddl) = (None, None);
         if self.made {
             // nothing was ever committed to the file that we made
