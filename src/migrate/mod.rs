@@ -1,4 +1,4 @@
-//! The flow: one loop over phases, a file per phase. Start reading at [`Run::advance`].
+//! The flow: one loop over phases, a file per phase. Start reading at `Run::advance`.
 //!
 //! Each phase may be killed anywhere and run again. What is true is read from the stores: `phase` in the source's record
 //! says where the run stands, and during a hand-over the two `side`s say who is live.
