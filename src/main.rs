@@ -1,4 +1,4 @@
-//! The `backout` program. Everything is in the library and in `cli`.
+//! The `backout` program: migrations you can take back. Everything is in the library and in `cli`.
 
 mod cli;
 

@@ -32,7 +32,9 @@ impl Command {
             let given = self.confirm.clone().or_else(|| terminal::ask(&question));
             match given {
                 Some(given) if given == name => {}
-                Some(given) => return Err(refuse(format!("{given:?} is not the project's name"), format!("the name is {name}"))),
+                Some(given) => {
+                    return Err(refuse(format!("{given:?} is not the project's name"), format!("the name is {name}")));
+                }
                 None => {
                     return Err(refuse(
                         "complete gives up the way back, and asks for the project's name".into(),

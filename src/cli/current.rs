@@ -17,6 +17,9 @@ impl Command {
             Some(m) => format!("{} {}  ({})\n", m.migration, m.title, m.state),
             None => "base: no migration is applied\n".to_owned(),
         };
-        Ok(Answer::new(&serde_json::json!({ "current": current, "pending": list.iter().filter(|m| !m.applied).count() }), text))
+        Ok(Answer::new(
+            &serde_json::json!({ "current": current, "pending": list.iter().filter(|m| !m.applied).count() }),
+            text,
+        ))
     }
 }

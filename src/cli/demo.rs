@@ -65,7 +65,11 @@ impl Command {
                 terminal::out(&format!("{text}\n"));
             }
         };
-        say(&format!("A reminder bot keeps {} reminders in {JSON} ({}).", show::number(u64::from(self.rows)), show::size(original.len() as u64)));
+        say(&format!(
+            "A reminder bot keeps {} reminders in {JSON} ({}).",
+            show::number(u64::from(self.rows)),
+            show::size(original.len() as u64)
+        ));
         say("It writes all the time: adds, edits, deletes. Now its data moves to SQLite.\n");
         start(folder, &exe).map_err(|e| failed(e.to_string()))?;
         wait_for(folder, 20, cx)?;
@@ -85,7 +89,10 @@ impl Command {
         project()?.shadow()?;
         let at_shadow = ledger(folder).len();
         wait_for(folder, at_shadow + 200, cx)?;
-        say(&format!("The bot has written {} times to SQLite since.", show::number((ledger(folder).len() - at_cutover) as u64)));
+        say(&format!(
+            "The bot has written {} times to SQLite since.",
+            show::number((ledger(folder).len() - at_cutover) as u64)
+        ));
         say("Now a fault (simulated): reminders arrive late, and nobody knows why. Back.\n");
         say("$ backout rollback");
         let taken = Instant::now();
@@ -105,7 +112,10 @@ impl Command {
             ("rows carried back", show::number(back.carried)),
             ("lost", show::number(e.lost)),
             ("invented", show::number(e.invented)),
-            ("untouched reminders, byte for byte as before", format!("{} of {}", show::number(e.identical), show::number(e.untouched))),
+            (
+                "untouched reminders, byte for byte as before",
+                format!("{} of {}", show::number(e.identical), show::number(e.untouched)),
+            ),
             (".env as before", if e.env { "yes".into() } else { "NO".into() }),
             ("frozen (nobody could write), services apart", format!("{} ms", back.frozen_ms.unwrap_or(0))),
             ("rollback in all, services and full comparison too", show::seconds(took.as_secs_f64())),
@@ -114,10 +124,18 @@ impl Command {
         for (what, value) in &lines {
             let _ = writeln!(text, "  {what:<52} {value:>12}");
         }
-        let holds = e.lost == 0 && e.invented == 0 && e.identical == e.untouched && e.env && back.carried > 0 && e.to_sqlite > 0;
+        let holds = e.lost == 0
+            && e.invented == 0
+            && e.identical == e.untouched
+            && e.env
+            && back.carried > 0
+            && e.to_sqlite > 0;
         if !holds {
             terminal::out(&text);
-            return Err(failed(format!("the evidence does not hold; the folder {} shows why (run with --keep)", folder.display())));
+            return Err(failed(format!(
+                "the evidence does not hold; the folder {} shows why (run with --keep)",
+                folder.display()
+            )));
         }
         let _ = write!(
             text,
@@ -141,7 +159,7 @@ impl Command {
 
 fn failed(cause: String) -> Box<Failure> {
     Box::new(Failure {
-        error: Error::Refused { cause, hint: String::new() },
+        error: Box::new(Error::Refused { cause, hint: String::new() }),
         state: "only the demo's temporary folder was touched".into(),
         hint: "run `backout demo --keep` and look around; `backout -C FOLDER status` works there".into(),
         exit: 1,
@@ -166,7 +184,8 @@ fn reminder(n: u64) -> Value {
 /// As Python's json.dump(…, indent=4) writes.
 fn render(reminders: &Map<String, Value>) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut s = serde_json::Serializer::with_formatter(&mut out, serde_json::ser::PrettyFormatter::with_indent(b"    "));
+    let mut s =
+        serde_json::Serializer::with_formatter(&mut out, serde_json::ser::PrettyFormatter::with_indent(b"    "));
     let _ = serde::Serialize::serialize(reminders, &mut s);
     out
 }
@@ -196,9 +215,7 @@ fn set_up(folder: &Path, rows: u32, exe: &Path) -> std::io::Result<Reminders> {
 /// What was acknowledged: (id, the reminder as written or nothing if deleted, to SQLite).
 fn ledger(folder: &Path) -> Vec<(String, Option<Value>, bool)> {
     let text = fs::read_to_string(folder.join("ledger")).unwrap_or_default();
-    text.lines()
-        .filter_map(|l| serde_json::from_str::<(String, Option<Value>, bool)>(l).ok())
-        .collect()
+    text.lines().filter_map(|l| serde_json::from_str::<(String, Option<Value>, bool)>(l).ok()).collect()
 }
 
 fn wait_for(folder: &Path, writes: usize, cx: &Context) -> Result<(), Box<Failure>> {
@@ -227,7 +244,13 @@ struct Evidence {
 }
 
 /// Replays the ledger over what there was, and holds the file against it.
-fn evidence(folder: &Path, before: &Reminders, original: &str, _cutover: usize, _back: usize) -> Result<Evidence, Box<Failure>> {
+fn evidence(
+    folder: &Path,
+    before: &Reminders,
+    original: &str,
+    _cutover: usize,
+    _back: usize,
+) -> Result<Evidence, Box<Failure>> {
     let ledger = ledger(folder);
     let mut expected = before.clone();
     let mut touched = std::collections::BTreeSet::new();
@@ -240,7 +263,8 @@ fn evidence(folder: &Path, before: &Reminders, original: &str, _cutover: usize, 
     }
     let text = fs::read_to_string(folder.join(JSON)).map_err(|e| failed(e.to_string()))?;
     let now: Map<String, Value> = serde_json::from_str(&text).map_err(|e| failed(format!("{JSON} is broken: {e}")))?;
-    let lost = expected.iter().filter(|(id, v)| now.get(*id) != Some(v)).count() + ledger_deletes_back(&expected, &touched, &now);
+    let lost = expected.iter().filter(|(id, v)| now.get(*id) != Some(v)).count()
+        + ledger_deletes_back(&expected, &touched, &now);
     let invented = now.keys().filter(|id| !expected.contains_key(*id) && !touched.contains(*id)).count();
     // a record's text: from its key to the next one's
     let records = |text: &str| -> BTreeMap<String, String> {
@@ -255,7 +279,8 @@ fn evidence(folder: &Path, before: &Reminders, original: &str, _cutover: usize, 
     let (was, is) = (records(original), records(&text));
     let untouched: Vec<_> = was.iter().filter(|(id, _)| !touched.contains(*id)).collect();
     let identical = untouched.iter().filter(|(id, body)| is.get(*id) == Some(body)).count();
-    let env = fs::read_to_string(folder.join(".env")).is_ok_and(|t| t == "# the bot's settings\nDISCORD_TOKEN=not-a-real-one\nUSE_SQLITE=false\n");
+    let env = fs::read_to_string(folder.join(".env"))
+        .is_ok_and(|t| t == "# the bot's settings\nDISCORD_TOKEN=not-a-real-one\nUSE_SQLITE=false\n");
     Ok(Evidence {
         acknowledged: ledger.len() as u64,
         to_sqlite: ledger.iter().filter(|(_, _, s)| *s).count() as u64,
@@ -268,7 +293,11 @@ fn evidence(folder: &Path, before: &Reminders, original: &str, _cutover: usize, 
 }
 
 /// Deletes that were acknowledged and came back to life.
-fn ledger_deletes_back(expected: &Reminders, touched: &std::collections::BTreeSet<String>, now: &Map<String, Value>) -> usize {
+fn ledger_deletes_back(
+    expected: &Reminders,
+    touched: &std::collections::BTreeSet<String>,
+    now: &Map<String, Value>,
+) -> usize {
     touched.iter().filter(|id| !expected.contains_key(*id) && now.contains_key(*id)).count()
 }
 
@@ -360,7 +389,8 @@ fn bot(folder: &Path) -> std::io::Result<()> {
                 (format!("ev{target:06}"), Some(r))
             }
         };
-        let written = if sqlite { write_sqlite(folder, &id, value.as_ref()) } else { write_json(folder, &id, value.as_ref()) };
+        let written =
+            if sqlite { write_sqlite(folder, &id, value.as_ref()) } else { write_json(folder, &id, value.as_ref()) };
         match written {
             Ok(()) => {
                 writeln!(ledger_file, "{}", json!([id, value, sqlite]))?;

@@ -30,7 +30,11 @@ impl Command {
         }
         for (_, l) in ended.lines.iter().rev() {
             if seen.insert(l.run.clone()) {
-                let _ = writeln!(text, "  {}", show::wrap(&format!("{}  {} {}: {} ({})", l.ended_at, l.outcome, l.migration, l.note, l.run), 4));
+                let _ = writeln!(
+                    text,
+                    "  {}",
+                    show::wrap(&format!("{}  {} {}: {} ({})", l.ended_at, l.outcome, l.migration, l.note, l.run), 4)
+                );
             }
         }
         Ok(Answer::new(&serde_json::json!({ "migrations": list, "ended": ended.lines }), text))

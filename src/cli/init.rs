@@ -44,7 +44,8 @@ const SERVICES: &str = r#"
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
-        let fail = |cause: String, hint: &str| Box::new(Failure::untouched(Error::Refused { cause, hint: hint.into() }));
+        let fail =
+            |cause: String, hint: &str| Box::new(Failure::untouched(Error::Refused { cause, hint: hint.into() }));
         let (config, folder) = (cx.dir.join("backout.toml"), cx.dir.join("migrations"));
         if config.exists() {
             return Err(fail(format!("{} is there already", config.display()), "edit it, or remove it first"));
@@ -55,17 +56,27 @@ impl Command {
             self.to.clone().unwrap_or_else(|| "sqlite:bot.db".into()),
         );
         if from.contains('@') || to.contains('@') && to.contains("://") && !to.starts_with("${") {
-            eprintln!("note: backout.toml will hold {}; a password belongs in .env: use ${{DATABASE_URL}}", redact(&to));
+            eprintln!(
+                "note: backout.toml will hold {}; a password belongs in .env: use ${{DATABASE_URL}}",
+                redact(&to)
+            );
         }
         let quoted = |s: &str| serde_json::Value::from(s).to_string();
-        let toml = format!("[stores]\nold_home = {}\nnew_home = {}\n\n[rollback]\nwindow = \"24h\"\n{SERVICES}", quoted(&from), quoted(&to));
+        let toml = format!(
+            "[stores]\nold_home = {}\nnew_home = {}\n\n[rollback]\nwindow = \"24h\"\n{SERVICES}",
+            quoted(&from),
+            quoted(&to)
+        );
         let body = if self.from.is_some() { tables(&from, &cx.dir)? } else { EXAMPLE.to_owned() };
-        let migration = format!("title = \"Move to the new home\"\n\n[transfer]\nfrom = \"old_home\"\nto   = \"new_home\"\n{body}");
+        let migration =
+            format!("title = \"Move to the new home\"\n\n[transfer]\nfrom = \"old_home\"\nto   = \"new_home\"\n{body}");
         let file = folder.join(format!("{stamp}_move.toml"));
         let write = |path: &Path, text: &str| {
-            std::fs::write(path, text).map_err(|e| fail(format!("cannot write {}: {e}", path.display()), "check the folder's permissions"))
+            std::fs::write(path, text)
+                .map_err(|e| fail(format!("cannot write {}: {e}", path.display()), "check the folder's permissions"))
         };
-        std::fs::create_dir_all(&folder).map_err(|e| fail(format!("cannot make {}: {e}", folder.display()), "check the folder's permissions"))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| fail(format!("cannot make {}: {e}", folder.display()), "check the folder's permissions"))?;
         write(&file, &migration)?;
         write(&config, &toml)?;
         let text = format!(
@@ -93,7 +104,10 @@ fn tables(from: &str, dir: &Path) -> Result<String, Box<Failure>> {
     let untouched = |e: store::Error| Box::new(Failure::untouched(e.into()));
     let mut source = store::open(from, dir, false, &Gate::default()).map_err(untouched)?;
     if source.kind() != Kind::Json {
-        return Ok("# everything moves; to choose: tables = [\"a\", \"b\"], exclude = [\"c\"], rename = { a = \"b\" }\n".into());
+        return Ok(
+            "# everything moves; to choose: tables = [\"a\", \"b\"], exclude = [\"c\"], rename = { a = \"b\" }\n"
+                .into(),
+        );
     }
     let schema = source.schema().map_err(untouched)?;
     let mut out = String::new();
@@ -105,8 +119,18 @@ fn tables(from: &str, dir: &Path) -> Result<String, Box<Failure>> {
         let source = if t.name.is_empty() { "$" } else { &t.name };
         let first = t.columns.first().map_or("id", |c| c.name.as_str());
         let key = if t.details.json_object { "id" } else { first };
-        let say = if t.details.json_object { "a name for the object's keys" } else { "check: the member that tells records apart" };
-        let _ = write!(out, "\n[[transfer.table]]\nsource = {}\nkey    = {}   # {say}\ninto   = {}\n", q(source), q(key), q(into));
+        let say = if t.details.json_object {
+            "a name for the object's keys"
+        } else {
+            "check: the member that tells records apart"
+        };
+        let _ = write!(
+            out,
+            "\n[[transfer.table]]\nsource = {}\nkey    = {}   # {say}\ninto   = {}\n",
+            q(source),
+            q(key),
+            q(into)
+        );
     }
     Ok(out)
 }

@@ -18,7 +18,9 @@ impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         match cx.project(Options::default())?.plan(self.revision.as_deref())? {
             Some(p) => Ok(Answer::new(&p, show::proposal(&p))),
-            None => Ok(Answer::new(&serde_json::json!({ "nothing": true }), "nothing to do: every migration is applied\n")),
+            None => {
+                Ok(Answer::new(&serde_json::json!({ "nothing": true }), "nothing to do: every migration is applied\n"))
+            }
         }
     }
 }

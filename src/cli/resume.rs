@@ -21,7 +21,8 @@ pub struct Command {
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
-        let options = Options { writers_stopped: self.writers_stopped, batch: self.batch_size as usize, ..Options::default() };
+        let options =
+            Options { writers_stopped: self.writers_stopped, batch: self.batch_size as usize, ..Options::default() };
         let o = cx.project(options)?.resume(self.until.as_ref().map(|_| Until::Ready))?;
         let text = if o.nothing { format!("nothing to do: {}\n", o.state) } else { show::outcome(&o) };
         Ok(Answer::new(&o, text))

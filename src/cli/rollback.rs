@@ -46,9 +46,25 @@ impl Command {
             let mut text = String::new();
             let _ = writeln!(text, "would roll back {} {}", s.source.migration, s.source.title);
             let _ = writeln!(text, "  from {} to {}", s.target_title, s.source_title);
-            let _ = writeln!(text, "  stop {} service{}", project.config.services.len(), if project.config.services.len() == 1 { "" } else { "s" });
-            let _ = writeln!(text, "  carry {} change{} not seen yet ({} carried so far)", s.lag.unwrap_or(0), if s.lag == Some(1) { "" } else { "s" }, s.source.carried);
-            let _ = writeln!(text, "  undo {} switch{}, open the source, start the services", project.config.switches.len(), if project.config.switches.len() == 1 { "" } else { "es" });
+            let _ = writeln!(
+                text,
+                "  stop {} service{}",
+                project.config.services.len(),
+                if project.config.services.len() == 1 { "" } else { "s" }
+            );
+            let _ = writeln!(
+                text,
+                "  carry {} change{} not seen yet ({} carried so far)",
+                s.lag.unwrap_or(0),
+                if s.lag == Some(1) { "" } else { "s" },
+                s.source.carried
+            );
+            let _ = writeln!(
+                text,
+                "  undo {} switch{}, open the source, start the services",
+                project.config.switches.len(),
+                if project.config.switches.len() == 1 { "" } else { "es" }
+            );
             let _ = writeln!(text, "  compare both sides: {}", if verify { "yes" } else { "no" });
             if s.window_over {
                 let _ = writeln!(text, "  the window is over: needs --force");

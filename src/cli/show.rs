@@ -77,7 +77,7 @@ fn indented(text: &str, first: &str, indent: usize) -> String {
 /// A failure: what happened, what state the data is in, what to type next.
 pub fn failure(f: &Failure) -> String {
     let (red, bold, plain) = if terminal::colours(true) { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-    let mut out = match &f.error {
+    let mut out = match &*f.error {
         backout::migrate::Error::Config(e) => format!("{red}error{plain}: {}\n", e.shown().trim_end()),
         _ => indented(&f.to_string(), &format!("{red}error{plain}: "), 7),
     };
@@ -93,7 +93,14 @@ pub fn proposal(p: &Proposal) -> String {
     let mut out = String::new();
     let plan = &p.plan;
     let _ = writeln!(out, "{}  {}", plan.migration, plan.title);
-    let _ = writeln!(out, "from {} ({}) to {} ({})\n", plan.from.name, plan.from.kind.name(), plan.to.name, plan.to.kind.name());
+    let _ = writeln!(
+        out,
+        "from {} ({}) to {} ({})\n",
+        plan.from.name,
+        plan.from.kind.name(),
+        plan.to.name,
+        plan.to.kind.name()
+    );
     for (t, (n, bytes)) in plan.tables.iter().zip(&p.counts.tables) {
         let _ = writeln!(out, "{} → {}   {}, {}", t.source.title(), t.target.name, rows(*n), size(*bytes));
         let _ = writeln!(out, "  key ({})", t.target.key_names().join(", "));
@@ -114,7 +121,8 @@ pub fn proposal(p: &Proposal) -> String {
             let _ = writeln!(out, "  {what} {} ({}){when}", i.name.as_deref().unwrap_or(""), columns.join(", "));
         }
         for f in &t.target.foreign_keys {
-            let _ = writeln!(out, "  foreign key ({}) → {} ({})", f.columns.join(", "), f.table, f.references.join(", "));
+            let _ =
+                writeln!(out, "  foreign key ({}) → {} ({})", f.columns.join(", "), f.table, f.references.join(", "));
         }
         out.push('\n');
     }
@@ -135,7 +143,8 @@ pub fn proposal(p: &Proposal) -> String {
     let e = &p.estimate;
     let _ = writeln!(out, "time     about {} until ready", seconds(e.seconds));
     let _ = writeln!(out, "disk     about {} in the target", size(e.disk_bytes));
-    let _ = writeln!(out, "rollback about {} for 1 000 rows written since, services apart", seconds(e.rollback_seconds));
+    let _ =
+        writeln!(out, "rollback about {} for 1 000 rows written since, services apart", seconds(e.rollback_seconds));
     for l in &e.locks {
         let _ = writeln!(out, "locks    {}", wrap(l, 9));
     }
@@ -154,7 +163,13 @@ pub fn outcome(o: &Outcome) -> String {
     let _ = writeln!(out, "{}", wrap(&o.state, 0));
     if !o.rows.is_empty() {
         let total: u64 = o.rows.iter().map(|(_, n)| n).sum();
-        let _ = writeln!(out, "rows      {} in {} table{}", number(total), o.rows.len(), if o.rows.len() == 1 { "" } else { "s" });
+        let _ = writeln!(
+            out,
+            "rows      {} in {} table{}",
+            number(total),
+            o.rows.len(),
+            if o.rows.len() == 1 { "" } else { "s" }
+        );
     }
     if o.carried > 0 {
         let _ = writeln!(out, "carried   {} written on the target came to the source", rows(o.carried));
@@ -164,8 +179,13 @@ pub fn outcome(o: &Outcome) -> String {
     }
     if let Some(v) = &o.verified {
         let compared: u64 = v.rows.iter().map(|(_, n)| n).sum();
-        let found = if v.differences.is_empty() { "no differences".into() } else { format!("{} differ", rows(v.differences.len() as u64)) };
-        let _ = writeln!(out, "verified  {}, every column, both ways: {found} ({})", rows(compared), seconds(v.seconds));
+        let found = if v.differences.is_empty() {
+            "no differences".into()
+        } else {
+            format!("{} differ", rows(v.differences.len() as u64))
+        };
+        let _ =
+            writeln!(out, "verified  {}, every column, both ways: {found} ({})", rows(compared), seconds(v.seconds));
         for d in v.differences.iter().take(50) {
             let _ = writeln!(out, "  {}", wrap(d, 4));
         }

@@ -30,7 +30,8 @@ impl Command {
 /// The status in plain words.
 pub fn text(s: &Status) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{}  {} {}  (run {})", s.source.phase.words(), s.source.migration, s.source.title, s.source.run);
+    let _ =
+        writeln!(out, "{}  {} {}  (run {})", s.source.phase.words(), s.source.migration, s.source.title, s.source.run);
     let _ = writeln!(out, "{}", show::wrap(&s.state, 0));
     let _ = writeln!(out, "source    {}{}", s.source_title, if s.live == "source" { "  live" } else { "" });
     let _ = writeln!(out, "target    {}{}", s.target_title, if s.live == "target" { "  live" } else { "" });
@@ -38,7 +39,13 @@ pub fn text(s: &Status) -> String {
         let _ = writeln!(out, "live      nobody: a hand-over was cut off; `backout resume` goes on");
     }
     if let Some(n) = s.lag {
-        let seen = s.source.drained_at.as_deref().filter(|_| s.live == "target").map(|t| format!(", last seen {t}")).unwrap_or_default();
+        let seen = s
+            .source
+            .drained_at
+            .as_deref()
+            .filter(|_| s.live == "target")
+            .map(|t| format!(", last seen {t}"))
+            .unwrap_or_default();
         let _ = writeln!(out, "lag       {} change{}{seen}", show::number(n), if n == 1 { "" } else { "s" });
     }
     if let Some(t) = &s.source.cutover_at {

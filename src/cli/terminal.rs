@@ -16,7 +16,9 @@ pub fn out(text: &str) {
 /// Colours are for terminals, and only if nobody said NO_COLOR.
 pub fn colours(on_stderr: bool) -> bool {
     let terminal = if on_stderr { stderr().is_terminal() } else { stdout().is_terminal() };
-    terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::env::var("TERM").map_or(true, |t| t != "dumb")
+    terminal
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::env::var("TERM").map_or(true, |t| t != "dumb")
 }
 
 /// Progress: bars on a terminal, else a line now and then.

@@ -176,6 +176,16 @@ fn parents_first(mut rest: Vec<Table>) -> Vec<Table> {
     out
 }
 
+/// What `assemble` made.
+pub struct Assembled {
+    /// Tables, in the order given.
+    pub tables: Vec<TablePlan>,
+    /// What stays behind beyond what `select` named.
+    pub not_moved: Vec<NotMoved>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
 /// The target's tables for the source's, with each column's codec and type as the profile chose them.
 ///
 /// # Errors
@@ -186,7 +196,7 @@ pub fn assemble(
     wanted: &Transfer,
     from: Kind,
     to: Kind,
-) -> Result<(Vec<TablePlan>, Vec<NotMoved>, Vec<String>), Refusal> {
+) -> Result<Assembled, Refusal> {
     let (mut left, mut notes) = (Vec::new(), Vec::new());
     let into = |name: &str| -> String {
         let named = wanted.tables.iter().find(|t| t.source == name).map(|t| t.into.clone());
@@ -248,7 +258,7 @@ pub fn assemble(
         }
     }
     unlike_references(&mut plans, &mut left);
-    Ok((plans, left, notes))
+    Ok(Assembled { tables: plans, not_moved: left, notes })
 }
 
 /// Indexes, foreign keys, checks and generated columns of a SQLite table, for PostgreSQL.
@@ -383,7 +393,9 @@ fn unlike_references(plans: &mut [TablePlan], left: &mut Vec<NotMoved>) {
         t if t.starts_with("numeric") => "numeric".to_owned(),
         t => t.to_owned(),
     };
-    let types: Vec<(String, Vec<(String, String)>, Vec<Vec<String>>)> = plans
+    /// A table's name, its columns' names and types, and its unique keys.
+    type Referred = (String, Vec<(String, String)>, Vec<Vec<String>>);
+    let types: Vec<Referred> = plans
         .iter()
         .map(|p| {
             let t = &p.target;

@@ -56,12 +56,18 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
                 upto: next.unwrap_or_default(),
             };
             let id = run.id.clone();
-            within(run.target.as_mut(), Mode::Write, &[], &format!("target: chunk {} of {}", chunk.n, table.target.name), |t| {
-                let state = t.state()?.filter(|s| s.run == id && s.epoch == epoch);
-                state.ok_or_else(|| Error::Internal("the target belongs to another run by now".into()))?;
-                t.load(&table.target, &rows)?;
-                Ok(t.put_chunk(&id, i, &chunk)?)
-            })?;
+            within(
+                run.target.as_mut(),
+                Mode::Write,
+                &[],
+                &format!("target: chunk {} of {}", chunk.n, table.target.name),
+                |t| {
+                    let state = t.state()?.filter(|s| s.run == id && s.epoch == epoch);
+                    state.ok_or_else(|| Error::Internal("the target belongs to another run by now".into()))?;
+                    t.load(&table.target, &rows)?;
+                    Ok(t.put_chunk(&id, i, &chunk)?)
+                },
+            )?;
             run.observer.event(Event::Progress {
                 what: "copying",
                 table: table.source.title().to_owned(),
@@ -98,12 +104,16 @@ fn read_chunk(
 pub(crate) fn catch_up(run: &mut Run) -> Result<Phase> {
     let plan = run.plan.clone();
     for t in &plan.tables {
-        within(run.target.as_mut(), Mode::Write, &[], &format!("target: key of {}", t.target.name), |s| Ok(s.build_key(&t.target)?))?;
+        within(run.target.as_mut(), Mode::Write, &[], &format!("target: key of {}", t.target.name), |s| {
+            Ok(s.build_key(&t.target)?)
+        })?;
         run.go_on()?;
     }
     drain::until_close(run, Way::Up)?;
     let tables = Way::Up.receivers(&plan);
-    within(run.target.as_mut(), Mode::Write, &tables, "target: indexes and constraints", |s| Ok(s.build_rest(&tables)?))?;
+    within(run.target.as_mut(), Mode::Write, &tables, "target: indexes and constraints", |s| {
+        Ok(s.build_rest(&tables)?)
+    })?;
     let id = run.id.clone();
     within(run.target.as_mut(), Mode::Write, &tables, "target: sealed", |s| Ok(s.seal(&tables, &id)?))?;
     drain::until_close(run, Way::Up)?;

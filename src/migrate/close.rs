@@ -98,7 +98,11 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
     } else {
         run.summary.kept = Some(format!("{} stays as it was at the last drain, sealed", run.source.title()));
     }
-    let note = if delete { "source tables dropped".into() } else { format!("{} carried to the source while soaking", state.carried) };
+    let note = if delete {
+        "source tables dropped".into()
+    } else {
+        format!("{} carried to the source while soaking", state.carried)
+    };
     close_source(run, line(&state, "completed", &note), delete)?;
     Ok(Phase::Completed)
 }

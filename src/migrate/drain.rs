@@ -17,8 +17,6 @@ use super::{Error, Result, Run, within};
 pub(crate) struct Drained {
     /// Entries read from the log.
     pub entries: usize,
-    /// Rows changed in the receiver.
-    pub rows: u64,
 }
 
 /// One table's changes, with the giver's present rows.
@@ -46,7 +44,9 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
     }
     match drain_once(run, way) {
         Err(Error::Store(store::Error::Capture { cause, schema_changed: false, .. })) => {
-            run.note(format!("changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"));
+            run.note(format!(
+                "changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"
+            ));
             distrust(run, way, &cause)?;
             super::verify::compare_and_doubt(run, way)?;
             drain_once(run, way)
@@ -64,7 +64,8 @@ fn distrust(run: &mut Run, way: Way, cause: &str) -> Result<()> {
     super::change_state(receiver, &id, "receiver: doubt", |s| s.doubt = Some(cause.to_owned()))?;
     within(giver, Mode::Write, &givers, "giver: change capture anew", |g| {
         let from = g.capture_on(&givers, &id)?;
-        let mut state = g.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("giver without a record".into()))?;
+        let mut state =
+            g.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("giver without a record".into()))?;
         state.captured_from = Some(from);
         Ok(g.put_state(&state, None)?)
     })?;
@@ -86,12 +87,12 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
     let position = if entries == 0 { position } else { giver.mark(position)? };
-    let rows = apply(run, way, changes, &position, &at, None)?;
+    apply(run, way, changes, &position, &at, None)?;
     let (giver, _) = run.sides(way);
     if entries > 0 {
         giver.trim(&givers, &position)?;
     }
-    Ok(Drained { entries, rows })
+    Ok(Drained { entries })
 }
 
 /// Drains to empty inside the giver's open lease; the receiver is `Drained` at this epoch afterwards (P2).
@@ -112,7 +113,8 @@ fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>)> {
     let (giver, receiver) = run.sides(way);
     let checkpoint = receiver.state()?.filter(|s| s.run == id).and_then(|s| s.checkpoint);
     let begun = giver.state()?.filter(|s| s.run == id).and_then(|s| s.captured_from);
-    let from = checkpoint.or(begun).ok_or_else(|| Error::Internal(format!("{} has no change capture", giver.title())))?;
+    let from =
+        checkpoint.or(begun).ok_or_else(|| Error::Internal(format!("{} has no change capture", giver.title())))?;
     Ok((from, receiver.parked(&id)?))
 }
 
@@ -129,7 +131,12 @@ fn read_changes(
     let (mut log, position) = giver.log_since(givers, from)?;
     let entries = log.len();
     // parked rows are tried again with their present rows (P12)
-    log.extend(parked.iter().map(|p| Entry { table: p.table, op: Op::Doubt, before: Some(p.key.clone()), after: None }));
+    log.extend(parked.iter().map(|p| Entry {
+        table: p.table,
+        op: Op::Doubt,
+        before: Some(p.key.clone()),
+        after: None,
+    }));
     let mut changes = Vec::new();
     for (i, t) in tables.iter().enumerate() {
         let mine: Vec<&Entry> = log.iter().filter(|e| e.table == i).collect();
@@ -166,7 +173,8 @@ fn apply(
     let giver_epoch = if handing.is_some() { None } else { giver.state()?.filter(|s| s.run == id).map(|s| s.epoch) };
     let what = if handing.is_some() { "receiver: drained" } else { "receiver: changes" };
     within(receiver, Mode::Write, &receivers, what, |r| {
-        let mut state = r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
+        let mut state =
+            r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
         // a ghost of an earlier attempt must not write late (P4)
         if giver_epoch.is_some_and(|e| e != state.epoch) || handing.as_ref().is_some_and(|(e, _)| *e != state.epoch) {
             return Err(Error::Internal("another hand-over has begun meanwhile".into()));
@@ -184,7 +192,9 @@ fn apply(
                 }
                 park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
             }
-            unpark.extend(done.through.into_iter().filter(|k| known.iter().any(|p| p.table == i && p.key == *k)).map(|k| (i, k)));
+            unpark.extend(
+                done.through.into_iter().filter(|k| known.iter().any(|p| p.table == i && p.key == *k)).map(|k| (i, k)),
+            );
             images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
             if !done.writes.is_empty() {
                 writes.push((i, done.writes));
@@ -244,13 +254,15 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
             (Err(_), None) => out.through.push(key),
         }
     }
-    let mut asked: Vec<Key> = keyed.iter().flat_map(|(_, k, base, _)| [Some(k), base.as_ref()].into_iter().flatten().cloned()).collect();
+    let mut asked: Vec<Key> =
+        keyed.iter().flat_map(|(_, k, base, _)| [Some(k), base.as_ref()].into_iter().flatten().cloned()).collect();
     if c.truncated {
         asked.extend(receiver.keys(table)?);
     }
     asked.sort();
     asked.dedup();
-    let there: HashMap<Key, Row> = asked.iter().cloned().zip(receiver.fetch(table, &asked)?).filter_map(|(k, r)| Some((k, r?))).collect();
+    let there: HashMap<Key, Row> =
+        asked.iter().cloned().zip(receiver.fetch(table, &asked)?).filter_map(|(k, r)| Some((k, r?))).collect();
     let mut settled: std::collections::HashSet<Key> = std::collections::HashSet::new();
     for (key, rkey, base, row) in keyed {
         let Some(row) = row else {
@@ -289,18 +301,24 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
 fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize, Vec<Write>)]) -> Result<()> {
     for (i, list) in writes {
         let table = way.receiver(&tables[*i]);
-        let puts: Vec<&Row> = list.iter().filter_map(|w| if let Write::Put { row, .. } = w { Some(row) } else { None }).collect();
+        let puts: Vec<&Row> =
+            list.iter().filter_map(|w| if let Write::Put { row, .. } = w { Some(row) } else { None }).collect();
         let keys: Vec<Key> = puts.iter().map(|row| Key::of_row(row, &table.key)).collect();
         for ((row, key), back) in puts.iter().zip(&keys).zip(r.fetch(table, &keys)?) {
-            let differs = match &back {
-                None => Some("the row is not there".to_owned()),
-                Some(b) => row.iter().zip(b).position(|(x, y)| x != y).map(|c| {
-                    format!("column {} holds {} where {} was written", table.columns[c].name, b[c], row[c])
-                }),
-            };
+            let differs =
+                match &back {
+                    None => Some("the row is not there".to_owned()),
+                    Some(b) => row.iter().zip(b).position(|(x, y)| x != y).map(|c| {
+                        format!("column {} holds {} where {} was written", table.columns[c].name, b[c], row[c])
+                    }),
+                };
             if let Some(what) = differs {
                 return Err(Error::Refused {
-                    cause: format!("{}: table {}, key {key} did not take what was written: {what}", r.title(), table.title()),
+                    cause: format!(
+                        "{}: table {}, key {key} did not take what was written: {what}",
+                        r.title(),
+                        table.title()
+                    ),
                     hint: "a trigger or a rule of that table may change rows; the change was not kept".into(),
                 });
             }

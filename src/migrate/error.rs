@@ -81,7 +81,7 @@ fn first(list: &[String]) -> String {
 pub struct Failure {
     /// What happened.
     #[source]
-    pub error: Error,
+    pub error: Box<Error>,
     /// What state the data is in.
     pub state: String,
     /// What to type next.
@@ -94,14 +94,17 @@ impl Failure {
     /// Before any run exists: nothing was changed.
     pub fn untouched(error: Error) -> Failure {
         let (hint, exit) = (own_hint(&error), plain_exit(&error));
-        Failure { error, state: "nothing was changed".into(), hint, exit }
+        Failure { error: Box::new(error), state: "nothing was changed".into(), hint, exit }
     }
 
     /// During a run that stands at `phase`, in words for the state of the data.
     pub fn during(error: Error, phase: Phase, migration: &str) -> Failure {
         let state = state_words(phase).to_owned();
         let plain = plain_exit(&error);
-        let going = !matches!(phase, Phase::Planned | Phase::Ready | Phase::Soaking | Phase::Completed | Phase::RolledBack | Phase::Aborted);
+        let going = !matches!(
+            phase,
+            Phase::Planned | Phase::Ready | Phase::Soaking | Phase::Completed | Phase::RolledBack | Phase::Aborted
+        );
         let exit = match (&error, phase) {
             (Error::CalledOff { attempt: "the cutover", .. }, _) => 6,
             (_, Phase::RollingBack) => 8,
@@ -111,7 +114,7 @@ impl Failure {
         let own = own_hint(&error);
         let next = ways_out(phase, migration);
         let hint = if own.is_empty() { next } else { format!("{own}\n{next}") };
-        Failure { error, state, hint, exit }
+        Failure { error: Box::new(error), state, hint, exit }
     }
 }
 
@@ -119,7 +122,9 @@ fn plain_exit(error: &Error) -> u8 {
     match error {
         Error::Config(_) | Error::Store(store::Error::Input { .. }) => 2,
         Error::Differences(_) => 3,
-        Error::Refused { .. } | Error::Misfit(_) | Error::Store(store::Error::Refused { .. } | store::Error::Capture { .. }) => 4,
+        Error::Refused { .. }
+        | Error::Misfit(_)
+        | Error::Store(store::Error::Refused { .. } | store::Error::Capture { .. }) => 4,
         Error::Store(store::Error::Locked { .. }) => 5,
         Error::Stopped | Error::NotStarted(_) => 7,
         Error::CalledOff { cause, .. } => plain_exit(cause),
@@ -152,10 +157,16 @@ pub fn state_words(phase: Phase) -> &'static str {
         Phase::Preparing | Phase::Backfilling | Phase::CatchingUp | Phase::Verifying => {
             "the application runs on the source as before; the target is not complete yet"
         }
-        Phase::Ready => "the application runs on the source as before; the target is complete and verified, and waits for the cutover",
+        Phase::Ready => {
+            "the application runs on the source as before; the target is complete and verified, and waits for the cutover"
+        }
         Phase::CuttingOver => "a cutover is under way: writes may be refused until it goes on or is called off",
-        Phase::Soaking => "the application runs on the target; the source is kept whole and can take every later write back",
-        Phase::RollingBack => "a rollback is under way: writes may be refused until it goes on; nothing written is lost",
+        Phase::Soaking => {
+            "the application runs on the target; the source is kept whole and can take every later write back"
+        }
+        Phase::RollingBack => {
+            "a rollback is under way: writes may be refused until it goes on; nothing written is lost"
+        }
         Phase::RolledBack => "the application runs on the source, with every write carried back",
         Phase::Aborting => "the target is being thrown away; the application runs on the source as before",
         Phase::Aborted => "the application runs on the source as before; the target is gone",
@@ -190,7 +201,7 @@ pub fn ways_out(phase: Phase, migration: &str) -> String {
 impl Failure {
     /// A word for programs.
     pub fn code(&self) -> &'static str {
-        match &self.error {
+        match &*self.error {
             Error::Config(_) => "configuration",
             Error::Store(store::Error::Input { .. }) => "input",
             Error::Store(store::Error::Server { .. }) => "server",

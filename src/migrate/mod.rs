@@ -1,4 +1,4 @@
-//! The flow: one loop over phases, a file per phase. Start reading at [`Run::advance`].
+//! The flow: one loop over phases, a file per phase. Start reading at `Run::advance`.
 //!
 //! Each phase may be killed anywhere and run again. What is true is read from the stores: `phase` in the source's record
 //! says where the run stands, and during a hand-over the two `side`s say who is live.
@@ -26,7 +26,7 @@ use crate::gate::Gate;
 use crate::journal::{Event as Note, Journal};
 use crate::mapping::Way;
 use crate::plan::Plan;
-use crate::store::{Mode, Phase, Side, State, Store};
+use crate::store::{Mode, Phase, State, Store};
 
 /// What the flow tells while it works.
 #[derive(Clone, Debug)]
@@ -182,16 +182,6 @@ impl Run {
         }
     }
 
-    /// Who is live, by the stores themselves.
-    pub(crate) fn live(&mut self) -> Result<Option<Way>> {
-        let (s, t) = (self.source_state()?.side, self.target.state()?.map(|t| t.side));
-        Ok(match (s, t) {
-            (Side::Open, _) => Some(Way::Up),
-            (_, Some(Side::Open)) => Some(Way::Down),
-            _ => None,
-        })
-    }
-
     pub(crate) fn note(&self, text: impl Into<String>) {
         self.observer.event(Event::Note(text.into()));
     }
@@ -229,10 +219,16 @@ impl Run {
 }
 
 /// Changes a store's record of a run, alone in a transaction.
-pub(crate) fn change_state(store: &mut dyn Store, run: &str, what: &str, change: impl FnOnce(&mut State)) -> Result<State> {
+pub(crate) fn change_state(
+    store: &mut dyn Store,
+    run: &str,
+    what: &str,
+    change: impl FnOnce(&mut State),
+) -> Result<State> {
     within(store, Mode::Write, &[], what, |store| {
         let state = store.state()?.filter(|s| s.run == run);
-        let mut state = state.ok_or_else(|| Error::Internal(format!("{} has no record of run {run}", store.title())))?;
+        let mut state =
+            state.ok_or_else(|| Error::Internal(format!("{} has no record of run {run}", store.title())))?;
         change(&mut state);
         store.put_state(&state, None)?;
         Ok(state)

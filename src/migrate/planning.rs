@@ -69,7 +69,11 @@ pub(crate) fn propose(
     let found = source.self_check(&tables)?;
     if !found.is_empty() {
         return Err(refusal(
-            format!("{} does not pass its own checks: {}", source.title(), found.iter().take(5).cloned().collect::<Vec<_>>().join("; ")),
+            format!(
+                "{} does not pass its own checks: {}",
+                source.title(),
+                found.iter().take(5).cloned().collect::<Vec<_>>().join("; ")
+            ),
             "mend it before it is moved: what is broken there would be broken in the target",
         ));
     }
@@ -79,7 +83,8 @@ pub(crate) fn propose(
         chosen.push(columns);
         counts.tables.push((rows, bytes));
     }
-    let (tables, left, more) = transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
+    let transfer::Assembled { tables, not_moved: left, notes: more } =
+        transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
     not_moved.extend(left);
     notes.extend(more);
     if let Some(target) = target {
@@ -117,17 +122,29 @@ fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
 type Chosen = Vec<(crate::plan::ColumnPlan, String)>;
 
 /// Looks at every value of a table.
-fn profile(source: &mut dyn Store, t: &Table, m: &Migration, to: Kind, observer: &dyn Observer, stop: &AtomicBool) -> Result<(Chosen, u64, u64)> {
+fn profile(
+    source: &mut dyn Store,
+    t: &Table,
+    m: &Migration,
+    to: Kind,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<(Chosen, u64, u64)> {
     let kind = source.kind();
     let mut columns: Vec<ColumnProfile> = Vec::new();
     for c in &t.columns {
         let asked = m.transfer.columns.iter().find(|w| w.table == t.name && w.column == c.name);
         let asked = asked.and_then(|w| w.codec.clone().or_else(|| implied(w.ty.as_deref()?)));
         let profile = ColumnProfile::new(c, kind, to, asked.as_deref());
-        columns.push(profile.map_err(|e| refusal(format!("{}.{}: {e}", t.title(), c.name), "mend [[transfer.column]] in the migration"))?);
+        columns.push(profile.map_err(|e| {
+            refusal(format!("{}.{}: {e}", t.title(), c.name), "mend [[transfer.column]] in the migration")
+        })?);
     }
     if let Some(w) = m.transfer.columns.iter().find(|w| w.table == t.name && t.column(&w.column).is_none()) {
-        return Err(refusal(format!("table {} has no column {:?}, which [[transfer.column]] names", t.title(), w.column), "mend the migration"));
+        return Err(refusal(
+            format!("table {} has no column {:?}, which [[transfer.column]] names", t.title(), w.column),
+            "mend the migration",
+        ));
     }
     let total = source.count(t)?;
     let (mut rows, mut bytes, mut after) = (0u64, 0u64, Vec::new());
@@ -161,7 +178,12 @@ fn profile(source: &mut dyn Store, t: &Table, m: &Migration, to: Kind, observer:
                         && let Err(NoFit { why, value }) = columns[i].choose()
                     {
                         return Err(refusal(
-                            format!("{}.{}, key {}: no codec fits every value of the column: {why} (value {value})", t.title(), c.name, key()),
+                            format!(
+                                "{}.{}, key {}: no codec fits every value of the column: {why} (value {value})",
+                                t.title(),
+                                c.name,
+                                key()
+                            ),
                             format!(
                                 "change that value in the source; or keep the column as SQL literals with [[transfer.column]] table = {:?}, column = {:?}, codec = \"literal\"; or leave the table out with exclude",
                                 t.name, c.name
@@ -179,7 +201,12 @@ fn profile(source: &mut dyn Store, t: &Table, m: &Migration, to: Kind, observer:
         }
         rows += batch.len() as u64;
         bytes += batch.size() as u64;
-        observer.event(Event::Progress { what: "profiling", table: t.title().to_owned(), done: rows, total: total.max(rows) });
+        observer.event(Event::Progress {
+            what: "profiling",
+            table: t.title().to_owned(),
+            done: rows,
+            total: total.max(rows),
+        });
         match next {
             Some(n) => after = n,
             None => break,
@@ -188,7 +215,10 @@ fn profile(source: &mut dyn Store, t: &Table, m: &Migration, to: Kind, observer:
     let mut out = Chosen::new();
     for (p, c) in columns.iter().zip(&t.columns) {
         out.push(p.choose().map_err(|NoFit { why, value }| {
-            refusal(format!("{}.{}: no codec fits every value: {why} (value {value})", t.title(), c.name), "choose a codec in [[transfer.column]]")
+            refusal(
+                format!("{}.{}: no codec fits every value: {why} (value {value})", t.title(), c.name),
+                "choose a codec in [[transfer.column]]",
+            )
         })?);
     }
     Ok((out, rows, bytes))
@@ -215,12 +245,20 @@ fn not_taken(target: &mut dyn Store, tables: &[crate::plan::TablePlan]) -> Resul
         if let Some(x) = taken {
             let rows = target.count(x)?;
             return Err(refusal(
-                format!("{} already has a table {} ({})", target.title(), x.name, if rows == 0 { "empty".into() } else { format!("{rows} rows: not empty") }),
+                format!(
+                    "{} already has a table {} ({})",
+                    target.title(),
+                    x.name,
+                    if rows == 0 { "empty".into() } else { format!("{rows} rows: not empty") }
+                ),
                 "drop or rename that table if nothing needs it, or give ours another name (`into`, `rename`)",
             ));
         }
         if there.others.iter().any(|(what, _)| what.split(' ').next_back() == Some(&t.target.name)) {
-            return Err(refusal(format!("{} already has something called {}", target.title(), t.target.name), "drop or rename it, or give ours another name"));
+            return Err(refusal(
+                format!("{} already has something called {}", target.title(), t.target.name),
+                "drop or rename it, or give ours another name",
+            ));
         }
     }
     Ok(())
@@ -229,7 +267,8 @@ fn not_taken(target: &mut dyn Store, tables: &[crate::plan::TablePlan]) -> Resul
 /// From rates measured on a small machine; see docs/benchmarks.md.
 fn estimate(plan: &Plan, counts: &Counts) -> Estimate {
     let (rows, bytes) = counts.tables.iter().fold((0u64, 0u64), |(r, b), (x, y)| (r + x, b + y));
-    let indexes = plan.tables.iter().map(|t| t.target.indexes.len() + 1).sum::<usize>() as f64 / plan.tables.len().max(1) as f64;
+    let indexes =
+        plan.tables.iter().map(|t| t.target.indexes.len() + 1).sum::<usize>() as f64 / plan.tables.len().max(1) as f64;
     let (rows_f, mb) = (rows as f64, bytes as f64 / 1e6);
     let seconds = 0.3 + rows_f * (6.0e-6 + 1.5e-6 * indexes) + mb / 60.0;
     let locks = match (plan.from.kind, plan.to.kind) {
@@ -240,5 +279,10 @@ fn estimate(plan: &Plan, counts: &Counts) -> Estimate {
         ],
     };
     let rewrite = if plan.from.kind == Kind::Json { 2.0 * mb / 200.0 } else { 0.0 };
-    Estimate { seconds, disk_bytes: (bytes as f64 * 1.3 + rows_f * indexes * 30.0) as u64, rollback_seconds: 0.3 + rewrite, locks }
+    Estimate {
+        seconds,
+        disk_bytes: (bytes as f64 * 1.3 + rows_f * indexes * 30.0) as u64,
+        rollback_seconds: 0.3 + rewrite,
+        locks,
+    }
 }

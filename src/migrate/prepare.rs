@@ -8,7 +8,9 @@ use super::{Error, Result, Run, now, within};
 /// The run's first trace: its record, with the frozen plan, in the source. Before this nothing is changed.
 pub(crate) fn begin(source: &mut dyn Store, run: &Record<'_>) -> Result<()> {
     source.prepare()?;
-    within(source, Mode::Write, &[], "source: record of the run", |s| Ok(s.put_state(&run.state(Role::Source), Some(run.plan))?))
+    within(source, Mode::Write, &[], "source: record of the run", |s| {
+        Ok(s.put_state(&run.state(Role::Source), Some(run.plan))?)
+    })
 }
 
 /// What a run's record is made of.
@@ -57,10 +59,20 @@ pub(crate) fn prepare(run: &mut Run) -> Result<Phase> {
     run.enter(Phase::Preparing)?;
     run.target.prepare()?;
     if run.target.state()?.is_none() {
-        let (hash, text) = (run.plan.hash(), serde_json::to_string(&run.plan).map_err(|e| Error::Internal(e.to_string()))?);
-        let record = Record { id: &run.id, migration: &run.plan.migration, title: &run.plan.title, hash: &hash, plan: &text, hold: false };
+        let (hash, text) =
+            (run.plan.hash(), serde_json::to_string(&run.plan).map_err(|e| Error::Internal(e.to_string()))?);
+        let record = Record {
+            id: &run.id,
+            migration: &run.plan.migration,
+            title: &run.plan.title,
+            hash: &hash,
+            plan: &text,
+            hold: false,
+        };
         let state = record.state(Role::Target);
-        within(run.target.as_mut(), Mode::Write, &[], "target: record of the run", |t| Ok(t.put_state(&state, Some(&text))?))?;
+        within(run.target.as_mut(), Mode::Write, &[], "target: record of the run", |t| {
+            Ok(t.put_state(&state, Some(&text))?)
+        })?;
     }
     capture(run)?;
     if !run.target_state()?.built {
@@ -68,7 +80,8 @@ pub(crate) fn prepare(run: &mut Run) -> Result<Phase> {
         let id = run.id.clone();
         within(run.target.as_mut(), Mode::Write, &[], "target: tables", |t| {
             t.create(&tables)?;
-            let mut state = t.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("target without a record".into()))?;
+            let mut state =
+                t.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("target without a record".into()))?;
             state.built = true;
             Ok(t.put_state(&state, None)?)
         })?;
@@ -85,7 +98,8 @@ fn capture(run: &mut Run) -> Result<()> {
     let id = run.id.clone();
     within(run.source.as_mut(), Mode::Write, &tables, "source: change capture on", |s| {
         let from = s.capture_on(&tables, &id)?;
-        let mut state = s.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("source without a record".into()))?;
+        let mut state =
+            s.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("source without a record".into()))?;
         state.captured_from = Some(from);
         Ok(s.put_state(&state, None)?)
     })

@@ -233,10 +233,15 @@ impl Project {
             if state.phase == Phase::Soaking {
                 return match self.next(asked.revision.as_deref()).map_err(Failure::untouched)? {
                     None => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
-                    Some(next) if next.stamp == m.stamp => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
+                    Some(next) if next.stamp == m.stamp => {
+                        Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) })
+                    }
                     Some(next) => Err(Failure::during(
                         Error::Refused {
-                            cause: format!("{} ({}) is still soaking; {} would be put on top of it", m.stamp, m.title, next.stamp),
+                            cause: format!(
+                                "{} ({}) is still soaking; {} would be put on top of it",
+                                m.stamp, m.title, next.stamp
+                            ),
                             hint: "`backout complete` closes its window first, `backout rollback` takes it back".into(),
                         },
                         Phase::Soaking,
@@ -262,7 +267,10 @@ impl Project {
             && (hash.len() < 8 || !proposal.hash.starts_with(hash.as_str()))
         {
             return Err(Error::Refused {
-                cause: format!("the plan is not the one you saw: it has the hash {} now, not {hash}", &proposal.hash[..16]),
+                cause: format!(
+                    "the plan is not the one you saw: it has the hash {} now, not {hash}",
+                    &proposal.hash[..16]
+                ),
                 hint: "look at `backout plan` again; then give its hash".into(),
             });
         }
@@ -318,7 +326,9 @@ impl Project {
                 // a start that failed after the cutover is made up for here
                 let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
                 let started = if state.last_error.is_some() { hand_over::start(&mut run) } else { Ok(()) };
-                started.and_then(|()| run.enter(Phase::Soaking)).map_err(|e| Failure::during(e, Phase::Soaking, &m.stamp))?;
+                started
+                    .and_then(|()| run.enter(Phase::Soaking))
+                    .map_err(|e| Failure::during(e, Phase::Soaking, &m.stamp))?;
                 return Ok(Outcome { nothing: state.last_error.is_none(), ..self.outcome_of(&state, begun) });
             }
             Phase::RollingBack => Phase::RolledBack,
@@ -362,7 +372,8 @@ impl Project {
         }
         if state.phase == Phase::CuttingOver {
             // killed in the cutover: if it fell back, there is nothing to take back
-            let settled = hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver, &m.stamp))?;
+            let settled =
+                hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver, &m.stamp))?;
             if settled == Phase::Ready {
                 let state = run.source_state().map_err(Failure::untouched)?;
                 return Ok(self.outcome_of(&state, begun));
@@ -420,7 +431,10 @@ impl Project {
         if state.phase == Phase::Soaking {
             let parked = run.source.parked(&run.id.clone()).map_err(|e| during(e.into()))?;
             if !parked.is_empty() {
-                run.note(format!("{} could never be carried back; that ends to matter with this", super::count(parked.len(), "row")));
+                run.note(format!(
+                    "{} could never be carried back; that ends to matter with this",
+                    super::count(parked.len(), "row")
+                ));
             }
         }
         let before = self.outcome_of(&state, begun);
@@ -465,7 +479,7 @@ impl Project {
         };
         let mut run = self.attach(m, &state).map_err(during)?;
         let mut verified = verify::compare(&mut run, way, true).map_err(during)?;
-        verified.problems = verify::checks(&mut run).map_err(during)?;
+        verified.problems = verify::checks(&mut run, true).map_err(during)?;
         let mut out = self.outcome_of(&state, begun);
         out.rows.clone_from(&verified.rows);
         out.verified = Some(verified);
@@ -504,7 +518,8 @@ impl Project {
         };
         let mut lag = None;
         if let (Some(text), Ok(t)) = (&plan, &mut target) {
-            let plan: Plan = serde_json::from_str(text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
+            let plan: Plan = serde_json::from_str(text)
+                .map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
             let begun = |s: &State| s.captured_from.clone();
             let asked = match (live, &target_state) {
                 ("source", Some(ts)) => ts.checkpoint.clone().or(begun(&state)).map(|p| (Way::Up, p)),
@@ -553,7 +568,9 @@ impl Project {
                         matches!(s.phase, Phase::Soaking | Phase::Completing | Phase::RollingBack),
                         s.last_error.clone().unwrap_or_default(),
                     ),
-                    (_, Some((_, l))) if l.outcome == "completed" => ("completed".into(), true, format!("{} {}", l.ended_at, l.note)),
+                    (_, Some((_, l))) if l.outcome == "completed" => {
+                        ("completed".into(), true, format!("{} {}", l.ended_at, l.note))
+                    }
                     (_, Some((_, l))) => ("pending".into(), false, format!("{} {}: {}", l.outcome, l.ended_at, l.note)),
                     _ => ("pending".into(), false, String::new()),
                 };
@@ -582,7 +599,9 @@ impl Project {
     /// # Errors
     /// If the journal cannot be read.
     pub fn log(&self) -> Done<Vec<Note>> {
-        Journal::open(&self.config.folder, &self.gate).events(&crate::journal::Filter::default()).map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
+        Journal::open(&self.config.folder, &self.gate)
+            .events(&crate::journal::Filter::default())
+            .map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
     }
 
     // ── what the above is made of ──────────────────────────────────────────────────────────────────────────────────
@@ -630,7 +649,7 @@ impl Project {
 
     /// The next migration that is not applied, or the one named.
     fn next(&self, revision: Option<&str>) -> Result<Option<&Migration>> {
-        let applied = self.list().map_err(|f| f.error)?;
+        let applied = self.list().map_err(|f| *f.error)?;
         let pending = |m: &&Migration| applied.iter().any(|a| a.migration == m.stamp && !a.applied);
         match revision {
             None | Some("head" | "+1") => Ok(self.migrations.list.iter().find(pending)),
@@ -681,7 +700,10 @@ impl Project {
         Error::Refused {
             cause: match &last {
                 Some((_, l)) if l.outcome == "completed" => {
-                    format!("{} ({}) was completed at {}: its way back was given up then", l.migration, l.title, l.ended_at)
+                    format!(
+                        "{} ({}) was completed at {}: its way back was given up then",
+                        l.migration, l.title, l.ended_at
+                    )
                 }
                 _ => "no migration is applied that could be rolled back".into(),
             },
@@ -691,7 +713,10 @@ impl Project {
 
     fn not_now(&self, command: &str, phase: Phase, migration: &str) -> Failure {
         Failure::during(
-            Error::Refused { cause: format!("{command} is not possible while the migration is {}", phase.words()), hint: String::new() },
+            Error::Refused {
+                cause: format!("{command} is not possible while the migration is {}", phase.words()),
+                hint: String::new(),
+            },
             phase,
             migration,
         )
@@ -743,17 +768,23 @@ impl Project {
         let mut target = self.store(&m.transfer.to, true)?;
         target.lock(self.options.wait)?;
         let text = source.plan(&state.run)?;
-        let text = text.ok_or_else(|| Error::Internal(format!("{} has lost the frozen plan of run {}", source.title(), state.run)))?;
-        let plan: Plan = serde_json::from_str(&text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
+        let text = text.ok_or_else(|| {
+            Error::Internal(format!("{} has lost the frozen plan of run {}", source.title(), state.run))
+        })?;
+        let plan: Plan =
+            serde_json::from_str(&text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
         if plan.hash() != state.plan_hash {
             return Err(Error::Internal("the frozen plan is not the one the run began with".into()));
         }
         let mut run = self.run(state.run.clone(), plan, source, target)?;
-        if state.phase < Phase::Ready {
-            for t in run.plan.source_tables().into_iter().cloned().collect::<Vec<_>>() {
-                run.counts.push(run.source.count(&t).unwrap_or(0));
+        run.counts = match state.phase {
+            // counting is cheap beside what these phases do
+            Phase::Preparing | Phase::Backfilling => {
+                let tables = run.plan.source_tables();
+                tables.iter().map(|t| run.source.count(t)).collect::<store::Result<_>>()?
             }
-        }
+            _ => state.digests.iter().map(|d| d.rows).collect(),
+        };
         Ok(run)
     }
 
@@ -761,7 +792,8 @@ impl Project {
         let mut run = self.attach(m, state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
         let hold = until == Phase::Ready;
         if state.hold != hold && until <= Phase::Soaking {
-            run.change_source("source: how far", |s| s.hold = hold).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+            run.change_source("source: how far", |s| s.hold = hold)
+                .map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
         }
         if until == Phase::Ready && state.phase > Phase::Ready {
             return Ok(Outcome { nothing: true, ..self.outcome_of(state, begun) });
@@ -776,11 +808,19 @@ impl Project {
         match run.advance(until) {
             Ok(phase) => {
                 let mut out = match run.source_state() {
-                    Ok(state) if !matches!(phase, Phase::RolledBack | Phase::Aborted | Phase::Completed) => self.outcome_of(&state, begun),
+                    Ok(state) if !matches!(phase, Phase::RolledBack | Phase::Aborted | Phase::Completed) => {
+                        self.outcome_of(&state, begun)
+                    }
                     _ => before,
                 };
                 if let Some(p) = proposal {
-                    out.rows = p.plan.tables.iter().zip(&p.counts.tables).map(|(t, c)| (t.source.title().to_owned(), c.0)).collect();
+                    out.rows = p
+                        .plan
+                        .tables
+                        .iter()
+                        .zip(&p.counts.tables)
+                        .map(|(t, c)| (t.source.title().to_owned(), c.0))
+                        .collect();
                 }
                 Ok(self.ended(&run, phase, out, begun))
             }
@@ -821,5 +861,8 @@ impl Project {
 }
 
 fn window_over(s: &State) -> bool {
-    s.window_ends.as_deref().and_then(|t| t.parse::<jiff::Timestamp>().ok()).is_some_and(|end| jiff::Timestamp::now() > end)
+    s.window_ends
+        .as_deref()
+        .and_then(|t| t.parse::<jiff::Timestamp>().ok())
+        .is_some_and(|end| jiff::Timestamp::now() > end)
 }

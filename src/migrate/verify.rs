@@ -42,7 +42,11 @@ struct Sums {
 
 impl Sums {
     fn new() -> Sums {
-        Sums { as_target: vec![Digest::default(); BUCKETS], as_source: vec![Digest::default(); BUCKETS], misfits: Vec::new() }
+        Sums {
+            as_target: vec![Digest::default(); BUCKETS],
+            as_source: vec![Digest::default(); BUCKETS],
+            misfits: Vec::new(),
+        }
     }
     fn total(list: &[Digest]) -> Digest {
         list.iter().fold(Digest::default(), |mut a, d| {
@@ -70,7 +74,7 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
         if !verified.differences.is_empty() {
             return Err(Error::Differences(verified.differences));
         }
-        let problems = checks(run)?;
+        let problems = checks(run, false)?;
         if !problems.is_empty() {
             return Err(Error::Refused {
                 cause: format!("the stores' own checks found: {}", problems.join("; ")),
@@ -150,9 +154,15 @@ fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
     std::thread::scope(|threads| {
         let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
         let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
-            observer.event(Event::Progress { what: "comparing", table: t.source.title().to_owned(), done, total: total.max(done) });
+            observer.event(Event::Progress {
+                what: "comparing",
+                table: t.source.title().to_owned(),
+                done,
+                total: total.max(done),
+            });
         });
-        let from_source = from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
+        let from_source =
+            from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
         Ok((from_source?.0, from_target?.0))
     })
 }
@@ -297,7 +307,9 @@ fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> 
             (None, None) => {}
             (Some(_), None) => out.push(format!("{name} {}: missing in the target", pairs[n].0)),
             (None, Some(_)) => out.push(format!("{name} {}: only in the target", pairs[n].0)),
-            (Some(s), Some(d)) => out.extend(row_difference(t, &s, &d).map(|what| format!("{name} {}: {what}", pairs[n].0))),
+            (Some(s), Some(d)) => {
+                out.extend(row_difference(t, &s, &d).map(|what| format!("{name} {}: {what}", pairs[n].0)))
+            }
         }
     }
     Ok(out)
@@ -323,10 +335,14 @@ fn row_difference(t: &TablePlan, s: &[Value<'_>], d: &[Value<'_>]) -> Option<Str
 }
 
 /// The stores' own checks, and the target's schema against the plan.
-pub(crate) fn checks(run: &mut Run) -> Result<Vec<String>> {
+///
+/// The source is asked only if it was not asked while planning a moment ago.
+pub(crate) fn checks(run: &mut Run, source_too: bool) -> Result<Vec<String>> {
     let plan = run.plan.clone();
-    let mut out = run.source.self_check(&plan.source_tables())?;
-    out.extend(run.target.self_check(&plan.target_tables())?);
+    let mut out = run.target.self_check(&plan.target_tables())?;
+    if source_too {
+        out.extend(run.source.self_check(&plan.source_tables())?);
+    }
     let there = run.target.schema()?;
     for t in &plan.tables {
         match there.tables.iter().find(|x| x.name == t.target.name) {
@@ -353,26 +369,40 @@ fn schema_differences(planned: &Table, found: &Table, kind: Kind) -> Vec<String>
     for c in &planned.columns {
         match found.columns.iter().find(|f| f.name == c.name) {
             None => out.push(format!("column {name}.{} is missing", c.name)),
-            Some(f) if plain(&f.ty) != plain(&c.ty) => out.push(format!("column {name}.{} is {} and not {}", c.name, f.ty, c.ty)),
+            Some(f) if plain(&f.ty) != plain(&c.ty) => {
+                out.push(format!("column {name}.{} is {} and not {}", c.name, f.ty, c.ty))
+            }
             Some(f) if c.not_null && !f.not_null => out.push(format!("column {name}.{} has lost NOT NULL", c.name)),
-            Some(f) if c.default.is_some() && f.default.is_none() => out.push(format!("column {name}.{} has lost its default", c.name)),
+            Some(f) if c.default.is_some() && f.default.is_none() => {
+                out.push(format!("column {name}.{} has lost its default", c.name))
+            }
             Some(f) if c.identity && !f.identity => out.push(format!("column {name}.{} has lost its identity", c.name)),
             Some(_) => {}
         }
     }
     if planned.key_names() != found.key_names() {
-        let unique = found.indexes.iter().any(|i| i.unique && i.columns.iter().map(|c| c.name.as_str()).eq(planned.key_names()));
+        let unique =
+            found.indexes.iter().any(|i| i.unique && i.columns.iter().map(|c| c.name.as_str()).eq(planned.key_names()));
         if !unique {
-            out.push(format!("table {name} has the key ({}) and not ({})", found.key_names().join(", "), planned.key_names().join(", ")));
+            out.push(format!(
+                "table {name} has the key ({}) and not ({})",
+                found.key_names().join(", "),
+                planned.key_names().join(", ")
+            ));
         }
     }
     for i in &planned.indexes {
         let like = |f: &crate::plan::Index| {
-            f.unique == i.unique && (f.expression || f.columns.iter().map(|c| &c.name).eq(i.columns.iter().map(|c| &c.name)))
+            f.unique == i.unique
+                && (f.expression || f.columns.iter().map(|c| &c.name).eq(i.columns.iter().map(|c| &c.name)))
         };
         if !found.indexes.iter().any(like) {
             let columns: Vec<&str> = i.columns.iter().map(|c| c.name.as_str()).collect();
-            out.push(format!("index {} on {name} ({}) is missing", i.name.as_deref().unwrap_or("unique"), columns.join(", ")));
+            out.push(format!(
+                "index {} on {name} ({}) is missing",
+                i.name.as_deref().unwrap_or("unique"),
+                columns.join(", ")
+            ));
         }
     }
     for f in &planned.foreign_keys {

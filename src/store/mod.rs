@@ -2,7 +2,7 @@
 //!
 //! A store knows nothing of mappings or phases. It reads and writes rows of the tables it is told of, notes who changed
 //! what, keeps Backout's own records, and decides who may write. Everything between `begin` and `commit` is one
-//! transaction. Every effect passes the [`Gate`](crate::gate::Gate).
+//! transaction. Every effect passes the [`Gate`].
 
 mod json;
 mod postgres;

@@ -4,6 +4,8 @@
 mod app;
 mod cli;
 mod contract;
+mod database;
+mod examples;
 mod json;
 mod postgres;
 mod scenarios;
