@@ -767,6 +767,18 @@ impl Project {
         source.lock(self.options.wait)?;
         let mut target = self.store(&m.transfer.to, true)?;
         target.lock(self.options.wait)?;
+        // another command may have gone on with it while we waited for the locks (P4)
+        let now = source.state()?;
+        if now.as_ref().is_none_or(|now| now.run != state.run || now.phase != state.phase) {
+            let stands = now.map_or("ended", |now| now.phase.words());
+            return Err(Error::Refused {
+                cause: format!(
+                    "another command went on with this migration meanwhile: it was {}, and is {stands} now",
+                    state.phase.words()
+                ),
+                hint: "look at `backout status`, then decide again".into(),
+            });
+        }
         let text = source.plan(&state.run)?;
         let text = text.ok_or_else(|| {
             Error::Internal(format!("{} has lost the frozen plan of run {}", source.title(), state.run))
