@@ -111,10 +111,23 @@ impl Failure {
             _ if going && matches!(plain, 1 | 7) => 7,
             _ => plain,
         };
-        let own = own_hint(&error);
+        let own = match phase {
+            Phase::CuttingOver | Phase::Soaking | Phase::RollingBack if schema_changed(&error) => {
+                "change that table back to what it was at the cutover, then run the command again: what was written since waits, and nothing was carried wrongly".into()
+            }
+            _ => own_hint(&error),
+        };
         let next = ways_out(phase, migration);
         let hint = if own.is_empty() { next } else { format!("{own}\n{next}") };
         Failure { error: Box::new(error), state, hint, exit }
+    }
+}
+
+fn schema_changed(error: &Error) -> bool {
+    match error {
+        Error::Store(store::Error::Capture { schema_changed, .. }) => *schema_changed,
+        Error::CalledOff { cause, .. } => schema_changed(cause),
+        _ => false,
     }
 }
 
