@@ -76,6 +76,8 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     if given != Some(Side::Sealed { epoch, position: position.clone() }) {
         return Err(ghost());
     }
+    // a file cannot be locked: what was written to it since the drain is found here, while there is a way back
+    super::looking(giver, &givers, |g| drain::undisturbed(g, &givers))?;
     let window = jiff::Timestamp::now().checked_add(run.settings.window).ok();
     let window = window.map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let (_, receiver) = run.sides(way);
@@ -83,6 +85,9 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         let mut state = r.state()?.filter(|s| s.run == id).ok_or_else(ghost)?;
         if state.side != (Side::Drained { epoch, position: position.clone() }) {
             return Err(ghost());
+        }
+        if way == Way::Down {
+            drain::undisturbed(r, &receivers)?;
         }
         r.unseal(&receivers)?;
         state.captured_from = Some(r.capture_on(&receivers, &id)?);
