@@ -230,6 +230,11 @@ pub trait Store: Send {
 
     // ── building a target (never a JSON file) ──────────────────────────────────────────────────────────────────────
 
+    /// Refuses, before anything is made, if `create` would not be permitted.
+    fn may_create(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Creates the tables with their columns, without key, index or foreign key. Within a `Write` transaction.
     fn create(&mut self, tables: &[&Table]) -> Result<()>;
 
@@ -343,7 +348,8 @@ pub trait Store: Send {
 /// # Errors
 /// [`Error::Input`] or [`Error::Server`], with nothing changed.
 pub fn open(url: &str, folder: &Path, create: bool, gate: &Gate) -> Result<Box<dyn Store>> {
-    let path = |rest: &str| folder.join(rest);
+    // people see the path: as they wrote it where they stand in the folder
+    let path = |rest: &str| if folder == Path::new(".") { Path::new(rest).to_owned() } else { folder.join(rest) };
     if let Some(rest) = url.strip_prefix("json:") {
         json::open(&path(rest), gate)
     } else if let Some(rest) = url.strip_prefix("sqlite:") {

@@ -47,6 +47,7 @@ pub fn open(location: &Path, gate: &Gate) -> Result<Box<dyn Store>> {
             hint: "name the JSON file itself".into(),
         });
     }
+    fs::File::open(&path).map_err(|e| files::missing(&title, location, e))?;
     let folder = Folder::of(&path, &title, gate);
     Ok(Box::new(JsonFile {
         path,
