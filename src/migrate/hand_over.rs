@@ -40,9 +40,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let plan = run.plan.clone();
     let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
     let id = run.id.clone();
-    let epoch = 1 + run.source_state()?.epoch.max(run.target_state()?.epoch);
-    run.change_source("source: epoch", |s| s.epoch = epoch)?;
-    run.change_target("target: epoch", |s| s.epoch = epoch)?;
+    let epoch = raise_epoch(run)?;
     run.app.stop()?;
     // what is left is carried freely first, so that the lease is short
     drain::until_close(run, way)?;
@@ -98,6 +96,14 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let what = if way == Way::Up { "cutover" } else { "rollback" };
     run.journal_line("hand-over", &format!("{what}: {rows} rows under the lease"), true, frozen);
     Ok(())
+}
+
+/// Raised in both stores by each attempt, and by each calling off: whatever still runs of an earlier one writes nothing more (P4).
+fn raise_epoch(run: &mut Run) -> Result<u64> {
+    let epoch = 1 + run.source_state()?.epoch.max(run.target_state()?.epoch);
+    run.change_source("source: epoch", |s| s.epoch = epoch)?;
+    run.change_target("target: epoch", |s| s.epoch = epoch)?;
+    Ok(epoch)
 }
 
 fn ghost() -> Error {
@@ -163,6 +169,7 @@ fn withdraw(run: &mut Run, way: Way) -> Result<()> {
     let plan = run.plan.clone();
     let givers = way.givers(&plan);
     let id = run.id.clone();
+    raise_epoch(run)?;
     let (giver, receiver) = run.sides(way);
     let read = |s: Option<State>| s.filter(|s| s.run == id).ok_or_else(ghost);
     if let Side::Drained { epoch, .. } = read(receiver.state()?)?.side {
