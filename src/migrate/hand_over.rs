@@ -133,13 +133,17 @@ fn call_off(run: &mut Run, way: Way, cause: Error) -> Result<Phase> {
 pub(crate) fn settle_cutover(run: &mut Run) -> Result<Phase> {
     let target = run.target_state()?;
     if target.side == Side::Open {
+        let not_yet = run.app.has_services().then(|| "the application was not started yet".to_owned());
         run.change_source("source: soaking", |s| {
             s.phase = Phase::Soaking;
-            s.last_error = None;
+            s.last_error = not_yet;
             s.cutover_at.clone_from(&target.cutover_at);
             s.window_ends.clone_from(&target.window_ends);
         })?;
-        start(run)?;
+        if run.app.has_services() {
+            start(run)?;
+            run.enter(Phase::Soaking)?;
+        }
         return Ok(Phase::Soaking);
     }
     withdraw(run, Way::Up)?;
