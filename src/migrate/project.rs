@@ -563,6 +563,8 @@ impl Project {
         let mut target = self.store(&m.transfer.to, false);
         let target_state = match &mut target {
             Ok(t) => t.state()?.filter(|t| t.run == state.run),
+            // a file that is still to be made
+            Err(Error::Store(store::Error::Input { .. })) if state.phase == Phase::Preparing => None,
             Err(e) => {
                 problems.push(format!("the target could not be asked: {e}"));
                 None

@@ -304,7 +304,8 @@ pub trait Store: Send {
 
     // ── our own records ────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Makes the place for our records if there is none; changes nothing else. Its own commit, and none if it is there.
+    /// Makes the place for our records if there is none; changes nothing else. Its own commit (none if it is there), or within a
+    /// `Write` transaction.
     fn prepare(&mut self) -> Result<()>;
 
     /// The run that is open here, if any; a store without records of ours has none. In a `Write` or `Lease` transaction the record is locked.

@@ -504,7 +504,8 @@ impl Store for JsonFile {
         if self.folder.is_there() {
             return Ok(());
         }
-        self.folder.write(&format!("make {}", self.folder.path.display()), &Records::default(), None)
+        let what = format!("make {}", self.folder.path.display());
+        self.alone(&what, |_| {})
     }
 
     fn state(&mut self) -> Result<Option<State>> {
