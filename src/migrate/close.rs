@@ -40,7 +40,7 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
             } else {
                 Some(t.set_aside(&tables, &id)?)
             };
-            let note = kept.clone().map_or("target dropped".into(), |k| format!("target kept {k}"));
+            let note = kept.clone().map_or("target dropped".into(), |k| k);
             t.close(&tables, &HistoryLine { note, ..line })?;
             Ok(kept)
         })?;

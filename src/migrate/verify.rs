@@ -85,6 +85,7 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
         run.note("not verified, as asked");
     }
     let at = run.settings.verify.then(now);
+    run.summary.verified = run.settings.verify.then(|| verified.clone());
     run.change_source("source: ready", |s| {
         s.verified_at = at;
         s.digests = verified.digests;

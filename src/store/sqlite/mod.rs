@@ -70,7 +70,7 @@ impl Sqlite {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 if !create {
-                    return Err(input("no such file", "check the path in backout.toml"));
+                    return Err(input("there is no such file", "check the path in backout.toml"));
                 }
                 if !path.parent().is_some_and(Path::is_dir) {
                     return Err(input("its folder does not exist", "make the folder, or correct the path"));
@@ -103,7 +103,7 @@ impl Sqlite {
         let no = |e: rusqlite::Error| match code(&e) {
             Some((ErrorCode::CannotOpen | ErrorCode::PermissionDenied, _)) => Error::Input {
                 store: title.clone(),
-                cause: "it cannot be opened".into(),
+                cause: "it may not be read and written".into(),
                 hint: "check the permissions of the file and of its folder".into(),
             },
             _ => failure(&title, "open", &e),
