@@ -8,7 +8,7 @@ use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
 use crate::plan::{Kind, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
-use crate::value::{Key, Row, encode_row};
+use crate::value::{Key, Row, encode_row, values_of};
 
 use super::{Error, Result, Run, looking, within};
 
@@ -205,8 +205,9 @@ fn apply(
         let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();
         let (mut park, mut unpark) = (Vec::new(), Vec::new());
         let known = r.parked(&id)?;
-        for c in changes {
+        for mut c in changes {
             let i = c.table;
+            park.extend(orphans(r, way, &plan.tables, &mut c, &park, &known, &unpark)?);
             let done = map_changes(r, way, &plan.tables[i], c)?;
             for (key, row, misfit) in done.misfits {
                 if way == Way::Up {
@@ -246,6 +247,53 @@ fn apply(
         r.put_state(&state, None)?;
         Ok(rows)
     })
+}
+
+/// Takes out the rows whose parent could not be carried and is not in the receiver: they wait with it (P12). Parents come
+/// before their children in a plan.
+fn orphans(
+    receiver: &mut dyn Store,
+    way: Way,
+    tables: &[TablePlan],
+    c: &mut Changes,
+    park: &[Parked],
+    known: &[Parked],
+    unpark: &[(usize, Key)],
+) -> Result<Vec<Parked>> {
+    let child = way.giver(&tables[c.table]);
+    let mut out = Vec::new();
+    for fk in &child.foreign_keys {
+        let Some(parent) = tables.iter().position(|t| way.giver(t).name == fk.table) else { continue };
+        let columns = |table: &crate::plan::Table, names: &[String]| -> Vec<usize> {
+            if names.is_empty() { table.key.clone() } else { names.iter().filter_map(|n| table.column(n)).collect() }
+        };
+        let refers = columns(child, &fk.columns);
+        let referred = columns(way.giver(&tables[parent]), &fk.references);
+        let waiting = known.iter().filter(|p| !unpark.contains(&(p.table, p.key.clone())));
+        let mut missing: HashMap<Key, &Key> = HashMap::new();
+        for p in park.iter().chain(waiting).filter(|p| p.table == parent) {
+            let there = match map_key(way, &tables[parent], &p.key) {
+                Ok(key) => receiver.fetch(way.receiver(&tables[parent]), &[key])?.into_iter().flatten().next(),
+                Err(_) => None,
+            };
+            if there.is_none() {
+                missing.insert(Key::of_row(&values_of(&p.row), &referred), &p.key);
+            }
+        }
+        c.rows.retain(|(key, _, row)| {
+            let gone = row.as_ref().and_then(|row| missing.get(&Key::of_row(row, &refers)));
+            if let (Some(row), Some(gone)) = (row, gone) {
+                let reason = format!(
+                    "table {}, key {key}: {} {gone}, to which it refers, could not be carried",
+                    child.title(),
+                    fk.table
+                );
+                out.push(Parked { table: c.table, key: key.clone(), row: encode_row(row), reason });
+            }
+            gone.is_none()
+        });
+    }
+    Ok(out)
 }
 
 struct Mapped {
