@@ -945,7 +945,8 @@ fn signage_rollback_killed_twice() {
 #[test]
 fn signage_complete() {
     complete(Signage, Fails, true);
-    complete(Signage, Killed, false);
+    complete(Signage, Fails, false);
+    complete(Signage, Killed, true);
 }
 
 #[test]
