@@ -72,6 +72,11 @@ impl Postgres {
         if work.is_empty() {
             return Ok(());
         }
+        // a row that moves away leaves nothing under its key to be deleted
+        for w in work.values_mut() {
+            let leaving: HashSet<&Key> = w.moved.iter().map(|(from, _)| *from).collect();
+            w.deletes.retain(|k| !leaving.contains(k));
+        }
         let silenced = self.silence(tables, &work)?;
         let incoming = self.incoming(tables, &work)?;
         let beyond = self.beyond(tables, &work)?;
