@@ -87,7 +87,7 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
     let position = if entries == 0 { position } else { giver.mark(position)? };
-    apply(run, way, changes, &position, &at, None)?;
+    apply(run, way, &changes, &position, &at, None)?;
     let (giver, _) = run.sides(way);
     if entries > 0 {
         giver.trim(&givers, &position)?;
@@ -103,7 +103,7 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     let (giver, _) = run.sides(way);
     let (changes, _, position, at) = read_changes(giver, way, &plan.tables, &givers, &from, &parked)?;
     let position = giver.mark(position)?;
-    let rows = apply(run, way, changes, &position, &at, Some((epoch, from)))?;
+    let rows = apply(run, way, &changes, &position, &at, Some((epoch, from)))?;
     Ok((position, rows))
 }
 
@@ -156,12 +156,41 @@ fn read_changes(
     Ok((changes, entries, position, giver.now()?))
 }
 
-/// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
-/// transaction. With `handing` the receiver becomes `Drained` in it.
+/// Rows, by the receiver's table and key, that the receiver does not take, and why.
+type Unfit = HashMap<(usize, Key), String>;
+
+/// Applies changes. On the way down, rows that the receiver does not take (a CHECK, a parent that is parked itself) are
+/// parked, and the rest is applied without them (P12).
 fn apply(
     run: &mut Run,
     way: Way,
-    changes: Vec<Changes>,
+    changes: &[Changes],
+    position: &Position,
+    at: &str,
+    handing: Option<(u64, Position)>,
+) -> Result<u64> {
+    let mut unfit = Unfit::new();
+    loop {
+        match apply_without(run, way, changes, &unfit, position, at, handing.clone()) {
+            Err(Error::Store(store::Error::Unfit { store, rows })) if way == Way::Down => {
+                let before = unfit.len();
+                unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
+                if unfit.len() == before {
+                    return Err(store::Error::Unfit { store, rows }.into());
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
+/// transaction. With `handing` the receiver becomes `Drained` in it.
+fn apply_without(
+    run: &mut Run,
+    way: Way,
+    changes: &[Changes],
+    unfit: &Unfit,
     position: &Position,
     at: &str,
     handing: Option<(u64, Position)>,
@@ -185,13 +214,15 @@ fn apply(
         let known = r.parked(&id)?;
         for c in changes {
             let i = c.table;
-            let done = map_changes(r, way, &plan.tables[i], c)?;
+            let done = map_changes(r, way, &plan.tables[i], c, unfit)?;
             for (key, row, misfit) in done.misfits {
                 if way == Way::Up {
                     return Err(misfit.into());
                 }
                 park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
             }
+            let refused = done.refused.into_iter();
+            park.extend(refused.map(|(key, row, reason)| Parked { table: i, key, row: encode_row(&row), reason }));
             unpark.extend(
                 done.through.into_iter().filter(|k| known.iter().any(|p| p.table == i && p.key == *k)).map(|k| (i, k)),
             );
@@ -226,6 +257,7 @@ fn apply(
     })
 }
 
+#[derive(Default)]
 struct Mapped {
     writes: Vec<Write>,
     /// Rows as they were in the receiver.
@@ -234,24 +266,30 @@ struct Mapped {
     through: Vec<Key>,
     /// Giver's key and row, and why not.
     misfits: Vec<(Key, Row, Misfit)>,
+    /// Giver's key and row (empty if it is gone) of what the receiver does not take, and why not.
+    refused: Vec<(Key, Row, String)>,
 }
 
-fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) -> Result<Mapped> {
+fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: &Changes, unfit: &Unfit) -> Result<Mapped> {
     let table = way.receiver(t);
-    let mut out = Mapped { writes: Vec::new(), before: Vec::new(), through: Vec::new(), misfits: Vec::new() };
+    let mut out = Mapped::default();
     // keys in the receiver: of each change, and of the row it came from
     let mut keyed = Vec::new();
-    for (key, origin, row) in c.rows {
-        let mapped = map_key(way, t, &key).and_then(|k| match &origin {
+    let refuses = |rkey: &Key| unfit.get(&(c.table, rkey.clone()));
+    for (key, origin, row) in &c.rows {
+        let mapped = map_key(way, t, key).and_then(|k| match &origin {
             Origin::MovedFrom(was) => map_key(way, t, was).map(|w| (k, Some(w))),
             Origin::Kept => Ok((k.clone(), Some(k))),
             Origin::Reborn => Ok((k, None)),
         });
         match (mapped, row) {
-            (Ok((rkey, base)), row) => keyed.push((key, rkey, base, row)),
-            (Err(m), Some(row)) => out.misfits.push((key, row, m)),
+            (Ok((rkey, base)), row) => match refuses(&rkey) {
+                Some(why) => out.refused.push((key.clone(), row.clone().unwrap_or_default(), why.clone())),
+                None => keyed.push((key.clone(), rkey, base, row.as_ref())),
+            },
+            (Err(m), Some(row)) => out.misfits.push((key.clone(), row.clone(), m)),
             // a key that does not map and is gone: the receiver never had it
-            (Err(_), None) => out.through.push(key),
+            (Err(_), None) => out.through.push(key.clone()),
         }
     }
     let mut asked: Vec<Key> =
@@ -274,8 +312,8 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
             continue;
         };
         let base_row = if c.truncated { None } else { base.as_ref().and_then(|b| there.get(b)) };
-        match map_row(way, t, &row, base_row) {
-            Err(m) => out.misfits.push((key, row, m)),
+        match map_row(way, t, row, base_row) {
+            Err(m) => out.misfits.push((key, row.clone(), m)),
             Ok(new) => {
                 settled.insert(rkey.clone());
                 if there.get(&rkey) != Some(&new) || base.as_ref() != Some(&rkey) || c.truncated {
@@ -288,7 +326,11 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
     }
     if c.truncated {
         for (k, row) in there {
-            if settled.insert(k.clone()) {
+            if let Some(why) = refuses(&k) {
+                // it was to go with all others, but something that stays hangs on it
+                let giver_key = map_key(if way == Way::Up { Way::Down } else { Way::Up }, t, &k);
+                out.refused.extend(giver_key.ok().map(|key| (key, Row::new(), why.clone())));
+            } else if settled.insert(k.clone()) {
                 out.before.push((k.clone(), Some(row)));
                 out.writes.push(Write::Delete { key: k });
             }
@@ -299,6 +341,7 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
 
 /// What was written is what is there now, in the same transaction; whatever changed it under way is found here.
 fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize, Vec<Write>)]) -> Result<()> {
+    let mut unfit = Vec::new();
     for (i, list) in writes {
         let table = way.receiver(&tables[*i]);
         let puts: Vec<&Row> =
@@ -313,16 +356,10 @@ fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize
                     }),
                 };
             if let Some(what) = differs {
-                return Err(Error::Refused {
-                    cause: format!(
-                        "{}: table {}, key {key} did not take what was written: {what}",
-                        r.title(),
-                        table.title()
-                    ),
-                    hint: "a trigger or a rule of that table may change rows; the change was not kept".into(),
-                });
+                let why = format!("table {}, key {key} did not take what was written: {what}", table.title());
+                unfit.push((*i, key.clone(), why));
             }
         }
     }
-    Ok(())
+    if unfit.is_empty() { Ok(()) } else { Err(store::Error::Unfit { store: r.title(), rows: unfit }.into()) }
 }
