@@ -5,14 +5,17 @@ use backout::migrate::Options;
 
 /// Throw the target away, before a cutover; the application is not touched
 ///
-/// Example: backout abort
+/// After a cutover it is `backout rollback` that takes a migration back.
+///
+/// Example:
+///   backout abort
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {}
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let o = cx.project(Options::default())?.abort()?;
-        let text = if o.nothing { format!("nothing to do: {}\n", o.state) } else { show::outcome(&o) };
-        Ok(Answer::new(&o, text))
+        Ok(Answer::new(&o, show::outcome(&o)))
     }
 }

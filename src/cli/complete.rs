@@ -1,19 +1,24 @@
 //! `backout complete`
 
-use super::{Answer, Answered, Context, show, terminal};
-use backout::migrate::{Error, Failure, Options};
+use super::{Answer, Answered, Context, show};
+use backout::migrate::Options;
+use backout::store::Phase;
 
 /// Close the rollback window for good; the one point of no return
 ///
-/// Asks for the project's name. The source stays where it is, sealed, unless --delete-source is given.
+/// Asks for the project's name. The source stays where it is, sealed against
+/// writes, unless --delete-source is given. After this nothing can be rolled back.
 ///
-/// Example: backout complete --confirm my-bot
+/// Examples:
+///   backout complete
+///   backout complete --confirm my-bot      in a script: no question
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {
     /// The project's name, so that no question is asked
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
-    /// Drop the source's tables
+    /// Drop the source's tables (a JSON file always stays)
     #[arg(long)]
     delete_source: bool,
 }
@@ -21,30 +26,13 @@ pub struct Command {
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let project = cx.project(Options::default())?;
-        let name = project.config.name.clone();
-        let refuse = |cause: String, hint: String| Box::new(Failure::untouched(Error::Refused { cause, hint }));
-        if let Some(s) = project.status()? {
-            let what = if self.delete_source { "drops the source's tables and " } else { "" };
-            let question = format!(
-                "This {what}gives up the way back of {} {}. Type the project's name ({name}) to go on:",
-                s.source.migration, s.source.title
-            );
-            let given = self.confirm.clone().or_else(|| terminal::ask(&question));
-            match given {
-                Some(given) if given == name => {}
-                Some(given) => {
-                    return Err(refuse(format!("{given:?} is not the project's name"), format!("the name is {name}")));
-                }
-                None => {
-                    return Err(refuse(
-                        "complete gives up the way back, and asks for the project's name".into(),
-                        format!("`backout complete --confirm {name}`"),
-                    ));
-                }
-            }
+        let open = project.status()?;
+        if let Some(s) = open.filter(|s| s.source.phase == Phase::Soaking) {
+            let drops = if self.delete_source { " and drops the source's tables" } else { "" };
+            let what = format!("complete gives up the way back of {} {}{drops}", s.source.migration, s.source.title);
+            super::confirm(&project.config.name, self.confirm.as_deref(), &what, "complete")?;
         }
         let o = project.complete(self.delete_source)?;
-        let text = if o.nothing { format!("nothing to do: {}\n", o.state) } else { show::outcome(&o) };
-        Ok(Answer::new(&o, text))
+        Ok(Answer::new(&o, show::outcome(&o)))
     }
 }

@@ -14,13 +14,18 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Answered, Context, show, terminal};
 use backout::migrate::{Error, Failure, Options, Project, RollbackOptions, UpOptions};
 
-/// Watch it work: a bot's reminders move from JSON to SQLite while it writes, and are taken back
+/// Watch it work: a bot's data moves while it writes, and is taken back
 ///
-/// Everything happens in a temporary folder and needs no server. The bot is a process of its own that rereads .env before each
-/// write, and keeps a ledger of every write that was acknowledged; the end compares the file with the ledger.
+/// A reminder bot's data moves from a JSON file to SQLite and back. Everything
+/// happens in a temporary folder and needs no server. The bot is a process of its
+/// own that rereads .env before each write, and keeps a ledger of every write that
+/// was acknowledged; the end compares the file with the ledger.
 ///
-/// Example: backout demo
+/// Examples:
+///   backout demo
+///   backout demo --rows 20000 --keep
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {
     /// Reminders to begin with
     #[arg(long, default_value_t = 3000, value_name = "N")]

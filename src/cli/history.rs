@@ -7,8 +7,12 @@ use backout::migrate::Options;
 
 /// List every migration and where it stands, and every run that ended
 ///
-/// Example: backout history
+/// A star marks what is applied: the application runs on its target.
+///
+/// Example:
+///   backout history
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {}
 
 impl Command {
@@ -18,23 +22,27 @@ impl Command {
         let mut text = String::new();
         for m in &list {
             let mark = if m.applied { "*" } else { " " };
-            let _ = writeln!(text, "{mark} {}  {:12} {}", m.migration, m.state, m.title);
+            let _ = writeln!(text, "{}", show::wrap(&format!("{mark} {}  {:12} {}", m.migration, m.state, m.title), 4));
         }
         if list.is_empty() {
             let _ = writeln!(text, "no migrations in {}", project.config.migrations.display());
         }
-        // both stores of a run tell the same story; the source's line knows what was carried
-        let mut seen = std::collections::HashSet::new();
         if !ended.lines.is_empty() {
-            let _ = writeln!(text, "\nended:");
+            let _ = writeln!(text, "\nended, newest first:");
         }
-        for (_, l) in ended.lines.iter().rev() {
-            if seen.insert(l.run.clone()) {
-                let _ = writeln!(
-                    text,
-                    "  {}",
-                    show::wrap(&format!("{}  {} {}: {} ({})", l.ended_at, l.outcome, l.migration, l.note, l.run), 4)
-                );
+        // a run ended in both of its stores, and each notes its own side of it
+        let mut runs: Vec<&str> = Vec::new();
+        for (_, l) in ended.lines.iter().rev().filter(|(_, l)| !l.run.is_empty()) {
+            if !runs.contains(&l.run.as_str()) {
+                runs.push(&l.run);
+            }
+        }
+        for run in runs {
+            let mine: Vec<_> = ended.lines.iter().map(|(_, l)| l).filter(|l| l.run == run).collect();
+            let Some(last) = mine.last() else { continue };
+            let _ = writeln!(text, "  {}  {:12} {}  (run {run})", last.ended_at, last.outcome, last.migration);
+            for note in mine.iter().map(|l| &l.note).filter(|n| !n.is_empty()) {
+                let _ = writeln!(text, "    {}", show::wrap(note, 4));
             }
         }
         Ok(Answer::new(&serde_json::json!({ "migrations": list, "ended": ended.lines }), text))

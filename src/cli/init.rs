@@ -11,7 +11,8 @@ use backout::store;
 
 /// Write a backout.toml and a first migration, to be looked through
 ///
-/// With --from and --to it looks into the source and names its tables; without, it writes an example. Nothing that is there is overwritten.
+/// With --from and --to it looks into the source and names its tables; without,
+/// it writes an example. Nothing that is there is overwritten.
 ///
 /// Examples:
 ///   backout init

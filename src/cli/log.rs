@@ -1,14 +1,19 @@
 //! `backout log`
 
-use std::fmt::Write;
-
-use super::{Answer, Answered, Context};
+use super::{Answer, Answered, Context, show, terminal};
 use backout::migrate::Options;
 
-/// Show what happened in this project, step by step
+/// Show what happened in this project, step by step, with how long it took
 ///
-/// Example: backout log -n 50
+/// Each line has the time, the run, the step, its duration and its outcome. It is
+/// read from .backout/, which is for people: what is true stands in the stores.
+///
+/// Examples:
+///   backout log
+///   backout log -n 50
+///   backout log | grep FAILED
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {
     /// Only the last so many lines
     #[arg(short = 'n', long, value_name = "LINES")]
@@ -21,8 +26,11 @@ impl Command {
         let from = self.lines.map_or(0, |n| events.len().saturating_sub(n));
         let mut text = String::new();
         for e in &events[from..] {
-            let mark = if e.ok { "" } else { "FAILED " };
-            let _ = writeln!(text, "{}  {}  {:14} {mark}{} ({} ms)", e.at, e.run, e.phase, e.detail, e.ms);
+            let took = show::seconds(e.ms as f64 / 1000.0);
+            let mark = if e.ok { "" } else { "FAILED: " };
+            let line = format!("{}  {}  {:13} {took:>11}  {mark}{}", e.at, e.run, terminal::doing(&e.phase), e.detail);
+            text.push_str(&show::wrap(&line, 4));
+            text.push('\n');
         }
         if events.is_empty() {
             text.push_str("nothing happened here yet\n");

@@ -24,30 +24,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use backout::gate::Gate;
-use backout::migrate::{Failure, Options, Project};
+use backout::migrate::{Error, Failure, Options, Project};
 use clap::{Parser, Subcommand};
 
 /// Migrations you can take back.
 ///
-/// Backout moves an application's data from one store to another (JSON file → SQLite → PostgreSQL) while it is being written to, proves
-/// that both sides agree, and takes the change back in seconds without losing what was written since.
+/// Backout moves an application's data from one store to another (JSON file →
+/// SQLite → PostgreSQL) while it is being written to, proves that both sides agree,
+/// and takes the change back in seconds without losing what was written since.
 ///
-/// It reads backout.toml and migrations/ in the present folder. `backout init` makes them, `backout demo` shows it all.
+/// It reads backout.toml and migrations/ in the present folder. `backout init`
+/// makes them, `backout demo` shows it all, `backout help COMMAND` explains one.
 #[derive(Parser)]
-#[command(name = "backout", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "backout", version, max_term_width = 80, verbatim_doc_comment, after_help = EXIT_CODES)]
 struct Cli {
     /// The project's folder
-    #[arg(short = 'C', long = "dir", global = true, default_value = ".", value_name = "FOLDER")]
+    #[arg(short = 'C', long = "dir", global = true, default_value = ".", value_name = "FOLDER", help_heading = EVERYWHERE)]
     dir: PathBuf,
     /// One JSON object on standard output instead of text, on errors too
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// No progress on standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
+
+const EVERYWHERE: &str = "Options of every command";
 
 const EXIT_CODES: &str = "Exit codes:
   0  done, or nothing to do          5  locked by another
@@ -84,6 +88,17 @@ enum Command {
     DemoWriter(demo::Writer),
 }
 
+impl Command {
+    /// It changes nothing, so there is nothing to resume.
+    fn only_looks(&self) -> bool {
+        use Command::{Current, Demo, History, Init, Log, Plan, Shadow, Status, Verify};
+        matches!(
+            self,
+            Init(_) | Plan(_) | Status(_) | Current(_) | History(_) | Verify(_) | Log(_) | Demo(_) | Shadow(_)
+        )
+    }
+}
+
 /// What a command has to say.
 pub struct Answer {
     /// For `--json`; an object.
@@ -114,9 +129,6 @@ impl Context {
     /// The project in the folder.
     fn project(&self, options: Options) -> Result<Project, Box<Failure>> {
         let project = Project::open(&self.dir, &|name| std::env::var(name).ok())?;
-        for unused in &project.config.unused {
-            eprintln!("note: {unused}");
-        }
         Ok(project
             .with(options)
             .gated(self.gate.clone())
@@ -131,18 +143,31 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             // help and version are no errors
-            let code = if e.use_stderr() { 2 } else { 0 };
-            let _ = e.print();
-            return ExitCode::from(code);
+            if !e.use_stderr() {
+                let _ = e.print();
+                return ExitCode::SUCCESS;
+            }
+            if std::env::args_os().any(|a| a == "--json") {
+                let text = e.render().to_string();
+                let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+                let (hint, state) =
+                    ("`backout help` lists the commands, `backout help COMMAND` explains one", "nothing was changed");
+                terminal::out(&failed(2, "usage", said, hint, state));
+            } else {
+                let _ = e.print();
+            }
+            return ExitCode::from(2);
         }
     };
     let stop = Arc::new(AtomicBool::new(false));
     let raised = stop.clone();
+    let looks = cli.command.only_looks();
     let _ = ctrlc::set_handler(move || {
         if raised.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after the present step; once more stops at once (`backout resume` goes on either way)");
+        let later = if looks { "" } else { "; then `backout resume` goes on" };
+        eprintln!("\nstopping after the present step{later} (Ctrl-C again: stop at once)");
     });
     let cx = Context { dir: cli.dir, json: cli.json, quiet: cli.quiet, gate: gate(), stop };
     let answered = match &cli.command {
@@ -178,19 +203,37 @@ pub fn main() -> ExitCode {
         }
         Err(failure) => {
             if cx.json {
-                let object = serde_json::json!({
-                    "ok": false,
-                    "exit": failure.exit,
-                    "error": { "code": failure.code(), "message": failure.to_string(), "hint": failure.hint, "state": failure.state },
-                });
-                terminal::out(&format!("{object}\n"));
-            }
-            if !cx.json {
+                terminal::out(&failed(
+                    failure.exit,
+                    failure.code(),
+                    &failure.to_string(),
+                    &failure.hint,
+                    &failure.state,
+                ));
+            } else {
                 eprint!("{}", show::failure(&failure));
             }
             ExitCode::from(failure.exit)
         }
     }
+}
+
+/// A failure as `--json` prints it.
+fn failed(exit: u8, code: &str, message: &str, hint: &str, state: &str) -> String {
+    let error = serde_json::json!({ "code": code, "message": message, "hint": hint, "state": state });
+    format!("{}\n", serde_json::json!({ "ok": false, "exit": exit, "error": error }))
+}
+
+/// Goes on only if the project's name was given, or is typed now; `what` is what is given up, `command` what asks.
+fn confirm(name: &str, given: Option<&str>, what: &str, command: &str) -> Result<(), Box<Failure>> {
+    let question = || terminal::ask(&format!("{}\nType the project's name ({name}) to go on:", show::wrap(what, 0)));
+    let cause = match given.map(str::to_owned).or_else(question) {
+        Some(typed) if typed == name => return Ok(()),
+        Some(typed) => format!("{typed:?} is not the project's name; {what}"),
+        None => format!("{what}, and asks for the project's name"),
+    };
+    let hint = format!("backout {command} --confirm {name}");
+    Err(Box::new(Failure::untouched(Error::Refused { cause, hint })))
 }
 
 /// For tests: `BACKOUT_GATE=fail:N` makes the n-th effect fail once, `kill:N` kills the program there, `show` lists them.

@@ -1,14 +1,20 @@
 //! `backout plan`
 
 use super::{Answer, Answered, Context, show};
-use backout::migrate::Options;
+use backout::migrate::{Options, Project};
 
-/// Show what `up` would do: every table, every column, what stays behind, what it costs
+/// Show what `up` would do, and change nothing
 ///
-/// Looks at every value of the source to choose each column's conversion. Changes nothing.
+/// Every table with its rows and size, every column with its types and the
+/// conversion that every one of its values fits, what stays behind, and what the
+/// move and its rollback cost. The hash at the end holds a run to this plan.
 ///
-/// Example: backout plan
+/// Examples:
+///   backout plan
+///   backout plan > plan.txt
+///   backout up --plan "$(backout plan --json | jq -r .hash)"
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {
     /// A migration's stamp; the next pending one if left out
     revision: Option<String>,
@@ -16,11 +22,19 @@ pub struct Command {
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
-        match cx.project(Options::default())?.plan(self.revision.as_deref())? {
-            Some(p) => Ok(Answer::new(&p, show::proposal(&p))),
-            None => {
-                Ok(Answer::new(&serde_json::json!({ "nothing": true }), "nothing to do: every migration is applied\n"))
-            }
-        }
+        plan(&cx.project(Options::default())?, self.revision.as_deref())
     }
+}
+
+/// The plan, as `plan` and `up --dry-run` show it.
+pub fn plan(project: &Project, revision: Option<&str>) -> Answered {
+    let mut answer = match project.plan(revision)? {
+        Some(p) => Answer::new(&p, show::proposal(&p, &project.config)),
+        None => Answer::new(
+            &serde_json::json!({ "nothing": true }),
+            "nothing to do: every migration is applied\nnext:     backout history\n",
+        ),
+    };
+    answer.json["unused"] = serde_json::json!(project.config.unused);
+    Ok(answer)
 }

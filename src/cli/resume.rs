@@ -5,8 +5,13 @@ use backout::migrate::{Options, Until};
 
 /// Go on with whatever was cut off: a copy, a cutover, a rollback
 ///
-/// Example: backout resume
+/// What is true is read from the stores, so it may be run at any time and as often
+/// as you like. A run that was begun with --until ready stops there again.
+///
+/// Example:
+///   backout resume
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {
     /// Stop before the cutover
     #[arg(long, value_name = "PHASE", value_parser = ["ready"])]
@@ -24,7 +29,6 @@ impl Command {
         let options =
             Options { writers_stopped: self.writers_stopped, batch: self.batch_size as usize, ..Options::default() };
         let o = cx.project(options)?.resume(self.until.as_ref().map(|_| Until::Ready))?;
-        let text = if o.nothing { format!("nothing to do: {}\n", o.state) } else { show::outcome(&o) };
-        Ok(Answer::new(&o, text))
+        Ok(Answer::new(&o, show::outcome(&o)))
     }
 }

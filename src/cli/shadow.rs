@@ -1,5 +1,6 @@
 //! `backout shadow`
 
+use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,12 @@ use backout::migrate::Options;
 
 /// Let the resting side follow the live one every few seconds, until Ctrl-C
 ///
-/// If the target is lost altogether, what was written since the last time is all that is lost. It also keeps a rollback short.
+/// It keeps a rollback short. And should the target be lost altogether, only what
+/// was written since the last time is lost with it. Lets other commands pass.
 ///
 /// Examples:
 ///   backout shadow
+///   backout shadow --every 60
 ///   backout shadow --once
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -26,7 +29,8 @@ pub struct Command {
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
-        let mut last = cx.project(Options::default())?.shadow()?;
+        let follow = || cx.project(Options::default())?.shadow().map_err(Box::new);
+        let mut last = follow()?;
         while !self.once && !cx.stop.load(Ordering::SeqCst) {
             if !cx.quiet {
                 eprintln!("{} carried in all", show::rows(last.carried));
@@ -38,8 +42,16 @@ impl Command {
             if cx.stop.load(Ordering::SeqCst) {
                 break;
             }
-            last = cx.project(Options::default())?.shadow()?;
+            match follow() {
+                Ok(o) => last = o,
+                // another command is at work: next time
+                Err(f) if f.exit == 5 => eprintln!("note: {f}"),
+                Err(f) => return Err(f),
+            }
         }
-        Ok(Answer::new(&last, show::outcome(&last)))
+        let mut text = String::from("level     the resting side has seen every change up to now\n");
+        let _ = writeln!(text, "carried   {} in all", show::rows(last.carried));
+        text.push_str(&show::parked(&last.parked));
+        Ok(Answer::new(&last, text))
     }
 }

@@ -5,25 +5,30 @@ use std::fmt::Write;
 use super::{Answer, Answered, Context, show};
 use backout::migrate::{Options, Status};
 
-/// Show the migration under way: who is live, how far behind the other side is, what can be done
+/// Show where the migration under way stands, and which commands lead on
 ///
-/// Example: backout status --json
+/// Who is live, how far behind the other side is, until when a rollback is meant
+/// to be possible, what went wrong last. Read from both stores; changes nothing.
+///
+/// Examples:
+///   backout status
+///   backout status --json | jq .lag
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Command {}
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let project = cx.project(Options::default())?;
-        match project.status()? {
-            Some(s) => Ok(Answer::new(&s, text(&s))),
-            None => {
-                let list = project.list()?;
-                let pending = list.iter().filter(|m| !m.applied).count();
-                let next = if pending > 0 { "\nnext: backout plan" } else { "" };
-                let said = serde_json::json!({ "open": false, "pending": pending });
-                Ok(Answer::new(&said, format!("no migration is under way; {pending} pending{next}\n")))
-            }
+        if let Some(s) = project.status()? {
+            let mut answer = Answer::new(&s, text(&s));
+            answer.json["open"] = true.into();
+            return Ok(answer);
         }
+        let pending = project.list()?.iter().filter(|m| !m.applied).count();
+        let next = if pending > 0 { "backout plan" } else { "backout history" };
+        let text = format!("no migration is under way; {pending} pending\nnext:     {next}\n");
+        Ok(Answer::new(&serde_json::json!({ "open": false, "pending": pending }), text))
     }
 }
 
@@ -49,23 +54,29 @@ pub fn text(s: &Status) -> String {
         let _ = writeln!(out, "lag       {} change{}{seen}", show::number(n), if n == 1 { "" } else { "s" });
     }
     if let Some(t) = &s.source.cutover_at {
-        let over = if s.window_over { " (over: a rollback needs --force)" } else { "" };
-        let _ = writeln!(out, "cutover   {t}, window until {}{over}", s.source.window_ends.as_deref().unwrap_or("?"));
+        let _ = writeln!(out, "cutover   {t}");
+        let _ = writeln!(out, "window    {}", window(s));
     }
     if s.source.carried > 0 {
         let _ = writeln!(out, "carried   {} so far", show::rows(s.source.carried));
     }
-    for p in &s.parked {
-        let _ = writeln!(out, "parked    {}", show::wrap(p, 10));
-    }
+    out.push_str(&show::parked(&s.parked));
     if let Some(e) = &s.source.last_error {
         let _ = writeln!(out, "failed    {}", show::wrap(e, 10));
     }
     for p in &s.problems {
         let _ = writeln!(out, "problem   {}", show::wrap(p, 10));
     }
-    for (i, line) in s.next.lines().enumerate() {
-        let _ = writeln!(out, "{}{line}", if i == 0 { "next:     " } else { "          " });
-    }
+    out.push_str(&show::indented(&s.next, "next:     ", 10));
     out
+}
+
+/// Until when a rollback is meant to be possible.
+fn window(s: &Status) -> String {
+    let Some(ends) = &s.source.window_ends else { return "open".into() };
+    if s.window_over {
+        return format!("ended {ends}, over: a rollback needs --force");
+    }
+    let left = ends.parse::<jiff::Timestamp>().map_or(0, |end| end.as_second() - jiff::Timestamp::now().as_second());
+    format!("open until {ends} ({} h {} min left)", left / 3600, left % 3600 / 60)
 }

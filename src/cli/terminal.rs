@@ -21,6 +21,16 @@ pub fn colours(on_stderr: bool) -> bool {
         && std::env::var("TERM").map_or(true, |t| t != "dumb")
 }
 
+/// What is being done in a phase (by its name); a phase is left by doing something, so `ready` is left by cutting over.
+pub fn doing(phase: &str) -> &str {
+    match phase {
+        "ready" => "cutting over",
+        "soaking" => "rolling back",
+        "rolling back" => "closing",
+        other => other,
+    }
+}
+
 /// Progress: bars on a terminal, else a line now and then.
 pub struct Terminal {
     mode: Mode,
@@ -70,7 +80,7 @@ impl Observer for Terminal {
         match event {
             Event::Phase(phase) => {
                 state.bars.drain().for_each(|(_, b)| b.finish());
-                self.say(&format!("{}…", phase.words()));
+                self.say(&format!("{}…", doing(phase.words())));
             }
             Event::Note(text) => self.say(&format!("note: {text}")),
             Event::Progress { what, table, done, total } => {

@@ -5,14 +5,15 @@ use backout::migrate::{Options, Until, UpOptions};
 
 /// Move forward: copy, follow, compare everything, then hand the application over
 ///
-/// The application may go on writing all the while. After the cutover the source is kept whole and can take every later write back:
-/// `backout rollback`. If it is cut off anywhere, `backout resume` goes on.
+/// The application may go on writing all the while. After the cutover the source is
+/// kept whole and can take every later write back: `backout rollback`. If it is cut
+/// off anywhere, `backout resume` goes on.
 ///
 /// Examples:
 ///   backout up
 ///   backout up --until ready        copy and compare now, cut over later
 ///   backout up --dry-run            the plan, with its hash
-///   backout up --plan 1f0c…         hold the run to the plan you saw
+///   backout up --plan 1f0c44d20a7e  hold the run to the plan you saw
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Command {
@@ -48,10 +49,10 @@ impl Command {
         };
         let project = cx.project(options)?;
         if self.dry_run {
-            return match project.plan(self.target.as_deref())? {
-                Some(p) => Ok(Answer::new(&p, show::proposal(&p))),
-                None => Ok(Answer::new(&serde_json::json!({ "nothing": true }), "nothing to do\n")),
-            };
+            return super::plan::plan(&project, self.target.as_deref());
+        }
+        for unused in &project.config.unused {
+            eprintln!("note: {unused} in backout.toml is not used by this version");
         }
         let asked = UpOptions {
             revision: self.target.clone(),
@@ -59,7 +60,8 @@ impl Command {
             plan: self.plan.clone(),
         };
         let o = project.up(&asked)?;
-        let text = if o.nothing { format!("nothing to do: {}\n", o.state) } else { show::outcome(&o) };
-        Ok(Answer::new(&o, text))
+        let mut answer = Answer::new(&o, show::outcome(&o));
+        answer.json["unused"] = serde_json::json!(project.config.unused);
+        Ok(answer)
     }
 }

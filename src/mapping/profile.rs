@@ -219,12 +219,20 @@ impl ColumnProfile {
             (Try::Texts, _) => format!("{declared}; text of at most {} characters", s.chars),
             (Try::Blobs, _) => format!("{declared}; bytes"),
             (Try::Codec(Codec::Decimal { .. }), _) => {
-                format!("{declared}; SQLite keeps doubles: their shortest decimals")
+                format!("{declared}; SQLite keeps a double: its shortest decimal is taken")
             }
             (Try::Codec(Codec::AffinityText { .. }), _) => format!("{declared}, but there is text in it"),
             (Try::Codec(Codec::TextBytes), _) => format!("{declared}, but not all of it is UTF-8 without NUL"),
-            (Try::Codec(Codec::Member { .. }), _) => "every value is one".into(),
-            (Try::Codec(_), _) => format!("{declared}; every value is one"),
+            (Try::Codec(Codec::Member { shape, .. }), _) => match shape {
+                Shape::Text => "every value is a string",
+                Shape::Int => "every value is an integer that fits 64 bits",
+                Shape::Bool => "every value is true or false",
+                Shape::Number { .. } => "every value is a number that a double holds exactly",
+                Shape::Decimal => "every value is a number, but not each one fits a double",
+                Shape::Raw => "lists, objects or values of several kinds: kept as JSON text",
+            }
+            .into(),
+            (Try::Codec(_), _) => format!("{declared}; every value is written so"),
         };
         if let Codec::Member { fold: true, .. } = codec {
             why.push_str("; some records say null, some lack it: both become NULL, each record keeps its own");

@@ -45,7 +45,8 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
                 }
             }
         });
-        let mut chunk = so_far;
+        // dropped with this closure, whatever ends it, so that the reader is not left waiting
+        let (receive, mut chunk) = (receive, so_far);
         while let Ok(read) = receive.recv() {
             let (rows, next) = read?;
             run.go_on()?;

@@ -28,7 +28,8 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
     let plan = run.plan.clone();
     if run.target.state()?.is_some() {
         let tables = plan.target_tables();
-        let clean = run.settings.clean_target;
+        // rows that could not go back are nowhere else: their target stays
+        let clean = run.settings.clean_target && run.summary.parked.is_empty();
         let line = line(&state, "rolled back", "");
         let kept = within(run.target.as_mut(), Mode::Write, &tables, "target: closed", |t| {
             t.capture_off(&tables)?;
@@ -39,7 +40,7 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
             } else {
                 Some(t.set_aside(&tables, &id)?)
             };
-            let note = kept.clone().map_or("target dropped".into(), |k| format!("target kept {k}"));
+            let note = kept.clone().map_or("target dropped".into(), |k| k);
             t.close(&tables, &HistoryLine { note, ..line })?;
             Ok(kept)
         })?;

@@ -2,15 +2,15 @@
 //!
 //! The log names keys; the rows are looked up as they are now. So a drain is idempotent: killed anywhere, the next one does it again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
-use crate::plan::TablePlan;
+use crate::plan::{Kind, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
-use super::{Error, Result, Run, within};
+use super::{Error, Result, Run, looking, within};
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,8 +76,12 @@ fn distrust(run: &mut Run, way: Way, cause: &str) -> Result<()> {
 fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     let plan = run.plan.clone();
     let givers = way.givers(&plan);
-    let (from, parked) = from_where(run, way)?;
-    let (giver, _) = run.sides(way);
+    let (from, parked, epoch) = from_where(run, way)?;
+    let receivers = way.receivers(&plan);
+    let (giver, receiver) = run.sides(way);
+    if way == Way::Down {
+        looking(receiver, &receivers, |r| undisturbed(r, &receivers))?;
+    }
     giver.begin(Mode::Read, &givers)?;
     let read = read_changes(giver, way, &plan.tables, &givers, &from, &parked);
     giver.rollback();
@@ -86,8 +90,8 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
         return Ok(Drained::default());
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
-    let position = if entries == 0 { position } else { giver.mark(position)? };
-    apply(run, way, &changes, &position, &at, None)?;
+    let position = giver.mark(position)?;
+    apply(run, way, &changes, &Moment { position: &position, at: &at, epoch, handing: None })?;
     let (giver, _) = run.sides(way);
     if entries > 0 {
         giver.trim(&givers, &position)?;
@@ -99,23 +103,41 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
 pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Position, u64)> {
     let plan = run.plan.clone();
     let givers = way.givers(&plan);
-    let (from, parked) = from_where(run, way)?;
+    let (from, parked, _) = from_where(run, way)?;
     let (giver, _) = run.sides(way);
     let (changes, _, position, at) = read_changes(giver, way, &plan.tables, &givers, &from, &parked)?;
     let position = giver.mark(position)?;
-    let rows = apply(run, way, &changes, &position, &at, Some((epoch, from)))?;
+    let rows = apply(run, way, &changes, &Moment { position: &position, at: &at, epoch, handing: Some(&from) })?;
     Ok((position, rows))
 }
 
-/// Where the receiver stands in the giver's log, and which keys are parked there.
-fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>)> {
+/// A file that rests cannot refuse others: what they wrote to it is found here, before it is relied on (P20). Within a
+/// transaction.
+pub(crate) fn undisturbed(store: &mut dyn Store, tables: &[&crate::plan::Table]) -> Result<()> {
+    if store.kind() != Kind::Json {
+        return Ok(());
+    }
+    match store.look(tables) {
+        Err(store::Error::Capture { store, cause, .. }) => Err(Error::Refused {
+            cause: format!("{store}: {cause}"),
+            hint: "nothing was overwritten: stop whoever writes this file, keep what they wrote elsewhere, and put the file back as Backout left it".into(),
+        }),
+        other => Ok(other?),
+    }
+}
+
+/// Where the receiver stands in the giver's log, which keys are parked there, and its epoch.
+fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>, u64)> {
     let id = run.id.clone();
     let (giver, receiver) = run.sides(way);
-    let checkpoint = receiver.state()?.filter(|s| s.run == id).and_then(|s| s.checkpoint);
+    let state = receiver.state()?.filter(|s| s.run == id);
+    let state = state.ok_or_else(|| Error::Internal("receiver without a record".into()))?;
     let begun = giver.state()?.filter(|s| s.run == id).and_then(|s| s.captured_from);
-    let from =
-        checkpoint.or(begun).ok_or_else(|| Error::Internal(format!("{} has no change capture", giver.title())))?;
-    Ok((from, receiver.parked(&id)?))
+    let from = state
+        .checkpoint
+        .or(begun)
+        .ok_or_else(|| Error::Internal(format!("{} has no change capture", giver.title())))?;
+    Ok((from, receiver.parked(&id)?, state.epoch))
 }
 
 /// The changes since `from`, folded per key, with present rows; all in the giver's open transaction.
@@ -156,22 +178,24 @@ fn read_changes(
     Ok((changes, entries, position, giver.now()?))
 }
 
+/// Where in the giver's log, and when, changes were read.
+struct Moment<'m> {
+    position: &'m Position,
+    at: &'m str,
+    epoch: u64,
+    /// In a hand-over: where the receiver stood before.
+    handing: Option<&'m Position>,
+}
+
 /// Rows, by the receiver's table and key, that the receiver does not take, and why.
 type Unfit = HashMap<(usize, Key), String>;
 
 /// Applies changes. On the way down, rows that the receiver does not take (a CHECK, a parent that is parked itself) are
 /// parked, and the rest is applied without them (P12).
-fn apply(
-    run: &mut Run,
-    way: Way,
-    changes: &[Changes],
-    position: &Position,
-    at: &str,
-    handing: Option<(u64, Position)>,
-) -> Result<u64> {
+fn apply(run: &mut Run, way: Way, changes: &[Changes], moment: &Moment<'_>) -> Result<u64> {
     let mut unfit = Unfit::new();
     loop {
-        match apply_without(run, way, changes, &unfit, position, at, handing.clone()) {
+        match apply_without(run, way, changes, &unfit, moment) {
             Err(Error::Store(store::Error::Unfit { store, rows })) if way == Way::Down => {
                 let before = unfit.len();
                 unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
@@ -186,26 +210,18 @@ fn apply(
 
 /// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
 /// transaction. With `handing` the receiver becomes `Drained` in it.
-fn apply_without(
-    run: &mut Run,
-    way: Way,
-    changes: &[Changes],
-    unfit: &Unfit,
-    position: &Position,
-    at: &str,
-    handing: Option<(u64, Position)>,
-) -> Result<u64> {
+fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, moment: &Moment<'_>) -> Result<u64> {
+    let Moment { position, at, epoch, handing } = *moment;
     let plan = run.plan.clone();
     let receivers = way.receivers(&plan);
     let id = run.id.clone();
-    let (giver, receiver) = run.sides(way);
-    let giver_epoch = if handing.is_some() { None } else { giver.state()?.filter(|s| s.run == id).map(|s| s.epoch) };
+    let (_, receiver) = run.sides(way);
     let what = if handing.is_some() { "receiver: drained" } else { "receiver: changes" };
     within(receiver, Mode::Write, &receivers, what, |r| {
         let mut state =
             r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
-        // a ghost of an earlier attempt must not write late (P4)
-        if giver_epoch.is_some_and(|e| e != state.epoch) || handing.as_ref().is_some_and(|(e, _)| *e != state.epoch) {
+        // a ghost of an earlier attempt must not write late, nor anyone of us where the application does (P2, P4)
+        if state.epoch != epoch || state.side == Side::Open {
             return Err(Error::Internal("another hand-over has begun meanwhile".into()));
         }
         let mut writes: Vec<(usize, Vec<Write>)> = Vec::new();
@@ -248,8 +264,8 @@ fn apply_without(
         if way == Way::Down {
             state.carried += rows;
         }
-        if let Some((epoch, from)) = handing {
-            state.previous = Some(from);
+        if let Some(from) = handing {
+            state.previous = Some(from.clone());
             state.side = Side::Drained { epoch, position: position.clone() };
         }
         r.put_state(&state, None)?;
@@ -301,8 +317,16 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: &Changes, u
     asked.dedup();
     let there: HashMap<Key, Row> =
         asked.iter().cloned().zip(receiver.fetch(table, &asked)?).filter_map(|(k, r)| Some((k, r?))).collect();
-    let mut settled: std::collections::HashSet<Key> = std::collections::HashSet::new();
-    for (key, rkey, base, row) in keyed {
+    // a row that moved in a hand-over that was called off is under its key already, unless that one's row moved on
+    let claimed: HashSet<Key> = keyed.iter().filter_map(|(_, _, base, _)| base.clone()).collect();
+    let mut settled: HashSet<Key> = HashSet::new();
+    for (key, rkey, mut base, row) in keyed {
+        if base.as_ref().is_some_and(|b| !there.contains_key(b))
+            && there.contains_key(&rkey)
+            && !claimed.contains(&rkey)
+        {
+            base = Some(rkey.clone());
+        }
         let Some(row) = row else {
             if there.contains_key(&rkey) && settled.insert(rkey.clone()) {
                 out.before.push((rkey.clone(), there.get(&rkey).cloned()));

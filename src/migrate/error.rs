@@ -93,7 +93,12 @@ pub struct Failure {
 impl Failure {
     /// Before any run exists: nothing was changed.
     pub fn untouched(error: Error) -> Failure {
-        let (hint, exit) = (own_hint(&error), plain_exit(&error));
+        let (mut hint, exit) = (own_hint(&error), plain_exit(&error));
+        // there is no run yet that could be resumed
+        let exit = if matches!(error, Error::Stopped) { 1 } else { exit };
+        if hint.is_empty() {
+            hint = "run the same command again once the cause is out of the way".into();
+        }
         Failure { error: Box::new(error), state: "nothing was changed".into(), hint, exit }
     }
 
@@ -111,10 +116,23 @@ impl Failure {
             _ if going && matches!(plain, 1 | 7) => 7,
             _ => plain,
         };
-        let own = own_hint(&error);
+        let own = match phase {
+            Phase::CuttingOver | Phase::Soaking | Phase::RollingBack if schema_changed(&error) => {
+                "change that table back to what it was at the cutover, then run the command again: what was written since waits, and nothing was carried wrongly".into()
+            }
+            _ => own_hint(&error),
+        };
         let next = ways_out(phase, migration);
         let hint = if own.is_empty() { next } else { format!("{own}\n{next}") };
         Failure { error: Box::new(error), state, hint, exit }
+    }
+}
+
+fn schema_changed(error: &Error) -> bool {
+    match error {
+        Error::Store(store::Error::Capture { schema_changed, .. }) => *schema_changed,
+        Error::CalledOff { cause, .. } => schema_changed(cause),
+        _ => false,
     }
 }
 
@@ -143,6 +161,7 @@ fn own_hint(error: &Error) -> String {
         Error::Misfit(_) => {
             "a value does not fit what was planned: change it in the application, or choose a wider `type` or `codec` in [[transfer.column]]; before a cutover `backout abort` and `backout up` plan anew".into()
         }
+        Error::Config(e) => e.hint().unwrap_or("correct that file, then run the same command again").to_owned(),
         Error::Differences(_) => "`backout verify` lists them again; before a cutover `backout abort` throws the target away".into(),
         Error::CalledOff { cause, .. } | Error::NotStarted(cause) => own_hint(cause),
         Error::App(e) => e.hint().to_owned(),
@@ -158,7 +177,7 @@ pub fn state_words(phase: Phase) -> &'static str {
             "the application runs on the source as before; the target is not complete yet"
         }
         Phase::Ready => {
-            "the application runs on the source as before; the target is complete and verified, and waits for the cutover"
+            "the application runs on the source as before; the target is complete and waits for the cutover"
         }
         Phase::CuttingOver => "a cutover is under way: writes may be refused until it goes on or is called off",
         Phase::Soaking => {
@@ -207,9 +226,9 @@ impl Failure {
             Error::Store(store::Error::Server { .. }) => "server",
             Error::Store(store::Error::Locked { .. }) => "locked",
             Error::Store(store::Error::Capture { .. }) => "capture",
+            Error::Refused { .. } | Error::Store(store::Error::Refused { .. }) => "refused",
             Error::Store(_) => "store",
             Error::App(_) | Error::NotStarted(_) => "application",
-            Error::Refused { .. } => "refused",
             Error::Misfit(_) => "misfit",
             Error::Differences(_) => "differences",
             Error::Stopped => "stopped",

@@ -40,9 +40,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let plan = run.plan.clone();
     let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
     let id = run.id.clone();
-    let epoch = 1 + run.source_state()?.epoch.max(run.target_state()?.epoch);
-    run.change_source("source: epoch", |s| s.epoch = epoch)?;
-    run.change_target("target: epoch", |s| s.epoch = epoch)?;
+    let epoch = raise_epoch(run)?;
     run.app.stop()?;
     // what is left is carried freely first, so that the lease is short
     drain::until_close(run, way)?;
@@ -76,6 +74,8 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     if given != Some(Side::Sealed { epoch, position: position.clone() }) {
         return Err(ghost());
     }
+    // a file cannot be locked: what was written to it since the drain is found here, while there is a way back
+    super::looking(giver, &givers, |g| drain::undisturbed(g, &givers))?;
     let window = jiff::Timestamp::now().checked_add(run.settings.window).ok();
     let window = window.map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let (_, receiver) = run.sides(way);
@@ -83,6 +83,9 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         let mut state = r.state()?.filter(|s| s.run == id).ok_or_else(ghost)?;
         if state.side != (Side::Drained { epoch, position: position.clone() }) {
             return Err(ghost());
+        }
+        if way == Way::Down {
+            drain::undisturbed(r, &receivers)?;
         }
         r.unseal(&receivers)?;
         state.captured_from = Some(r.capture_on(&receivers, &id)?);
@@ -98,6 +101,14 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let what = if way == Way::Up { "cutover" } else { "rollback" };
     run.journal_line("hand-over", &format!("{what}: {rows} rows under the lease"), true, frozen);
     Ok(())
+}
+
+/// Raised in both stores by each attempt, and by each calling off: whatever still runs of an earlier one writes nothing more (P4).
+fn raise_epoch(run: &mut Run) -> Result<u64> {
+    let epoch = 1 + run.source_state()?.epoch.max(run.target_state()?.epoch);
+    run.change_source("source: epoch", |s| s.epoch = epoch)?;
+    run.change_target("target: epoch", |s| s.epoch = epoch)?;
+    Ok(epoch)
 }
 
 fn ghost() -> Error {
@@ -127,13 +138,17 @@ fn call_off(run: &mut Run, way: Way, cause: Error) -> Result<Phase> {
 pub(crate) fn settle_cutover(run: &mut Run) -> Result<Phase> {
     let target = run.target_state()?;
     if target.side == Side::Open {
+        let not_yet = run.app.has_services().then(|| "the application was not started yet".to_owned());
         run.change_source("source: soaking", |s| {
             s.phase = Phase::Soaking;
-            s.last_error = None;
+            s.last_error = not_yet;
             s.cutover_at.clone_from(&target.cutover_at);
             s.window_ends.clone_from(&target.window_ends);
         })?;
-        start(run)?;
+        if run.app.has_services() {
+            start(run)?;
+            run.enter(Phase::Soaking)?;
+        }
         return Ok(Phase::Soaking);
     }
     withdraw(run, Way::Up)?;
@@ -163,6 +178,7 @@ fn withdraw(run: &mut Run, way: Way) -> Result<()> {
     let plan = run.plan.clone();
     let givers = way.givers(&plan);
     let id = run.id.clone();
+    raise_epoch(run)?;
     let (giver, receiver) = run.sides(way);
     let read = |s: Option<State>| s.filter(|s| s.run == id).ok_or_else(ghost);
     if let Side::Drained { epoch, .. } = read(receiver.state()?)?.side {

@@ -68,11 +68,12 @@ pub(crate) fn propose(
     let tables: Vec<&Table> = sources.iter().collect();
     let found = source.self_check(&tables)?;
     if !found.is_empty() {
+        let of_it = format!("{}: ", source.title());
         return Err(refusal(
             format!(
                 "{} does not pass its own checks: {}",
                 source.title(),
-                found.iter().take(5).cloned().collect::<Vec<_>>().join("; ")
+                found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
             ),
             "mend it before it is moved: what is broken there would be broken in the target",
         ));
@@ -93,13 +94,13 @@ pub(crate) fn propose(
     if let Some(reason) = &migration.irreversible {
         notes.push(format!("declared irreversible: {reason}"));
     }
-    for t in &tables {
-        if t.target.columns.iter().any(|c| c.identity) {
-            notes.push(format!(
-                "rows born in {} of the target keep their ids on a rollback; ids given there go on from the source's highest",
-                t.target.name
-            ));
-        }
+    let numbered: Vec<&str> =
+        tables.iter().filter(|t| t.target.columns.iter().any(|c| c.identity)).map(|t| t.target.name.as_str()).collect();
+    if !numbered.is_empty() {
+        notes.push(format!(
+            "ids that the target gives go on from the source's highest, and such rows keep them on a rollback: {}",
+            numbered.join(", ")
+        ));
     }
     let plan = Plan {
         format: 1,
@@ -236,6 +237,7 @@ fn implied(ty: &str) -> Option<String> {
 
 /// The places in the target must be free.
 fn not_taken(target: &mut dyn Store, tables: &[crate::plan::TablePlan]) -> Result<()> {
+    target.may_create()?;
     let there = target.schema()?;
     for t in tables {
         let taken = there.tables.iter().find(|x| match target.kind() {
@@ -249,7 +251,11 @@ fn not_taken(target: &mut dyn Store, tables: &[crate::plan::TablePlan]) -> Resul
                     "{} already has a table {} ({})",
                     target.title(),
                     x.name,
-                    if rows == 0 { "empty".into() } else { format!("{rows} rows: not empty") }
+                    if rows == 0 {
+                        "empty".into()
+                    } else {
+                        format!("{}: not empty", super::count(rows as usize, "row"))
+                    }
                 ),
                 "drop or rename that table if nothing needs it, or give ours another name (`into`, `rename`)",
             ));

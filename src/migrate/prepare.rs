@@ -7,8 +7,8 @@ use super::{Error, Result, Run, now, within};
 
 /// The run's first trace: its record, with the frozen plan, in the source. Before this nothing is changed.
 pub(crate) fn begin(source: &mut dyn Store, run: &Record<'_>) -> Result<()> {
-    source.prepare()?;
     within(source, Mode::Write, &[], "source: record of the run", |s| {
+        s.prepare()?;
         Ok(s.put_state(&run.state(Role::Source), Some(run.plan))?)
     })
 }
@@ -57,7 +57,6 @@ impl Record<'_> {
 /// Target's record, capture on the source, tables in the target; each its own commit, each done once.
 pub(crate) fn prepare(run: &mut Run) -> Result<Phase> {
     run.enter(Phase::Preparing)?;
-    run.target.prepare()?;
     if run.target.state()?.is_none() {
         let (hash, text) =
             (run.plan.hash(), serde_json::to_string(&run.plan).map_err(|e| Error::Internal(e.to_string()))?);
@@ -71,6 +70,7 @@ pub(crate) fn prepare(run: &mut Run) -> Result<Phase> {
         };
         let state = record.state(Role::Target);
         within(run.target.as_mut(), Mode::Write, &[], "target: record of the run", |t| {
+            t.prepare()?;
             Ok(t.put_state(&state, Some(&text))?)
         })?;
     }

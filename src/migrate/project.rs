@@ -282,6 +282,8 @@ impl Project {
                 hint: "end that one first: `backout status` in its project".into(),
             });
         }
+        // first where most can be missing, so that a refusal there leaves the source untouched
+        target.prepare()?;
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let text = serde_json::to_string(&proposal.plan).map_err(|e| Error::Internal(e.to_string()))?;
         let record = prepare::Record {
@@ -382,12 +384,68 @@ impl Project {
         self.drive(run, Phase::RolledBack, begun, None)
     }
 
+    /// Whether going back to `to` (`-N`, `base`, or the migration at which to end) takes the open run back; `false` where there is
+    /// nothing to take back.
+    ///
+    /// # Errors
+    /// It would take back more than the open run, or there is no such migration.
+    pub fn takes_back(&self, to: &str) -> Done<bool> {
+        let refuse = |cause: String, hint: &str| Err(Failure::untouched(Error::Refused { cause, hint: hint.into() }));
+        if to == "-1" {
+            return Ok(true);
+        }
+        let list = self.list()?;
+        let open = self.open_state().map_err(Failure::untouched)?.map(|(m, _)| m.stamp.as_str());
+        let mut chain: Vec<&str> =
+            list.iter().filter(|m| m.state == "completed").map(|m| m.migration.as_str()).collect();
+        chain.extend(open);
+        let steps = match to.strip_prefix('-').map(str::parse::<usize>) {
+            Some(Ok(n)) => n,
+            _ if to == "base" => chain.len(),
+            _ => {
+                let goal = self.migrations.find(to).map_err(|e| Failure::untouched(e.into()))?;
+                match chain.iter().position(|m| *m == goal.stamp) {
+                    Some(i) => chain.len() - 1 - i,
+                    None => return refuse(format!("{} is not applied", goal.stamp), "`backout history` shows what is"),
+                }
+            }
+        };
+        if steps > 1 {
+            return refuse(
+                format!("{to} would take back {steps} migrations, and only the soaking one can be taken back"),
+                "a completed migration is taken back by a migration of its own that goes the other way",
+            );
+        }
+        Ok(steps == 1)
+    }
+
+    /// The target's tables that hold rows, and how many: what a rollback that cleans the target drops.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn would_drop(&self) -> Done<Vec<(String, u64)>> {
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return Ok(Vec::new()) };
+        if state.phase != Phase::Soaking {
+            return Ok(Vec::new());
+        }
+        let count = || -> Result<Vec<(String, u64)>> {
+            let mut source = self.store(&m.transfer.from, false)?;
+            let mut target = self.store(&m.transfer.to, false)?;
+            let plan = frozen(source.as_mut(), &state.run)?;
+            let counted = plan.target_tables().into_iter().map(|t| Ok((t.name.clone(), target.count(t)?)));
+            counted.filter(|c| !matches!(c, Ok((_, 0)))).collect()
+        };
+        count().map_err(|e| Failure::during(e, state.phase, &m.stamp))
+    }
+
     /// What a rollback would do now. Changes nothing.
     ///
     /// # Errors
     /// What a store says.
     pub fn rollback_preview(&self) -> Done<Status> {
-        let (m, state) = self.the_open_run()?;
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
+            return Err(Failure::untouched(self.nothing_to_roll_back()));
+        };
         if state.phase != Phase::Soaking {
             return Err(self.not_now("rollback", state.phase, &m.stamp));
         }
@@ -505,6 +563,8 @@ impl Project {
         let mut target = self.store(&m.transfer.to, false);
         let target_state = match &mut target {
             Ok(t) => t.state()?.filter(|t| t.run == state.run),
+            // a file that is still to be made
+            Err(Error::Store(store::Error::Input { .. })) if state.phase == Phase::Preparing => None,
             Err(e) => {
                 problems.push(format!("the target could not be asked: {e}"));
                 None
@@ -727,6 +787,7 @@ impl Project {
         Ok(Outcome {
             nothing: true,
             state: "no migration is under way".into(),
+            next: "backout plan      shows what `backout up` would do".into(),
             seconds: begun.elapsed().as_secs_f64(),
             ..Outcome::default()
         })
@@ -767,12 +828,19 @@ impl Project {
         source.lock(self.options.wait)?;
         let mut target = self.store(&m.transfer.to, true)?;
         target.lock(self.options.wait)?;
-        let text = source.plan(&state.run)?;
-        let text = text.ok_or_else(|| {
-            Error::Internal(format!("{} has lost the frozen plan of run {}", source.title(), state.run))
-        })?;
-        let plan: Plan =
-            serde_json::from_str(&text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
+        // another command may have gone on with it while we waited for the locks (P4)
+        let now = source.state()?;
+        if now.as_ref().is_none_or(|now| now.run != state.run || now.phase != state.phase) {
+            let stands = now.map_or("ended", |now| now.phase.words());
+            return Err(Error::Refused {
+                cause: format!(
+                    "another command went on with this migration meanwhile: it was {}, and is {stands} now",
+                    state.phase.words()
+                ),
+                hint: "look at `backout status`, then decide again".into(),
+            });
+        }
+        let plan = frozen(source.as_mut(), &state.run)?;
         if plan.hash() != state.plan_hash {
             return Err(Error::Internal("the frozen plan is not the one the run began with".into()));
         }
@@ -858,6 +926,14 @@ impl Project {
             ..Outcome::default()
         }
     }
+}
+
+/// The plan that a run froze.
+fn frozen(source: &mut dyn Store, run: &str) -> Result<Plan> {
+    let text = source.plan(run)?;
+    let text =
+        text.ok_or_else(|| Error::Internal(format!("{} has lost the frozen plan of run {run}", source.title())))?;
+    serde_json::from_str(&text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))
 }
 
 fn window_over(s: &State) -> bool {

@@ -14,7 +14,7 @@ use crate::value::{Batch, Digest, Key, Value};
 use super::{Error, Event, Result, Run, drain, looking, now};
 
 const BUCKETS: usize = 4096;
-/// More differing keys than this are not told one by one.
+/// About as many rows are held at once, to tell which of them differ.
 const MOST_KEYS: usize = 200_000;
 
 /// What verification came to.
@@ -85,6 +85,7 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
         run.note("not verified, as asked");
     }
     let at = run.settings.verify.then(now);
+    run.summary.verified = run.settings.verify.then(|| verified.clone());
     run.change_source("source: ready", |s| {
         s.verified_at = at;
         s.digests = verified.digests;
@@ -218,7 +219,7 @@ fn sum(
                 sums.as_source[at].add(as_source);
                 continue;
             };
-            if wanted.contains(&at) && rows.len() < MOST_KEYS {
+            if wanted.contains(&at) {
                 rows.insert(key, (xxhash_rust::xxh3::xxh3_128(as_target), xxhash_rust::xxh3::xxh3_128(as_source)));
             }
         }
@@ -246,11 +247,19 @@ fn suspects_of(run: &mut Run, t: &TablePlan, source: &Sums, target: &Sums) -> Re
         keys.extend(crate::mapping::map_key(Way::Up, t, key));
     }
     keys.extend(target.misfits.iter().map(|(k, _)| k.clone()));
-    if !wrong.is_empty() {
+    // as many buckets at a time as fit into memory
+    let mut wrong: Vec<usize> = wrong.into_iter().collect();
+    while !wrong.is_empty() {
+        let mut some = 0;
+        let mut these = HashSet::new();
+        while let Some(b) = wrong.pop_if(|_| some < MOST_KEYS as u64) {
+            some += source.as_target[b].rows.max(target.as_target[b].rows);
+            these.insert(b);
+        }
         let (mut s, mut d) = (run.source.again()?, run.target.again()?);
         let never = || false;
-        let (_, a) = sum(s.as_mut(), Way::Up, t, Some(&wrong), &never, |_| {})?;
-        let (_, b) = sum(d.as_mut(), Way::Down, t, Some(&wrong), &never, |_| {})?;
+        let (_, a) = sum(s.as_mut(), Way::Up, t, Some(&these), &never, |_| {})?;
+        let (_, b) = sum(d.as_mut(), Way::Down, t, Some(&these), &never, |_| {})?;
         keys.extend(a.iter().filter(|(k, v)| b.get(*k) != Some(v)).map(|(k, _)| k.clone()));
         keys.extend(b.keys().filter(|k| !a.contains_key(*k)).cloned());
     }

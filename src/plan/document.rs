@@ -59,14 +59,20 @@ impl ConfigError {
         }
     }
 
+    /// The source line with a mark below the place, if it stands somewhere.
+    pub fn excerpt(&self) -> Option<String> {
+        let place = self.place()?;
+        let gutter = " ".repeat(place.at.line.to_string().len());
+        let before: String =
+            place.source.chars().take(place.at.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        Some(format!(" {gutter} |\n {} | {}\n {gutter} | {before}^", place.at.line, place.source))
+    }
+
     /// All of it for a terminal: the message, the source line with a mark below the place, the hint.
     pub fn shown(&self) -> String {
         let mut text = self.to_string();
-        if let Some(place) = self.place() {
-            let gutter = " ".repeat(place.at.line.to_string().len());
-            let before: String =
-                place.source.chars().take(place.at.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            text += &format!("\n {gutter} |\n {} | {}\n {gutter} | {before}^", place.at.line, place.source);
+        if let Some(excerpt) = self.excerpt() {
+            text += &format!("\n{excerpt}");
         }
         if let Some(hint) = self.hint() {
             text += &format!("\n  hint: {hint}");

@@ -224,9 +224,14 @@ pub struct Counts {
 }
 
 impl Plan {
-    /// SHA-256 over everything that decides what a run does, in hexadecimal.
+    /// SHA-256 over everything that decides what a run does, in hexadecimal; not over what is only said to people, which speaks of
+    /// the values that are there today.
     pub fn hash(&self) -> String {
-        let text = serde_json::to_vec(self).unwrap_or_default();
+        let mut plan = self.clone();
+        plan.notes.clear();
+        plan.tables.iter_mut().flat_map(|t| &mut t.codecs).for_each(|c| c.why.clear());
+        plan.not_moved.iter_mut().for_each(|n| n.why.clear());
+        let text = serde_json::to_vec(&plan).unwrap_or_default();
         Sha256::digest(&text).iter().map(|b| format!("{b:02x}")).collect()
     }
 

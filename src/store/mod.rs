@@ -243,6 +243,11 @@ pub trait Store: Send {
 
     // ── building a target (never a JSON file) ──────────────────────────────────────────────────────────────────────
 
+    /// Refuses, before anything is made, if `create` would not be permitted.
+    fn may_create(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Creates the tables with their columns, without key, index or foreign key. Within a `Write` transaction.
     fn create(&mut self, tables: &[&Table]) -> Result<()>;
 
@@ -312,7 +317,8 @@ pub trait Store: Send {
 
     // ── our own records ────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Makes the place for our records if there is none; changes nothing else. Its own commit, and none if it is there.
+    /// Makes the place for our records if there is none; changes nothing else. Its own commit (none if it is there), or within a
+    /// `Write` transaction.
     fn prepare(&mut self) -> Result<()>;
 
     /// The run that is open here, if any; a store without records of ours has none. In a `Write` or `Lease` transaction the record is locked.
@@ -356,7 +362,8 @@ pub trait Store: Send {
 /// # Errors
 /// [`Error::Input`] or [`Error::Server`], with nothing changed.
 pub fn open(url: &str, folder: &Path, create: bool, gate: &Gate) -> Result<Box<dyn Store>> {
-    let path = |rest: &str| folder.join(rest);
+    // people see the path: as they wrote it where they stand in the folder
+    let path = |rest: &str| if folder == Path::new(".") { Path::new(rest).to_owned() } else { folder.join(rest) };
     if let Some(rest) = url.strip_prefix("json:") {
         json::open(&path(rest), gate)
     } else if let Some(rest) = url.strip_prefix("sqlite:") {

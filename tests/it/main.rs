@@ -8,6 +8,7 @@ mod database;
 mod examples;
 mod json;
 mod postgres;
+mod protocol;
 mod scenarios;
 mod sqlite;
 mod sweep;

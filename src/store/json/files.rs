@@ -139,6 +139,12 @@ pub fn missing(title: &str, path: &Path, cause: io::Error) -> Error {
             cause: "there is no such file".into(),
             hint: "check the path in backout.toml".into(),
         }
+    } else if cause.kind() == io::ErrorKind::PermissionDenied {
+        Error::Input {
+            store: title.to_owned(),
+            cause: "it may not be read".into(),
+            hint: "check the permissions of the file and of its folder".into(),
+        }
     } else {
         failed("read", path, cause)
     }

@@ -47,6 +47,7 @@ pub fn open(location: &Path, gate: &Gate) -> Result<Box<dyn Store>> {
             hint: "name the JSON file itself".into(),
         });
     }
+    fs::File::open(&path).map_err(|e| files::missing(&title, location, e))?;
     let folder = Folder::of(&path, &title, gate);
     Ok(Box::new(JsonFile {
         path,
@@ -503,7 +504,8 @@ impl Store for JsonFile {
         if self.folder.is_there() {
             return Ok(());
         }
-        self.folder.write(&format!("make {}", self.folder.path.display()), &Records::default(), None)
+        let what = format!("make {}", self.folder.path.display());
+        self.alone(&what, |_| {})
     }
 
     fn state(&mut self) -> Result<Option<State>> {

@@ -199,6 +199,11 @@ impl Folder {
 
     fn make(&self) -> Result<()> {
         match DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(Error::Refused {
+                store: self.title.clone(),
+                cause: format!("{}, where the records are kept, may not be made", self.path.display()),
+                hint: "give the user who runs this the right to write in the file's folder".into(),
+            }),
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed("make the folder", &self.path, e)),
             _ => Ok(()),
         }

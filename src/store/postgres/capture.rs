@@ -430,7 +430,10 @@ impl Postgres {
     }
 
     pub(super) fn lift_seal(&mut self, tables: &[&Table]) -> Result<()> {
-        self.switch_off("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE])
+        self.switch_off("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE])?;
+        // an ENABLE TRIGGER USER of somebody else's must not seal the table again
+        let made = self.query("unsealing", "SELECT to_regprocedure('backout.refuse()') IS NOT NULL", &[])?;
+        if made.first().is_some_and(|l| l.get(0)) { self.run("unsealing", PERMIT) } else { Ok(()) }
     }
 }
 
@@ -445,6 +448,14 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = '25006',
         MESSAGE = pg_catalog.format('backout: table %I is resting, its data lives in another store now', TG_TABLE_NAME),
         HINT = 'Point this program at the store that is live (backout status tells), or take the migration back with: backout rollback';
+END $backout$;";
+
+/// What the seal's function does where there is no seal.
+const PERMIT: &str = "CREATE OR REPLACE FUNCTION backout.refuse() RETURNS trigger LANGUAGE plpgsql AS $backout$
+BEGIN
+    IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN RETURN NULL; END IF;
+    IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN RETURN OLD; END IF;
+    RETURN NEW;
 END $backout$;";
 
 fn capture_function(n: usize, table: &Table, run: &str) -> String {

@@ -476,6 +476,10 @@ impl Store for Postgres {
         self.apply(tables, writes)
     }
 
+    fn may_create(&mut self) -> Result<()> {
+        self.may_make_tables()
+    }
+
     fn create(&mut self, tables: &[&Table]) -> Result<()> {
         self.need("creating tables")?;
         self.create_tables(tables)

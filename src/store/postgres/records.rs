@@ -60,7 +60,8 @@ impl Postgres {
         let sql = format!("{schema}{RECORDS}");
         let gate = self.gate.clone();
         let store = self.title.clone();
-        gate.pass("making the place for records", || match self.client.batch_execute(&sql) {
+        let within = self.open.is_some();
+        let make = || match self.client.batch_execute(&sql) {
             Ok(()) => Ok(()),
             Err(e) if code(&e) == "42501" => Err(Error::Refused {
                 store,
@@ -75,7 +76,8 @@ impl Postgres {
                 },
             }),
             Err(e) => Err(self.fail("making the place for records", &e)),
-        })
+        };
+        if within { make() } else { gate.pass("making the place for records", make) }
     }
 
     pub(super) fn read_state(&mut self) -> Result<Option<State>> {

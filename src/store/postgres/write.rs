@@ -72,10 +72,10 @@ impl Postgres {
         if work.is_empty() {
             return Ok(());
         }
-        // a row that moves away leaves nothing under its key to be deleted
         for w in work.values_mut() {
+            // a row that moves leaves its old key by itself: nothing is to be deleted there
             let leaving: HashSet<&Key> = w.moved.iter().map(|(from, _)| *from).collect();
-            w.deletes.retain(|k| !leaving.contains(k));
+            w.deletes.retain(|key| !leaving.contains(key));
         }
         let silenced = self.silence(tables, &work)?;
         let incoming = self.incoming(tables, &work)?;

@@ -31,13 +31,16 @@ impl Lock {
         };
         let since = Instant::now();
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(|e| failed("open", e))?;
+            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(
+                |e| match e.kind() {
+                    std::io::ErrorKind::PermissionDenied => Error::Refused {
+                        store: title.into(),
+                        cause: format!("the lock {} may not be made beside it", path.display()),
+                        hint: "give the user who runs this the right to write in the database's folder".into(),
+                    },
+                    _ => failed("open", e),
+                },
+            )?;
             match file.try_lock() {
                 Ok(()) => {
                     // the last holder may have removed the file between our open and our lock: then we hold nothing

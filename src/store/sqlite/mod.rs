@@ -70,7 +70,7 @@ impl Sqlite {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 if !create {
-                    return Err(input("no such file", "check the path in backout.toml"));
+                    return Err(input("there is no such file", "check the path in backout.toml"));
                 }
                 if !path.parent().is_some_and(Path::is_dir) {
                     return Err(input("its folder does not exist", "make the folder, or correct the path"));
@@ -103,7 +103,7 @@ impl Sqlite {
         let no = |e: rusqlite::Error| match code(&e) {
             Some((ErrorCode::CannotOpen | ErrorCode::PermissionDenied, _)) => Error::Input {
                 store: title.clone(),
-                cause: "it cannot be opened".into(),
+                cause: "it may not be read and written".into(),
                 hint: "check the permissions of the file and of its folder".into(),
             },
             _ => failure(&title, "open", &e),
@@ -156,6 +156,12 @@ impl Sqlite {
             cause,
         })?;
         Ok((m.dev(), m.ino()))
+    }
+
+    /// After a read.
+    fn may_write_again(&self) {
+        // what could not be switched off makes the next write fail, and nothing else
+        let _ = self.conn.execute_batch("PRAGMA query_only = OFF");
     }
 
     /// Statements that change the schema: the commit remembers it anew, if nobody else had changed it behind us.
@@ -305,8 +311,12 @@ impl Store for Sqlite {
             });
         }
         self.arrive(mode != Mode::Read)?;
-        // a read looks at once, so that its moment is now
-        let sql = if mode == Mode::Read { "BEGIN; SELECT count(*) FROM sqlite_schema" } else { "BEGIN IMMEDIATE" };
+        // a read looks at once, so that its moment is now; and it cannot write
+        let sql = if mode == Mode::Read {
+            "BEGIN; SELECT count(*) FROM sqlite_schema; PRAGMA query_only = ON"
+        } else {
+            "BEGIN IMMEDIATE"
+        };
         if let Err(e) = self.run("begin", sql) {
             self.rollback();
             return Err(e);
@@ -330,7 +340,10 @@ impl Store for Sqlite {
             Mode::Write | Mode::Lease => self.gate.clone().pass(what, || self.run(what, "COMMIT")),
         });
         match done {
-            Ok(()) => (self.mode, self.ddl, self.made) = (None, None, false),
+            Ok(()) => {
+                self.may_write_again();
+                (self.mode, self.ddl, self.made) = (None, None, false);
+            }
             Err(_) => self.rollback(),
         }
         done
@@ -341,6 +354,7 @@ impl Store for Sqlite {
             // a failed ROLLBACK leaves the transaction to the next open of the file, which rolls it back
             let _ = self.conn.execute_batch("ROLLBACK");
         }
+        self.may_write_again();
         (self.mode, self.ddl) = (None, None);
         if self.made {
             // nothing was ever committed to the file that we made
