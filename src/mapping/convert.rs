@@ -204,7 +204,9 @@ fn member_up<'a>(shape: Shape, numeric_bool: bool, text_json: bool, v: &Value<'a
             let said = plain_number(s).ok_or("JSON that is no number")?;
             let r: f64 = s.parse().map_err(|_| "JSON that is no number")?;
             // −0.0 is said as -0.0, and -0 is a spelling too: both are that one double
-            if r.is_finite() && plain_number(&real_text(r)).as_deref() == Some(&said) {
+            if numeric_bool && r.to_bits() == (-0.0f64).to_bits() {
+                Err("a negative zero, which SQLite does not keep".into())
+            } else if r.is_finite() && plain_number(&real_text(r)).as_deref() == Some(&said) {
                 Ok(Value::Real(r))
             } else {
                 Err("a number that a double does not hold".into())

@@ -8,7 +8,7 @@ pub mod fold;
 pub mod profile;
 pub mod transfer;
 
-use crate::plan::{ColumnPlan, Plan, Table, TablePlan};
+use crate::plan::{Affinity, ColumnPlan, Plan, Table, TablePlan};
 use crate::value::{Key, Row, Value};
 
 /// Which way a row goes.
@@ -86,6 +86,9 @@ pub fn map_row(way: Way, t: &TablePlan, row: &[Value<'_>], base: Option<&Row>) -
                     }
                     let down = convert::down(codec, &row[i]).map_err(|why| misfit(i, why))?;
                     match convert::up(codec, &down) {
+                        Ok(_) if loses_sign(&t.source.columns[i].ty, &down) => {
+                            Err(misfit(i, "SQLite keeps a negative zero as 0.0 in such a column".into()))
+                        }
                         Ok(again) if again == row[i] => Ok(down),
                         Ok(_) => Err(misfit(i, "it would not come out the same again".into())),
                         Err(why) => Err(misfit(i, why)),
@@ -94,6 +97,11 @@ pub fn map_row(way: Way, t: &TablePlan, row: &[Value<'_>], base: Option<&Row>) -
             }
         })
         .collect()
+}
+
+/// Whether a SQLite column of that type would keep −0.0 as 0.0: all do that have an affinity.
+fn loses_sign(ty: &str, v: &Value<'_>) -> bool {
+    matches!(v, Value::Real(r) if r.to_bits() == (-0.0f64).to_bits()) && Affinity::of(ty) != Affinity::Blob
 }
 
 /// One value up, refused unless its way down says the same.

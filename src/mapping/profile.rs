@@ -192,7 +192,9 @@ impl ColumnProfile {
             && self.from == Kind::Sqlite
             && matches!(first, Try::Ints | Try::Reals | Try::Texts | Try::Blobs)
         {
-            self.type_of(&empty_try(&self.column.ty))
+            let empty = empty_try(&self.column.ty);
+            codec = empty.codec();
+            self.type_of(&empty)
         } else {
             self.type_of(first)
         };
@@ -219,7 +221,7 @@ impl ColumnProfile {
             (Try::Codec(Codec::Decimal { .. }), _) => {
                 format!("{declared}; SQLite keeps a double: its shortest decimal is taken")
             }
-            (Try::Codec(Codec::AffinityText { .. }), _) => format!("{declared}, but text and numbers are mixed"),
+            (Try::Codec(Codec::AffinityText { .. }), _) => format!("{declared}, but there is text in it"),
             (Try::Codec(Codec::TextBytes), _) => format!("{declared}, but not all of it is UTF-8 without NUL"),
             (Try::Codec(Codec::Member { shape, .. }), _) => match shape {
                 Shape::Text => "every value is a string",
@@ -317,7 +319,8 @@ fn uuid_tries() -> Vec<Try> {
 fn empty_try(declared: &str) -> Try {
     match Affinity::of(declared) {
         Affinity::Integer => Try::Ints,
-        Affinity::Real | Affinity::Numeric => Try::Reals,
+        Affinity::Real => Try::Reals,
+        Affinity::Numeric => Try::Codec(Codec::Real),
         Affinity::Text => Try::Texts,
         Affinity::Blob => Try::Blobs,
     }
@@ -351,16 +354,21 @@ fn sqlite_tries(declared: &str) -> Vec<Try> {
     if ["NUMERIC", "DECIMAL", "MONEY"].iter().any(|w| d.contains(w)) {
         out.push(Try::Codec(Codec::Decimal { integral }));
     }
-    let plain = empty_try(declared);
-    out.push(plain.clone());
-    out.extend([Try::Ints, Try::Reals, Try::Texts, Try::Blobs].into_iter().filter(|t| *t != plain));
-    if integral {
-        out.push(Try::Codec(Codec::Real));
+    // an affinity turns 3.0 into 3 and '12' into 12: values born in the target meet it on their way back
+    let reals = if integral { Try::Codec(Codec::Real) } else { Try::Reals };
+    let texts = match affinity {
+        Affinity::Text | Affinity::Blob => Try::Texts,
+        _ => Try::Codec(Codec::AffinityText { affinity }),
+    };
+    let mut plain = [Try::Ints, reals, texts, Try::Blobs];
+    match affinity {
+        Affinity::Integer | Affinity::Numeric => {}
+        Affinity::Real => plain.swap(0, 1),
+        Affinity::Text => plain.rotate_left(2),
+        Affinity::Blob => plain.rotate_right(1),
     }
+    out.extend(plain);
     out.push(Try::Codec(Codec::TextBytes));
-    if affinity != Affinity::Blob && affinity != Affinity::Text {
-        out.push(Try::Codec(Codec::AffinityText { affinity }));
-    }
     out
 }
 

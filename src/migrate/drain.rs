@@ -8,7 +8,7 @@ use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
 use crate::plan::{Kind, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
-use crate::value::{Key, Row, encode_row, values_of};
+use crate::value::{Key, Row, encode_row};
 
 use super::{Error, Result, Run, looking, within};
 
@@ -96,7 +96,7 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
     let position = giver.mark(position)?;
-    apply(run, way, changes, &position, &at, epoch, None)?;
+    apply(run, way, &changes, &Moment { position: &position, at: &at, epoch, handing: None })?;
     let (giver, _) = run.sides(way);
     if entries > 0 {
         giver.trim(&givers, &position)?;
@@ -112,7 +112,7 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     let (giver, _) = run.sides(way);
     let (changes, _, position, at) = read_changes(giver, way, &plan.tables, &givers, &from, &parked)?;
     let position = giver.mark(position)?;
-    let rows = apply(run, way, changes, &position, &at, epoch, Some(from))?;
+    let rows = apply(run, way, &changes, &Moment { position: &position, at: &at, epoch, handing: Some(&from) })?;
     Ok((position, rows))
 }
 
@@ -183,17 +183,40 @@ fn read_changes(
     Ok((changes, entries, position, giver.now()?))
 }
 
+/// Where in the giver's log, and when, changes were read.
+struct Moment<'m> {
+    position: &'m Position,
+    at: &'m str,
+    epoch: u64,
+    /// In a hand-over: where the receiver stood before.
+    handing: Option<&'m Position>,
+}
+
+/// Rows, by the receiver's table and key, that the receiver does not take, and why.
+type Unfit = HashMap<(usize, Key), String>;
+
+/// Applies changes. On the way down, rows that the receiver does not take (a CHECK, a parent that is parked itself) are
+/// parked, and the rest is applied without them (P12).
+fn apply(run: &mut Run, way: Way, changes: &[Changes], moment: &Moment<'_>) -> Result<u64> {
+    let mut unfit = Unfit::new();
+    loop {
+        match apply_without(run, way, changes, &unfit, moment) {
+            Err(Error::Store(store::Error::Unfit { store, rows })) if way == Way::Down => {
+                let before = unfit.len();
+                unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
+                if unfit.len() == before {
+                    return Err(store::Error::Unfit { store, rows }.into());
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
 /// transaction. With `handing` the receiver becomes `Drained` in it.
-fn apply(
-    run: &mut Run,
-    way: Way,
-    changes: Vec<Changes>,
-    position: &Position,
-    at: &str,
-    epoch: u64,
-    handing: Option<Position>,
-) -> Result<u64> {
+fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, moment: &Moment<'_>) -> Result<u64> {
+    let Moment { position, at, epoch, handing } = *moment;
     let plan = run.plan.clone();
     let receivers = way.receivers(&plan);
     let id = run.id.clone();
@@ -210,16 +233,17 @@ fn apply(
         let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();
         let (mut park, mut unpark) = (Vec::new(), Vec::new());
         let known = r.parked(&id)?;
-        for mut c in changes {
+        for c in changes {
             let i = c.table;
-            park.extend(orphans(r, way, &plan.tables, &mut c, &park, &known, &unpark)?);
-            let done = map_changes(r, way, &plan.tables[i], c)?;
+            let done = map_changes(r, way, &plan.tables[i], c, unfit)?;
             for (key, row, misfit) in done.misfits {
                 if way == Way::Up {
                     return Err(misfit.into());
                 }
                 park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
             }
+            let refused = done.refused.into_iter();
+            park.extend(refused.map(|(key, row, reason)| Parked { table: i, key, row: encode_row(&row), reason }));
             unpark.extend(
                 done.through.into_iter().filter(|k| known.iter().any(|p| p.table == i && p.key == *k)).map(|k| (i, k)),
             );
@@ -246,7 +270,7 @@ fn apply(
             state.carried += rows;
         }
         if let Some(from) = handing {
-            state.previous = Some(from);
+            state.previous = Some(from.clone());
             state.side = Side::Drained { epoch, position: position.clone() };
         }
         r.put_state(&state, None)?;
@@ -254,53 +278,7 @@ fn apply(
     })
 }
 
-/// Takes out the rows whose parent could not be carried and is not in the receiver: they wait with it (P12). Parents come
-/// before their children in a plan.
-fn orphans(
-    receiver: &mut dyn Store,
-    way: Way,
-    tables: &[TablePlan],
-    c: &mut Changes,
-    park: &[Parked],
-    known: &[Parked],
-    unpark: &[(usize, Key)],
-) -> Result<Vec<Parked>> {
-    let child = way.giver(&tables[c.table]);
-    let mut out = Vec::new();
-    for fk in &child.foreign_keys {
-        let Some(parent) = tables.iter().position(|t| way.giver(t).name == fk.table) else { continue };
-        let columns = |table: &crate::plan::Table, names: &[String]| -> Vec<usize> {
-            if names.is_empty() { table.key.clone() } else { names.iter().filter_map(|n| table.column(n)).collect() }
-        };
-        let refers = columns(child, &fk.columns);
-        let referred = columns(way.giver(&tables[parent]), &fk.references);
-        let waiting = known.iter().filter(|p| !unpark.contains(&(p.table, p.key.clone())));
-        let mut missing: HashMap<Key, &Key> = HashMap::new();
-        for p in park.iter().chain(waiting).filter(|p| p.table == parent) {
-            let there = match map_key(way, &tables[parent], &p.key) {
-                Ok(key) => receiver.fetch(way.receiver(&tables[parent]), &[key])?.into_iter().flatten().next(),
-                Err(_) => None,
-            };
-            if there.is_none() {
-                missing.insert(Key::of_row(&values_of(&p.row), &referred), &p.key);
-            }
-        }
-        c.rows.retain(|(key, _, row)| {
-            let gone = row.as_ref().and_then(|row| missing.get(&Key::of_row(row, &refers)));
-            if let (Some(row), Some(gone)) = (row, gone) {
-                let reason = format!(
-                    "table {}, key {key}: {} {gone}, to which it refers, could not be carried",
-                    child.title(),
-                    fk.table
-                );
-                out.push(Parked { table: c.table, key: key.clone(), row: encode_row(row), reason });
-            }
-            gone.is_none()
-        });
-    }
-    Ok(out)
-}
-
+#[derive(Default)]
 struct Mapped {
     writes: Vec<Write>,
     /// Rows as they were in the receiver.
@@ -309,24 +287,30 @@ struct Mapped {
     through: Vec<Key>,
     /// Giver's key and row, and why not.
     misfits: Vec<(Key, Row, Misfit)>,
+    /// Giver's key and row (empty if it is gone) of what the receiver does not take, and why not.
+    refused: Vec<(Key, Row, String)>,
 }
 
-fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) -> Result<Mapped> {
+fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: &Changes, unfit: &Unfit) -> Result<Mapped> {
     let table = way.receiver(t);
-    let mut out = Mapped { writes: Vec::new(), before: Vec::new(), through: Vec::new(), misfits: Vec::new() };
+    let mut out = Mapped::default();
     // keys in the receiver: of each change, and of the row it came from
     let mut keyed = Vec::new();
-    for (key, origin, row) in c.rows {
-        let mapped = map_key(way, t, &key).and_then(|k| match &origin {
+    let refuses = |rkey: &Key| unfit.get(&(c.table, rkey.clone()));
+    for (key, origin, row) in &c.rows {
+        let mapped = map_key(way, t, key).and_then(|k| match &origin {
             Origin::MovedFrom(was) => map_key(way, t, was).map(|w| (k, Some(w))),
             Origin::Kept => Ok((k.clone(), Some(k))),
             Origin::Reborn => Ok((k, None)),
         });
         match (mapped, row) {
-            (Ok((rkey, base)), row) => keyed.push((key, rkey, base, row)),
-            (Err(m), Some(row)) => out.misfits.push((key, row, m)),
+            (Ok((rkey, base)), row) => match refuses(&rkey) {
+                Some(why) => out.refused.push((key.clone(), row.clone().unwrap_or_default(), why.clone())),
+                None => keyed.push((key.clone(), rkey, base, row.as_ref())),
+            },
+            (Err(m), Some(row)) => out.misfits.push((key.clone(), row.clone(), m)),
             // a key that does not map and is gone: the receiver never had it
-            (Err(_), None) => out.through.push(key),
+            (Err(_), None) => out.through.push(key.clone()),
         }
     }
     let mut asked: Vec<Key> =
@@ -357,8 +341,8 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
             continue;
         };
         let base_row = if c.truncated { None } else { base.as_ref().and_then(|b| there.get(b)) };
-        match map_row(way, t, &row, base_row) {
-            Err(m) => out.misfits.push((key, row, m)),
+        match map_row(way, t, row, base_row) {
+            Err(m) => out.misfits.push((key, row.clone(), m)),
             Ok(new) => {
                 settled.insert(rkey.clone());
                 if there.get(&rkey) != Some(&new) || base.as_ref() != Some(&rkey) || c.truncated {
@@ -371,7 +355,11 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
     }
     if c.truncated {
         for (k, row) in there {
-            if settled.insert(k.clone()) {
+            if let Some(why) = refuses(&k) {
+                // it was to go with all others, but something that stays hangs on it
+                let giver_key = map_key(if way == Way::Up { Way::Down } else { Way::Up }, t, &k);
+                out.refused.extend(giver_key.ok().map(|key| (key, Row::new(), why.clone())));
+            } else if settled.insert(k.clone()) {
                 out.before.push((k.clone(), Some(row)));
                 out.writes.push(Write::Delete { key: k });
             }
@@ -382,6 +370,7 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: Changes) ->
 
 /// What was written is what is there now, in the same transaction; whatever changed it under way is found here.
 fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize, Vec<Write>)]) -> Result<()> {
+    let mut unfit = Vec::new();
     for (i, list) in writes {
         let table = way.receiver(&tables[*i]);
         let puts: Vec<&Row> =
@@ -396,16 +385,10 @@ fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize
                     }),
                 };
             if let Some(what) = differs {
-                return Err(Error::Refused {
-                    cause: format!(
-                        "{}: table {}, key {key} did not take what was written: {what}",
-                        r.title(),
-                        table.title()
-                    ),
-                    hint: "a trigger or a rule of that table may change rows; the change was not kept".into(),
-                });
+                let why = format!("table {}, key {key} did not take what was written: {what}", table.title());
+                unfit.push((*i, key.clone(), why));
             }
         }
     }
-    Ok(())
+    if unfit.is_empty() { Ok(()) } else { Err(store::Error::Unfit { store: r.title(), rows: unfit }.into()) }
 }

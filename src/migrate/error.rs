@@ -145,7 +145,7 @@ fn plain_exit(error: &Error) -> u8 {
         Error::Differences(_) => 3,
         Error::Refused { .. }
         | Error::Misfit(_)
-        | Error::Store(store::Error::Refused { .. } | store::Error::Capture { .. }) => 4,
+        | Error::Store(store::Error::Refused { .. } | store::Error::Capture { .. } | store::Error::Unfit { .. }) => 4,
         Error::Store(store::Error::Locked { .. }) => 5,
         Error::Stopped | Error::NotStarted(_) => 7,
         Error::CalledOff { cause, .. } => plain_exit(cause),

@@ -70,6 +70,14 @@ pub enum Error {
         /// The tables themselves are not what they were: a new plan is needed, a comparison is not enough.
         schema_changed: bool,
     },
+    /// Rows of a set that this store does not take. Nothing of the set counts; without these the rest may go through.
+    #[error("{store}: {}", unfit(.rows))]
+    Unfit {
+        /// The store.
+        store: String,
+        /// Index into the tables given, key, and why.
+        rows: Vec<(usize, Key, String)>,
+    },
     /// A statement failed.
     #[error("{store}: {operation}: {cause}")]
     Database {
@@ -97,6 +105,10 @@ pub enum Error {
 
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, Error>;
+
+fn unfit(rows: &[(usize, Key, String)]) -> String {
+    rows.iter().take(5).map(|(_, _, why)| why.as_str()).collect::<Vec<_>>().join("; ")
+}
 
 /// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +237,8 @@ pub trait Store: Send {
 
     /// Applies a set of writes to each table, in one go: rows that are in each other's way are deleted first. No cascade,
     /// no trigger that writes these tables or changes the rows; triggers that write only other tables fire. Foreign keys
-    /// of touched rows hold at the end, or it is an error naming them. Within a `Write` transaction.
+    /// of touched rows hold at the end, or it is an error naming them ([`Error::Unfit`], where the rest may go through without
+    /// them). Within a `Write` transaction.
     fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()>;
 
     // ── building a target (never a JSON file) ──────────────────────────────────────────────────────────────────────

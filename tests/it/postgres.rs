@@ -745,6 +745,20 @@ fn written(place: &Place, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> 
     store.commit("write")
 }
 
+/// A drain says of a row that moved: under the old key there is nothing, and the row of the old key is at the new one.
+#[test]
+fn p09_a_row_moves_though_its_former_key_is_said_to_be_gone() {
+    let place = Place::with(
+        "CREATE TABLE t (id bigint PRIMARY KEY, a text, beyond text); INSERT INTO t VALUES (1, 'a', 'stays')",
+    );
+    let mut t = place.table("t");
+    t.columns.truncate(2);
+    let moved = Write::Put { row: vec![int(2), text("b")], from: Some(key(int(1))) };
+    written(&place, &[&t], &[(0, vec![Write::Delete { key: key(int(1)) }, moved])]).unwrap();
+    let row = place.app().query_one("SELECT id, a, beyond FROM t", &[]).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1), row.get::<_, &str>(2)), (2, "b", "stays"));
+}
+
 #[test]
 fn unique_values_swap_between_rows_and_what_the_plan_does_not_know_stays() {
     let place = Place::with(

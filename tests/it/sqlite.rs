@@ -525,7 +525,7 @@ fn p11_foreign_keys_of_touched_rows_hold_both_ways() {
     );
     let mut store = file.store();
     let tables = tables(&mut *store);
-    let refused = |r: Result<(), Error>| matches!(&r, Err(Error::Refused { cause, .. }) if cause.contains(" of c "));
+    let refused = |r: Result<(), Error>| matches!(&r, Err(Error::Unfit { rows, .. }) if rows.iter().any(|r| r.2.contains(" of c ")));
     assert!(refused(written(&mut *store, &tables, 0, vec![Write::Delete { key: k(1) }])));
     assert!(refused(written(&mut *store, &tables, 0, vec![put(vec![i(5), t("a")], Some(k(1)))])));
     assert!(refused(written(&mut *store, &tables, 1, vec![put(vec![i(3), i(77), t("x")], None)])));

@@ -18,6 +18,19 @@ struct Touched {
     after: Option<Row>,
 }
 
+/// What came of putting one row.
+enum Put {
+    Done,
+    /// Another row has its key, or its value in a unique column.
+    InTheWay,
+    /// It can never be there, and why.
+    Unfit(String),
+}
+
+fn orphan(key: &Key, child: &Table, values: &Row, parent: &str) -> String {
+    format!("row {key} of {} would refer to {} in {parent}, which does not exist", child.name, Key::of(values))
+}
+
 /// A trigger as SQLite keeps it.
 struct Trigger {
     name: String,
@@ -32,9 +45,9 @@ impl Sqlite {
         let last = self.last_logged()?;
         let touched: Vec<&Table> = writes.iter().filter_map(|(t, _)| tables.get(*t).copied()).collect();
         let aside = self.triggers_off(tables, &touched)?;
-        let mut done = Vec::new();
+        let (mut done, mut unfit) = (Vec::new(), Vec::new());
         for (t, set) in writes {
-            self.apply_to(tables[*t], *t, set, &mut done)?;
+            self.apply_to(tables[*t], *t, set, &mut done, &mut unfit)?;
         }
         for trigger in &aside {
             if !trigger.off {
@@ -49,10 +62,20 @@ impl Sqlite {
                 .and_then(|_| self.conn.execute("DELETE FROM backout_scratch", []))
                 .map_err(self.err("leave our own writes out of the change log"))?;
         }
-        self.foreign_keys_hold(tables, &done)
+        if unfit.is_empty() {
+            self.foreign_keys_hold(tables, &done, &mut unfit)?;
+        }
+        if unfit.is_empty() { Ok(()) } else { Err(Error::Unfit { store: self.title.clone(), rows: unfit }) }
     }
 
-    fn apply_to(&self, table: &Table, t: usize, set: &[Write], done: &mut Vec<Touched>) -> Result<()> {
+    fn apply_to(
+        &self,
+        table: &Table,
+        t: usize,
+        set: &[Write],
+        done: &mut Vec<Touched>,
+        unfit: &mut Vec<(usize, Key, String)>,
+    ) -> Result<()> {
         let op = format!("write {}", table.name);
         let select = format!("SELECT {} FROM", columns(table));
         let mut find = self.by_key(table, &select, &op)?;
@@ -96,6 +119,14 @@ impl Sqlite {
                     Some(key) => self.change(table, key, &live[key], row)?,
                     None => self.add(table, row)?,
                 };
+                let put = match put {
+                    Put::Unfit(why) => {
+                        unfit.push((t, Key::of_row(row, &table.key), why));
+                        continue;
+                    }
+                    Put::Done => true,
+                    Put::InTheWay => false,
+                };
                 if put {
                     done.push(Touched { table: t, before: from.map(|k| live[k].clone()), after: Some(row.clone()) });
                 } else {
@@ -110,7 +141,8 @@ impl Sqlite {
                 break;
             }
         }
-        self.replace(table, &waiting)?;
+        let refused = self.replace(table, &waiting)?;
+        unfit.extend(refused.into_iter().map(|(key, why)| (t, key, why)));
         for (row, from) in waiting {
             let before = from.map(|k| live[k].clone());
             done.push(Touched { table: t, before, after: Some(row.clone()) });
@@ -118,11 +150,11 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Changes the columns that differ; false if another row is in the way.
-    fn change(&self, table: &Table, key: &Key, now: &Row, row: &Row) -> Result<bool> {
+    /// Changes the columns that differ.
+    fn change(&self, table: &Table, key: &Key, now: &Row, row: &Row) -> Result<Put> {
         let differ: Vec<usize> = (0..table.columns.len()).filter(|&i| now.get(i) != row.get(i)).collect();
         if differ.is_empty() {
-            return Ok(true);
+            return Ok(Put::Done);
         }
         let op = format!("write row {key} of {}", table.name);
         let n = table.key.len();
@@ -142,8 +174,8 @@ impl Sqlite {
         self.through(&op, s.raw_execute())
     }
 
-    /// Adds a row; false if another row is in the way.
-    fn add(&self, table: &Table, row: &Row) -> Result<bool> {
+    /// Adds a row.
+    fn add(&self, table: &Table, row: &Row) -> Result<Put> {
         let op = format!("add row {} to {}", Key::of_row(row, &table.key), table.name);
         let mut s = self.insert(table, &op)?;
         for (i, value) in row.iter().enumerate() {
@@ -152,16 +184,21 @@ impl Sqlite {
         self.through(&op, s.raw_execute())
     }
 
-    fn through(&self, op: &str, done: rusqlite::Result<usize>) -> Result<bool> {
+    fn through(&self, op: &str, done: rusqlite::Result<usize>) -> Result<Put> {
         match done {
-            Ok(_) => Ok(true),
-            Err(e) if in_the_way(&e) => Ok(false),
+            Ok(_) => Ok(Put::Done),
+            Err(e) if in_the_way(&e) => Ok(Put::InTheWay),
+            // a CHECK, a NOT NULL, a STRICT type: this row is not for this table
+            Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                Ok(Put::Unfit(format!("{op}: {e}")))
+            }
             Err(e) => Err(self.err(op)(e)),
         }
     }
 
-    /// Takes rows out and puts them in again as they shall be, with all they have beyond the columns given.
-    fn replace(&self, table: &Table, waiting: &[(&Row, Option<&Key>)]) -> Result<()> {
+    /// Takes rows out and puts them in again as they shall be, with all they have beyond the columns given. Returns those that
+    /// cannot be.
+    fn replace(&self, table: &Table, waiting: &[(&Row, Option<&Key>)]) -> Result<Vec<(Key, String)>> {
         let op = format!("write {}", table.name);
         let mut names: Vec<String> = self.all(
             &op,
@@ -189,6 +226,7 @@ impl Sqlite {
         }
         let marks: Vec<String> = (1..=names.len()).map(|i| format!("?{i}")).collect();
         let insert = format!("INSERT OR ABORT INTO {} ({wanted}) VALUES ({})", quote(&table.name), marks.join(", "));
+        let mut refused = Vec::new();
         for ((row, _), whole) in waiting.iter().zip(whole) {
             let key = Key::of_row(row, &table.key);
             let op = format!("write row {key} of {}", table.name);
@@ -207,15 +245,15 @@ impl Sqlite {
                     self.through(&op, s.raw_execute())?
                 }
             };
-            if !put {
-                return Err(Error::Database {
-                    store: self.title.clone(),
-                    operation: op,
-                    cause: "another row that stays has the same value in a unique column".into(),
-                });
+            match put {
+                Put::Done => {}
+                Put::InTheWay => {
+                    refused.push((key, format!("{op}: another row that stays has the same value in a unique column")));
+                }
+                Put::Unfit(why) => refused.push((key, why)),
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Drops the triggers of touched tables that could write `tables` or change what we write. Returns them, and those
@@ -262,9 +300,16 @@ impl Sqlite {
     }
 
     /// Foreign keys of what was touched, both ways, as the tables given have them.
-    fn foreign_keys_hold(&self, tables: &[&Table], done: &[Touched]) -> Result<()> {
+    fn foreign_keys_hold(
+        &self,
+        tables: &[&Table],
+        done: &[Touched],
+        unfit: &mut Vec<(usize, Key, String)>,
+    ) -> Result<()> {
         for touched in done {
             let table = tables[touched.table];
+            let Some(row) = touched.after.as_ref().or(touched.before.as_ref()) else { continue };
+            let key = Key::of_row(row, &table.key);
             let pick = |row: &Row, names: &[String]| -> Option<Row> {
                 let values: Option<Row> = names.iter().map(|n| row.get(table.column(n)?).cloned()).collect();
                 values.filter(|v| !v.iter().any(Value::is_null))
@@ -275,7 +320,7 @@ impl Sqlite {
                     let as_before =
                         touched.before.as_ref().is_some_and(|b| pick(b, &fk.columns).as_ref() == Some(&values));
                     if !as_before && !self.exists(&fk.table, &fk.references, &values)? {
-                        return Err(self.orphan(&Key::of_row(after, &table.key), table, &values, &fk.table));
+                        unfit.push((touched.table, key.clone(), orphan(&key, table, &values, &fk.table)));
                     }
                 }
             }
@@ -288,19 +333,13 @@ impl Sqlite {
                     if as_before || self.exists(&table.name, &fk.references, &values)? {
                         continue;
                     }
-                    if let Some(key) = self.child(child, &fk.columns, &values)? {
-                        return Err(self.orphan(&key, child, &values, &table.name));
+                    if let Some(orphaned) = self.child(child, &fk.columns, &values)? {
+                        unfit.push((touched.table, key.clone(), orphan(&orphaned, child, &values, &table.name)));
                     }
                 }
             }
         }
         Ok(())
-    }
-
-    fn orphan(&self, key: &Key, child: &Table, values: &Row, parent: &str) -> Error {
-        let cause =
-            format!("row {key} of {} would refer to {} in {parent}, which does not exist", child.name, Key::of(values));
-        self.refused(cause, "nothing of this set was written; compare both sides with `verify`")
     }
 
     fn exists(&self, table: &str, names: &[String], values: &Row) -> Result<bool> {
