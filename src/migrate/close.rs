@@ -59,17 +59,18 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
 pub(crate) fn abort(run: &mut Run) -> Result<Phase> {
     let state = run.source_state()?;
     let plan = run.plan.clone();
-    if let Some(target) = run.target.state()?.filter(|t| t.run == run.id) {
-        if target.side == Side::Open {
-            return Err(Error::Internal("the target is live: this calls for a rollback".into()));
-        }
+    let target = run.target.state()?;
+    if target.as_ref().is_some_and(|t| t.run == run.id && t.side == Side::Open) {
+        return Err(Error::Internal("the target is live: this calls for a rollback".into()));
+    }
+    // where there is no record yet, or no more, the place for it may be
+    if target.as_ref().is_none_or(|t| t.run == run.id) {
         let tables = plan.target_tables();
         within(run.target.as_mut(), Mode::Write, &[], "target: thrown away", |t| {
-            if target.built {
+            if target.is_some_and(|t| t.built) {
                 t.drop_tables(&tables)?;
             }
-            t.close(&[], &line(&state, "aborted", "target dropped"))?;
-            Ok(())
+            Ok(t.close(&[], &line(&state, "aborted", "target dropped"))?)
         })?;
     }
     run.app.forget()?;

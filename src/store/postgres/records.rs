@@ -214,8 +214,10 @@ impl Postgres {
 
     pub(super) fn end_run(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
         self.make_records()?;
+        // a run that was closed already, the answer being lost, is told once
         let sql = "INSERT INTO backout.history (line, run, migration, title, plan_hash, outcome, started_at, ended_at, note) \
-            SELECT coalesce(max(line), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM backout.history";
+            SELECT coalesce(max(line), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM backout.history \
+            HAVING NOT EXISTS (SELECT FROM backout.history WHERE run = $1)";
         let l = line;
         let values: [&(dyn ToSql + Sync); 8] =
             [&l.run, &l.migration, &l.title, &l.plan_hash, &l.outcome, &l.started_at, &l.ended_at, &l.note];
