@@ -531,6 +531,9 @@ impl Room {
         self.rows_are_the_ledgers(Source);
         self.untouched_rows_are_as_before();
         assert_eq!(self.schema(), self.schema_before);
+        let mut told = self.project().history().unwrap().lines.into_iter().map(|(store, l)| (store, l.run));
+        let mut once = BTreeSet::new();
+        assert!(told.all(|line| once.insert(line)), "a run is told twice");
         // a target that was never made: nobody has opened it since, so that SQLite could remove its journal
         let left: Vec<String> = self.strangers().into_iter().filter(|n| n != "bot.db-journal").collect();
         assert_eq!(left, Vec::<String>::new());
