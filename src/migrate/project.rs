@@ -787,6 +787,12 @@ impl Project {
 
     /// There is nothing to go on with, which is fine.
     fn nothing_open(&self, begun: Instant) -> Done<Outcome> {
+        for (name, _) in &self.config.stores {
+            if let Ok(mut store) = self.store(name, false) {
+                // what a run killed in its last moment left beside a file goes when its lock is taken
+                let _ = store.lock(self.options.wait);
+            }
+        }
         Ok(Outcome {
             nothing: true,
             state: "no migration is under way".into(),

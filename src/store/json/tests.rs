@@ -576,28 +576,3 @@ fn the_schema_lists_collections_and_what_is_none() {
     assert_eq!(names(r#"{"g":{"u":{"n":1}}}"#).0, ":key,u:true /g:key,n:true");
     assert_eq!(names("3").1, "the whole file");
 }
-
-#[test]
-#[ignore = "takes its time; run in release"]
-fn a_million_records() {
-    let mut text = String::from("[\n");
-    for i in 0..1_000_000 {
-        let end = if i == 999_999 { "\n" } else { ",\n" };
-        text.push_str(&format!(
-            "  {{\n    \"id\": {i},\n    \"a\": \"some text for {i}\",\n    \"c\": [1, 2]\n  }}{end}"
-        ));
-    }
-    text.push(']');
-    let t = table(false, "");
-    let start = std::time::Instant::now();
-    let d = Document::new("f", text.into_bytes()).unwrap();
-    let parsed = start.elapsed();
-    let c = d.collection(&t).unwrap();
-    let indexed = start.elapsed();
-    let rows = c.records.iter().map(|r| d.row(&t, r).unwrap().len()).sum::<usize>();
-    println!(
-        "{} bytes, {rows} values: checked {parsed:?}, indexed {indexed:?}, read {:?}",
-        d.text.len(),
-        start.elapsed()
-    );
-}
