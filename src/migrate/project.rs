@@ -282,8 +282,6 @@ impl Project {
                 hint: "end that one first: `backout status` in its project".into(),
             });
         }
-        // first where most can be missing, so that a refusal there leaves the source untouched
-        target.prepare()?;
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let text = serde_json::to_string(&proposal.plan).map_err(|e| Error::Internal(e.to_string()))?;
         let record = prepare::Record {
