@@ -22,7 +22,7 @@ impl Command {
         let mut text = String::new();
         for m in &list {
             let mark = if m.applied { "*" } else { " " };
-            let _ = writeln!(text, "{}", show::wrap(&format!("{mark} {}  {:12} {}", m.migration, m.state, m.title), 4));
+            let _ = writeln!(text, "{mark} {}", show::wrap(&format!("{}  {:12} {}", m.migration, m.state, m.title), 4));
         }
         if list.is_empty() {
             let _ = writeln!(text, "no migrations in {}", project.config.migrations.display());

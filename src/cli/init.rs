@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Answer, Answered, Context};
 use backout::gate::Gate;
 use backout::migrate::{Error, Failure};
-use backout::plan::{Kind, redact};
+use backout::plan::{Config, ConfigError, Kind, redact};
 use backout::store;
 
 /// Write a backout.toml and a first migration, to be looked through
@@ -68,6 +68,12 @@ impl Command {
             quoted(&from),
             quoted(&to)
         );
+        // a store that cannot be meant is said now; what a variable holds is not known yet
+        Config::parse(&toml, &config, &|_| Some("sqlite:any.db".into())).map_err(|e| {
+            let (hint, message) = (e.hint().map(str::to_owned), e.to_string());
+            let message = message.rsplit_once(&place(&e)).map_or(message.clone(), |(_, m)| m.to_owned());
+            Box::new(Failure::untouched(ConfigError::File { file: config.clone(), message, hint }.into()))
+        })?;
         let body = if self.from.is_some() { tables(&from, &cx.dir)? } else { EXAMPLE.to_owned() };
         let migration =
             format!("title = \"Move to the new home\"\n\n[transfer]\nfrom = \"old_home\"\nto   = \"new_home\"\n{body}");
@@ -87,6 +93,11 @@ impl Command {
         );
         Ok(Answer::new(&serde_json::json!({ "wrote": [config, file] }), text))
     }
+}
+
+/// How the place begins the error's message.
+fn place(e: &ConfigError) -> String {
+    e.place().map(|p| format!("{p}: ")).unwrap_or_default()
 }
 
 const EXAMPLE: &str = r#"

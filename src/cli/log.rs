@@ -28,8 +28,12 @@ impl Command {
         for e in &events[from..] {
             let took = show::seconds(e.ms as f64 / 1000.0);
             let mark = if e.ok { "" } else { "FAILED: " };
-            let line = format!("{}  {}  {:13} {took:>11}  {mark}{}", e.at, e.run, terminal::doing(&e.phase), e.detail);
-            text.push_str(&show::wrap(&line, 4));
+            // the next line says which step came next; where the run came to rest is worth a word
+            let goes_on = ["→ backfilling", "→ catching up", "→ verifying", "→ cutting over", "→ rolling back"];
+            let detail = if goes_on.contains(&e.detail.as_str()) { "" } else { &e.detail };
+            let step = format!("{}  {}  {:13} {took:>9}  {mark}{detail}", e.at, e.run, terminal::doing(&e.phase));
+            let line = step.trim_end();
+            text.push_str(&show::wrap(line, 4));
             text.push('\n');
         }
         if events.is_empty() {

@@ -260,7 +260,7 @@ pub fn outcome(o: &Outcome) -> String {
         let _ = writeln!(out, "frozen    {ms} ms, from the lock until the other side was open");
     }
     if let Some(k) = &o.kept {
-        let _ = writeln!(out, "kept      {}", wrap(k, 10));
+        let _ = writeln!(out, "kept      {}", wrap(k.trim_start_matches("the tables are kept "), 10));
     }
     if o.seconds > 0.0 {
         let _ = writeln!(out, "took      {}", seconds(o.seconds));

@@ -1,12 +1,15 @@
 //! Standard output and error: results, progress bars, colours, questions.
 
 use std::collections::HashMap;
+use std::fmt::Write as Write_;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use backout::migrate::{Event, Observer};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState as Bar, ProgressStyle};
+
+use super::show;
 
 /// Writes a result; a reader that went away (`| head`) is no error.
 pub fn out(text: &str) {
@@ -47,7 +50,7 @@ enum Mode {
 struct State {
     bars: HashMap<(&'static str, String), ProgressBar>,
     last_line: HashMap<(&'static str, String), Instant>,
-    begun: HashMap<(&'static str, String), Instant>,
+    begun: HashMap<(&'static str, String), (Instant, u64)>,
 }
 
 impl Terminal {
@@ -74,6 +77,10 @@ impl Terminal {
     }
 }
 
+fn number(to: &mut dyn Write_, n: u64) {
+    let _ = to.write_str(&show::number(n));
+}
+
 impl Observer for Terminal {
     fn event(&self, event: Event) {
         let Ok(mut state) = self.state.lock() else { return };
@@ -88,9 +95,16 @@ impl Observer for Terminal {
                 match &self.mode {
                     Mode::Bars(bars) => {
                         let bar = state.bars.entry(key).or_insert_with(|| {
-                            let template = "  {prefix:9} {msg:24!} {bar:16} {human_pos:>11}/{human_len:<11} {per_sec:>14} {eta:>4}";
+                            let template = "  {prefix:9} {msg:16!} {bar:14} {done:>11} of {all:<11} {rate:>9}  {eta}";
                             let bar = bars.add(ProgressBar::new(total));
                             if let Ok(style) = ProgressStyle::with_template(template) {
+                                let style = style
+                                    .with_key("done", |s: &Bar, w: &mut dyn Write_| number(w, s.pos()))
+                                    .with_key("all", |s: &Bar, w: &mut dyn Write_| number(w, s.len().unwrap_or(0)))
+                                    .with_key("rate", |s: &Bar, w: &mut dyn Write_| {
+                                        number(w, s.per_sec() as u64);
+                                        let _ = w.write_str("/s");
+                                    });
                                 bar.set_style(style.progress_chars("█▌ "));
                             }
                             bar.set_prefix(what);
@@ -105,14 +119,17 @@ impl Observer for Terminal {
                     }
                     Mode::Lines => {
                         let now = Instant::now();
-                        let begun = *state.begun.entry(key.clone()).or_insert(now);
+                        // a resumed copy begins with what was there
+                        let (begun, before) = *state.begun.entry(key.clone()).or_insert((now, done));
                         let due = state.last_line.get(&key).is_none_or(|t| t.elapsed() > Duration::from_secs(5));
                         if (due && begun != now) || (done >= total && state.last_line.contains_key(&key)) {
                             state.last_line.insert(key, now);
                             let seconds = begun.elapsed().as_secs_f64().max(0.001);
-                            let rate = done as f64 / seconds;
+                            let rate = done.saturating_sub(before) as f64 / seconds;
                             let left = if rate > 0.0 { (total.saturating_sub(done)) as f64 / rate } else { 0.0 };
-                            eprintln!("  {what} {table}: {done} of {total} rows, {rate:.0}/s, {left:.0} s left");
+                            let (done, total, rate) =
+                                (show::number(done), show::number(total), show::number(rate as u64));
+                            eprintln!("  {what} {table}: {done} of {total} rows, {rate}/s, {left:.0} s left");
                         }
                     }
                     Mode::Nothing => {}

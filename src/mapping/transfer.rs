@@ -197,7 +197,7 @@ pub fn assemble(
     from: Kind,
     to: Kind,
 ) -> Result<Assembled, Refusal> {
-    let (mut left, mut notes) = (Vec::new(), Vec::new());
+    let mut left = Vec::new();
     let into = |name: &str| -> String {
         let named = wanted.tables.iter().find(|t| t.source == name).map(|t| t.into.clone());
         let renamed = wanted.rename.iter().find(|(a, _)| a == name).map(|(_, b)| b.clone());
@@ -237,7 +237,7 @@ pub fn assemble(
             codecs.push(plan);
         }
         if from == Kind::Sqlite {
-            sqlite_rest(source, &mut target, &codecs, &moved, &into, &mut left, &mut notes);
+            sqlite_rest(source, &mut target, &codecs, &moved, &into, &mut left);
         }
         if to == Kind::Postgres {
             names_fit(&target)?;
@@ -258,6 +258,18 @@ pub fn assemble(
         }
     }
     unlike_references(&mut plans, &mut left);
+    let columns = plans.iter().flat_map(|t| t.source.columns.iter().zip(&t.codecs).map(move |(c, p)| (t, c, p)));
+    let doubles: Vec<String> = columns
+        .filter(|(_, _, p)| matches!(p.codec, Codec::Decimal { .. }))
+        .map(|(t, c, _)| format!("{}.{}", t.source.name, c.name))
+        .collect();
+    let mut notes = Vec::new();
+    if !doubles.is_empty() {
+        notes.push(format!(
+            "declared as decimals, but SQLite keeps binary doubles: their shortest decimals are taken; digits beyond a double's were lost before: {}",
+            doubles.join(", ")
+        ));
+    }
     Ok(Assembled { tables: plans, not_moved: left, notes })
 }
 
@@ -269,7 +281,6 @@ fn sqlite_rest(
     moved: &HashSet<String>,
     into: &dyn Fn(&str) -> String,
     left: &mut Vec<NotMoved>,
-    notes: &mut Vec<String>,
 ) {
     let is_column = |name: &str| source.column(name).is_some();
     for i in &source.indexes {
@@ -345,14 +356,6 @@ fn sqlite_rest(
             why: "its expression is not translated; the source goes on computing it, the target lacks it".into(),
         });
         let _: &Generated = g;
-    }
-    for (c, p) in source.columns.iter().zip(codecs) {
-        if matches!(p.codec, Codec::Decimal { .. }) {
-            notes.push(format!(
-                "{}.{} is declared {} but SQLite keeps it as a binary double: its shortest decimal is taken; digits beyond a double's were lost before",
-                source.name, c.name, c.ty
-            ));
-        }
     }
 }
 

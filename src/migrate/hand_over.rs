@@ -99,7 +99,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     })?;
     run.frozen = Some(frozen.elapsed());
     let what = if way == Way::Up { "cutover" } else { "rollback" };
-    run.journal_line("hand-over", &format!("{what}: {rows} rows under the lease"), true, frozen);
+    run.journal_line("hand-over", &format!("{what}: {} carried", super::count(rows as usize, "row")), true, frozen);
     Ok(())
 }
 

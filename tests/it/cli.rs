@@ -700,3 +700,259 @@ fn json_is_one_object_and_progress_is_on_stderr() {
     p.run(&["rollback", "--json"]).ok().object();
     p.json_of(&["plan"]);
 }
+
+// ── stopping ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// `up` in small steps, and its standard error from the moment it copies.
+fn copying(p: &Project) -> (Child, BufReader<std::process::ChildStderr>) {
+    p.source()
+        .execute_batch(
+            "with recursive n (i) as (select 10 union all select i + 1 from n where i < 30000)
+             insert into notes select i, 1, 'a note' from n",
+        )
+        .unwrap();
+    let args = ["up", "--until", "ready", "--batch-size", "20"];
+    let mut child = command(p.folder.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("backfilling") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    (child, said)
+}
+
+#[test]
+fn ctrl_c_stops_after_the_present_step_and_resume_goes_on() {
+    let d = Database::new();
+    let p = Project::sqlite(&d.url);
+    let (mut child, mut said) = copying(&p);
+    signal(&child, rustix::process::Signal::INT);
+    let mut stderr = String::new();
+    said.read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7), "{stderr}");
+    for needle in ["stopping after the present step", "stopped on request", "backout resume", "backout abort"] {
+        assert!(stderr.contains(needle), "{needle}: {stderr}");
+    }
+    assert_eq!(p.phase(), "backfilling");
+    assert!(p.run(&["status"]).ok().stdout.contains("failed    stopped on request"));
+    assert!(p.run(&["resume"]).ok().stdout.starts_with("ready "), "it was begun with --until ready");
+    assert!(p.run(&["verify"]).ok().stdout.contains("no differences"));
+}
+
+#[test]
+fn killed_at_once_it_resumes_all_the_same() {
+    let d = Database::new();
+    let p = Project::sqlite(&d.url);
+    let (mut child, _) = copying(&p);
+    signal(&child, rustix::process::Signal::KILL);
+    child.wait().unwrap();
+    assert_eq!(p.phase(), "backfilling");
+    p.run(&["resume"]).ok();
+    assert!(p.run(&["verify"]).ok().stdout.contains("no differences"));
+}
+
+// ── secrets ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn no_password_is_ever_shown_or_kept() {
+    const PASSWORD: &str = "s3cr3t-passw0rd";
+    let mut d = Database::new();
+    let (role, url) = d.role(PASSWORD);
+    d.admin
+        .batch_execute(&format!("GRANT CREATE ON DATABASE {} TO {role}", d.name))
+        .and_then(|()| d.client().batch_execute(&format!("GRANT ALL ON SCHEMA public TO {role}")))
+        .unwrap();
+    for how in ["plain", "variable"] {
+        let p = Project::sqlite(if how == "plain" { &url } else { "${DATABASE_URL}" });
+        if how == "variable" {
+            p.write(".env", format!("DATABASE_URL={url}\nTOKEN=old-{PASSWORD}\n"));
+            p.add(&format!("\n[[switch]]\ndotenv = \".env\"\nset = {{ TOKEN = \"new-{PASSWORD}\" }}\n"));
+        }
+        let mut said = String::new();
+        for args in [
+            &["plan"][..],
+            &["up", "--until", "ready"],
+            &["status"],
+            &["cutover"],
+            &["status"],
+            &["verify"],
+            &["shadow", "--once"],
+            &["rollback", "--dry-run"],
+            &["history"],
+            &["log"],
+        ] {
+            said += &p.run(args).ok().said();
+            said += &p.run(&[args, &["--json"]].concat()).said();
+        }
+        let mut kept: Vec<u8> = Vec::new();
+        let mut client = d.client();
+        for relation in d.all().iter().filter(|r| r.starts_with("backout.")) {
+            let rows = client.simple_query(&format!("select t::text from {relation} t")).into_iter().flatten();
+            for row in rows {
+                if let postgres::SimpleQueryMessage::Row(r) = row {
+                    kept.extend(r.get(0).unwrap_or_default().bytes());
+                }
+            }
+        }
+        assert!(!kept.is_empty(), "the records were looked at");
+        let files = p.all();
+        let journal = files.keys().find(|f| f.ends_with("journal.sqlite")).cloned();
+        assert!(journal.is_some(), "{:?}", files.keys());
+        said += &p.run(&["rollback"]).ok().said();
+        // wrong in every way, with the password at hand
+        p.write("backout.toml", fs::read_to_string(p.path("backout.toml")).unwrap().replace("to = \"", "to = 5 # \""));
+        said += &p.run(&["up"]).said();
+        assert!(!said.contains("passw0rd"), "{said}");
+        assert!(!String::from_utf8_lossy(&kept).contains("passw0rd"));
+        let mut open = vec![p.folder.path().to_owned()];
+        while let Some(folder) = open.pop() {
+            for path in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+                if path.is_dir() {
+                    open.push(path);
+                } else if !path.ends_with("backout.toml") && !path.ends_with(".env") {
+                    let bytes = fs::read(&path).unwrap();
+                    let found = bytes.windows(8).any(|w| w == b"passw0rd");
+                    assert!(!found, "{} holds the password", path.display());
+                }
+            }
+        }
+        d.client().batch_execute("drop schema if exists backout cascade").unwrap();
+    }
+}
+
+// ── telling ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn what_this_version_does_not_use_is_said() {
+    let p = Project::bot();
+    p.add("\n[backup]\ndir = \"b\"\n\n[[switch]]\nflag = \"sqlite\"\nto = true\n");
+    for args in [&["plan"][..], &["up", "--dry-run"], &["up"]] {
+        let ran = p.run(args).ok();
+        for unused in ["[backup]", "[[switch]] flag", "not used by this version"] {
+            assert!(ran.said().contains(unused), "{args:?}: {ran:?}");
+        }
+    }
+    assert_eq!(p.json_of(&["up"])["unused"], json!(["[backup]", "[[switch]] flag"]));
+    assert_eq!(p.run(&["status"]).ok().stderr, "", "said where it matters, and not everywhere");
+}
+
+#[test]
+fn the_plan_says_it_all() {
+    let p = Project::bot();
+    let plan = p.run(&["plan"]).ok().stdout;
+    for needle in [
+        "events   2 rows",
+        "key (event_id)",
+        "title     string → TEXT not null",
+        "every value is a string",
+        "minutes   integer → INTEGER",
+        "time ",
+        "disk ",
+        "locks ",
+        "cutover   stops bot",
+        "rollback  under a second",
+        "next:     backout up --plan ",
+    ] {
+        assert!(plan.contains(needle), "{needle:?} is not in\n{plan}");
+    }
+}
+
+#[test]
+fn the_status_while_the_target_is_gone() {
+    let p = Project::bot();
+    p.run(&["up"]).ok();
+    fs::rename(p.path("bot.db"), p.path("elsewhere.db")).unwrap();
+    let ran = p.run(&["status"]).ok();
+    assert!(ran.stdout.contains("problem   the target could not be asked"), "{ran:?}");
+    assert!(ran.stdout.contains("backout rollback"), "{ran:?}");
+}
+
+#[test]
+fn the_log_has_durations_and_the_history_both_sides() {
+    let p = Project::bot();
+    p.run(&["up"]).ok();
+    p.run(&["rollback"]).ok();
+    let log = p.run(&["log"]).ok().stdout;
+    for step in ["preparing", "backfilling", "cutting over", "rolling back", "closing"] {
+        let line = log.lines().find(|l| l.contains(&format!("  {step} "))).unwrap_or_else(|| panic!("{step}: {log}"));
+        assert!(line.contains(" ms") || line.contains(" s"), "{line}");
+    }
+    assert_eq!(p.run(&["log", "-n", "1"]).ok().stdout.lines().count(), 1);
+    let history = p.run(&["history"]).ok().stdout;
+    assert!(history.contains("rolled back") && history.contains("0 rows carried back"), "{history}");
+    assert!(history.contains("the tables are kept in bot.db"), "{history}");
+}
+
+// ── help ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Every command that `backout help` lists.
+fn commands() -> Vec<String> {
+    let help = run(Path::new("."), &["--help"]).ok().stdout;
+    let list = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = list.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   "));
+    names.map(|l| l.split_whitespace().next().unwrap().to_owned()).filter(|n| n != "help").collect()
+}
+
+#[test]
+fn every_command_teaches_at_80_columns_and_has_an_example() {
+    let commands = commands();
+    assert!(commands.len() >= 15, "{commands:?}");
+    let whole = run(Path::new("."), &["--help"]).ok().stdout;
+    assert_eq!(whole.lines().find(|l| l.chars().count() > 80), None);
+    for name in commands {
+        let help = run(Path::new("."), &["help", &name]).ok().stdout;
+        assert!(help.contains("Example"), "{help}");
+        assert!(help.contains(&format!("\n  backout {name}")) || help.contains(&format!("backout {name}")), "{help}");
+        assert_eq!(help.lines().find(|l| l.chars().count() > 80), None, "{name}");
+        assert_eq!(run(Path::new("."), &[&name, "--help"]).ok().stdout, help);
+    }
+}
+
+#[test]
+fn every_command_is_in_the_reference() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md")).unwrap();
+    for name in commands() {
+        let head = format!("\n## {name}\n");
+        let section = page.split(&head).nth(1).unwrap_or_else(|| panic!("docs/commands.md lacks {head:?}"));
+        let section = section.split("\n## ").next().unwrap();
+        for part in ["--json", "Exit codes"] {
+            assert!(section.contains(part), "{name} says nothing of {part}");
+        }
+        let help = run(Path::new("."), &["help", &name]).ok().stdout;
+        let own = help.split("Options of every command:").next().unwrap();
+        let listed = own.lines().map(str::trim_start).filter(|l| l.starts_with('-') && !l.contains("--help"));
+        for option in listed.flat_map(str::split_whitespace).filter(|w| w.starts_with("--")) {
+            let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            assert!(section.contains(option), "{name}: {option} is not explained");
+        }
+    }
+}
+
+#[test]
+fn init_writes_what_plan_can_use_and_overwrites_nothing() {
+    let p = Project { folder: tempfile::tempdir().unwrap() };
+    p.write("bot.json", BOT);
+    p.run(&["init", "--from", "json:bot.json", "--to", "sqlite:bot.db"]).ok();
+    let plan = p.run(&["plan"]).ok().stdout;
+    assert!(plan.contains("2 rows"), "{plan}");
+    p.refuses(&["init"], 4, "refused", &["backout.toml is there already"]);
+    let empty = Project { folder: tempfile::tempdir().unwrap() };
+    empty.refuses(
+        &["init", "--from", "bot.json", "--to", "sqlite:bot.db"],
+        2,
+        "configuration",
+        &["did you mean `json:bot.json`?"],
+    );
+    empty.refuses(
+        &["init", "--from", "json:bot.json", "--to", "sqlite:bot.db"],
+        2,
+        "input",
+        &["there is no such file"],
+    );
+}

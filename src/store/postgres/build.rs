@@ -5,18 +5,6 @@ use crate::plan::{ForeignKey, Index, Table};
 use crate::store::{Error, Result};
 
 impl Postgres {
-    pub(super) fn may_make_tables(&mut self) -> Result<()> {
-        let sql = "SELECT has_schema_privilege(current_schema(), 'USAGE') AND \
-            has_schema_privilege(current_schema(), 'CREATE'), current_user::text";
-        let lines = self.query("asking for privileges", sql, &[])?;
-        let Some(line) = lines.first().filter(|l| !l.get::<_, bool>(0)) else { return Ok(()) };
-        let (home, user) = (quoted(&self.home), quoted(line.get(1)));
-        Err(self.refused(
-            format!("{user} may not make tables in the schema {home}"),
-            &format!("an administrator runs once: GRANT USAGE, CREATE ON SCHEMA {home} TO {user};"),
-        ))
-    }
-
     pub(super) fn create_tables(&mut self, tables: &[&Table]) -> Result<()> {
         for table in tables {
             let mut columns = Vec::new();

@@ -477,7 +477,7 @@ impl Store for Postgres {
     }
 
     fn may_create(&mut self) -> Result<()> {
-        self.may_make_tables()
+        self.may_make()
     }
 
     fn create(&mut self, tables: &[&Table]) -> Result<()> {

@@ -41,43 +41,71 @@ impl Postgres {
         Ok(self.query("looking for our records", sql, &[&table])?.first().is_some_and(|l| l.get(0)))
     }
 
-    pub(super) fn make_records(&mut self) -> Result<()> {
+    /// Whether our tables are all there, or at least our schema.
+    fn records_there(&mut self) -> Result<(bool, bool)> {
         let sql = "SELECT (SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
                 ON n.oid = c.relnamespace WHERE n.nspname = 'backout' AND c.relname = ANY($1)), \
-            EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'backout'), \
-            current_database()::text, current_user::text";
+            EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'backout')";
         let mut names = OURS.to_vec();
         names.extend(["history", "migration_log"]);
         let lines = self.query("looking for our records", sql, &[&names])?;
+        Ok(lines.first().map_or((false, false), |l| (l.get::<_, i64>(0) == names.len() as i64, l.get(1))))
+    }
+
+    /// Refuses, before anything is made, what an administrator must permit first.
+    pub(super) fn may_make(&mut self) -> Result<()> {
+        let (all, there) = self.records_there()?;
+        let sql = "SELECT has_schema_privilege(current_schema(), 'USAGE') AND \
+                has_schema_privilege(current_schema(), 'CREATE'), \
+            CASE WHEN $1 THEN has_schema_privilege('backout', 'CREATE') \
+                ELSE has_database_privilege(current_database(), 'CREATE') END, current_user::text";
+        let lines = self.query("asking for privileges", sql, &[&there])?;
         let Some(line) = lines.first() else { return Ok(()) };
-        if line.get::<_, i64>(0) == names.len() as i64 {
+        if !(all || line.get(1)) {
+            return Err(self.no_place(there));
+        }
+        if line.get(0) {
             return Ok(());
         }
-        let there: bool = line.get(1);
-        let (database, user): (String, String) = (quoted(line.get(2)), quoted(line.get(3)));
+        let (home, user) = (quoted(&self.home), quoted(line.get(2)));
+        Err(self.refused(
+            format!("{user} may not make tables in the schema {home}"),
+            &format!("an administrator runs once: GRANT USAGE, CREATE ON SCHEMA {home} TO {user};"),
+        ))
+    }
+
+    /// We may not make our schema, or our tables in it.
+    fn no_place(&mut self, there: bool) -> Error {
+        let names = self.query("asking who we are", "SELECT current_database()::text, current_user::text", &[]);
+        let (database, user) = match names.as_ref().ok().and_then(|lines| lines.first()) {
+            Some(line) => (quoted(line.get(0)), quoted(line.get(1))),
+            None => ("…".to_owned(), "…".to_owned()),
+        };
+        let hint = if there {
+            format!("an administrator runs once: ALTER SCHEMA backout OWNER TO {user};")
+        } else {
+            format!(
+                "an administrator runs once: GRANT CREATE ON DATABASE {database} TO {user}; \
+                 or CREATE SCHEMA backout AUTHORIZATION {user};"
+            )
+        };
+        self.refused(format!("{user} may not make the schema backout, where the records of a run are kept"), &hint)
+    }
+
+    pub(super) fn make_records(&mut self) -> Result<()> {
+        let (all, there) = self.records_there()?;
+        if all {
+            return Ok(());
+        }
         // CREATE SCHEMA IF NOT EXISTS asks for the privilege even where there is nothing to do.
         let schema = if there { "" } else { "CREATE SCHEMA backout;" };
         let sql = format!("{schema}{RECORDS}");
         let gate = self.gate.clone();
-        let store = self.title.clone();
-        let within = self.open.is_some();
-        let make = || match self.client.batch_execute(&sql) {
+        gate.pass("making the place for records", || match self.client.batch_execute(&sql) {
             Ok(()) => Ok(()),
-            Err(e) if code(&e) == "42501" => Err(Error::Refused {
-                store,
-                cause: format!("{user} may not make the schema backout, where the records of a run are kept"),
-                hint: if there {
-                    format!("an administrator runs once: ALTER SCHEMA backout OWNER TO {user};")
-                } else {
-                    format!(
-                        "an administrator runs once: GRANT CREATE ON DATABASE {database} TO {user}; \
-                         or CREATE SCHEMA backout AUTHORIZATION {user};"
-                    )
-                },
-            }),
+            Err(e) if code(&e) == "42501" => Err(self.no_place(there)),
             Err(e) => Err(self.fail("making the place for records", &e)),
-        };
-        if within { make() } else { gate.pass("making the place for records", make) }
+        })
     }
 
     pub(super) fn read_state(&mut self) -> Result<Option<State>> {
