@@ -13,6 +13,7 @@ struct Inner {
     passed: AtomicU64,
     trap: Option<(u64, Trap)>,
     show: Option<Trap>,
+    after: Option<Trap>,
 }
 
 /// A counter of effects, shared by all rooms of a run; clones count together.
@@ -31,19 +32,25 @@ pub struct Refused {
 
 impl Default for Gate {
     fn default() -> Self {
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show: None }))
+        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show: None, after: None }))
     }
 }
 
 impl Gate {
     /// A gate that calls `trap` in place of effect number `n` (from 1) and, if `trap` returns, fails that effect.
     pub fn with_trap(n: u64, trap: impl Fn(&str) + Send + Sync + 'static) -> Gate {
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: Some((n, Box::new(trap))), show: None }))
+        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: Some((n, Box::new(trap))), show: None, after: None }))
     }
 
     /// A gate that tells `show` each effect before it happens.
     pub fn watched(show: impl Fn(&str) + Send + Sync + 'static) -> Gate {
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show: Some(Box::new(show)) }))
+        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show: Some(Box::new(show)), after: None }))
+    }
+
+    /// A gate that calls `look` before and after each effect.
+    pub fn between(look: impl Fn(&str) + Send + Sync + Clone + 'static) -> Gate {
+        let (show, after): (Option<Trap>, Option<Trap>) = (Some(Box::new(look.clone())), Some(Box::new(look)));
+        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show, after }))
     }
 
     /// Performs `effect` as the next numbered effect.
@@ -61,7 +68,11 @@ impl Gate {
         if let Some(show) = &self.0.show {
             show(what);
         }
-        effect()
+        let done = effect();
+        if let Some(after) = &self.0.after {
+            after(what);
+        }
+        done
     }
 
     /// Effects so far.

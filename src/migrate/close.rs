@@ -51,7 +51,7 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
     if !run.summary.parked.is_empty() {
         note.push_str(&format!(", {} parked: {}", run.summary.parked.len(), run.summary.parked.join("; ")));
     }
-    close_source(run, line(&state, "rolled back", &note), true)?;
+    close_source(run, line(&state, "rolled back", &note))?;
     Ok(Phase::RolledBack)
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn abort(run: &mut Run) -> Result<Phase> {
         })?;
     }
     run.app.forget()?;
-    close_source(run, line(&state, "aborted", "before the cutover; nothing was handed over"), true)?;
+    close_source(run, line(&state, "aborted", "before the cutover; nothing was handed over"))?;
     Ok(Phase::Aborted)
 }
 
@@ -92,28 +92,29 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
     }
     run.app.forget()?;
     let delete = delete_source && run.source.kind() != Kind::Json;
-    if delete {
-        let tables = plan.source_tables();
-        within(run.source.as_mut(), Mode::Write, &tables, "source: tables dropped", |s| Ok(s.drop_tables(&tables)?))?;
-        run.summary.kept = None;
+    let line = if delete {
+        line(&state, "completed", "source tables dropped")
     } else {
         run.summary.kept = Some(format!("{} stays as it was at the last drain, sealed", run.source.title()));
-    }
-    let note = if delete {
-        "source tables dropped".into()
-    } else {
-        format!("{} carried to the source while soaking", state.carried)
+        line(&state, "completed", &format!("{} carried to the source while soaking", state.carried))
     };
-    close_source(run, line(&state, "completed", &note), delete)?;
+    let tables = plan.source_tables();
+    let tables: &[&crate::plan::Table] = if delete { &tables } else { &[] };
+    within(run.source.as_mut(), Mode::Write, tables, "source: closed", |s| {
+        if delete {
+            s.drop_tables(tables)?;
+        }
+        // where they are kept the seal stays, so that a forgotten writer fails loudly
+        Ok(s.close(tables, &line)?)
+    })?;
     Ok(Phase::Completed)
 }
 
-/// The source's records go. If it was completed and kept, its seal stays, so that a forgotten writer fails loudly.
-fn close_source(run: &mut Run, line: HistoryLine, open: bool) -> Result<()> {
+/// The source's records go, and its triggers: it is as it was.
+fn close_source(run: &mut Run, line: HistoryLine) -> Result<()> {
     let plan = run.plan.clone();
     let tables = plan.source_tables();
-    let tables: &[&crate::plan::Table] = if open { &tables } else { &[] };
-    within(run.source.as_mut(), Mode::Write, tables, "source: closed", |s| Ok(s.close(tables, &line)?))
+    within(run.source.as_mut(), Mode::Write, &tables, "source: closed", |s| Ok(s.close(&tables, &line)?))
 }
 
 fn line(state: &State, outcome: &str, note: &str) -> HistoryLine {

@@ -87,6 +87,11 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     giver.rollback();
     let (changes, entries, position, at) = read?;
     if entries == 0 && parked.is_empty() {
+        if way == Way::Down {
+            // how far the source is known to follow, should the target be lost
+            let id = run.id.clone();
+            super::change_state(run.source.as_mut(), &id, "receiver: seen", |s| s.drained_at = Some(at))?;
+        }
         return Ok(Drained::default());
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).

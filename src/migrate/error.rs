@@ -116,9 +116,12 @@ impl Failure {
             _ if going && matches!(plain, 1 | 7) => 7,
             _ => plain,
         };
-        let own = match phase {
-            Phase::CuttingOver | Phase::Soaking | Phase::RollingBack if schema_changed(&error) => {
+        let own = match (&error, phase) {
+            (_, Phase::CuttingOver | Phase::Soaking | Phase::RollingBack) if schema_changed(&error) => {
                 "change that table back to what it was at the cutover, then run the command again: what was written since waits, and nothing was carried wrongly".into()
+            }
+            (Error::Differences(_), Phase::RollingBack) => {
+                "the application runs on the source; the target is kept as it was: look at these rows, then `backout rollback --no-verify` closes the rollback as it is".into()
             }
             _ => own_hint(&error),
         };

@@ -181,11 +181,16 @@ fn withdraw(run: &mut Run, way: Way) -> Result<()> {
     raise_epoch(run)?;
     let (giver, receiver) = run.sides(way);
     let read = |s: Option<State>| s.filter(|s| s.run == id).ok_or_else(ghost);
+    // If the seal never committed, the giver may have lost writes in a crash of its machine that the receiver has: carrying them
+    // again would not take those back, so both sides are compared first.
+    let unsealed = !matches!(read(giver.state()?)?.side, Side::Sealed { .. });
     if let Side::Drained { epoch, .. } = read(receiver.state()?)?.side {
         super::change_state(receiver, &id, "receiver: withdrawn", |s| {
             s.side = Side::Withdrawn { epoch };
-            // what came in under the lease may be more than the giver keeps through a crash: it is carried again
             s.checkpoint = s.previous.take();
+            if unsealed {
+                s.doubt = Some("a hand-over was cut off before the live side had sealed it".to_owned());
+            }
         })?;
     }
     if matches!(read(receiver.state()?)?.side, Side::Open | Side::Drained { .. }) {

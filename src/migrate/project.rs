@@ -12,7 +12,7 @@ use crate::gate::Gate;
 use crate::journal::{Event as Note, Journal};
 use crate::mapping::Way;
 use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
-use crate::store::{self, HistoryLine, Phase, Role, Side, State, Store};
+use crate::store::{self, HistoryLine, Mode, Phase, Role, Side, State, Store};
 
 use super::planning::{self, Proposal};
 use super::verify::{self, Verified};
@@ -282,8 +282,11 @@ impl Project {
                 hint: "end that one first: `backout status` in its project".into(),
             });
         }
-        // first where most can be missing, so that a refusal there leaves the source untouched
-        target.prepare()?;
+        // tried and taken back at once: what we may not do there is known before anything is changed
+        target.begin(Mode::Write, &[])?;
+        let may = target.prepare().and_then(|()| target.create(&proposal.plan.target_tables()));
+        target.rollback();
+        may?;
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let text = serde_json::to_string(&proposal.plan).map_err(|e| Error::Internal(e.to_string()))?;
         let record = prepare::Record {

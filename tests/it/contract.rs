@@ -256,11 +256,12 @@ impl Place for InPostgres {
         true
     }
     fn remember(&self) {
-        self.connect().batch_execute("CREATE TABLE public.copy AS SELECT * FROM backout.mark").unwrap();
+        self.connect()
+            .batch_execute("CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.copy AS SELECT * FROM backout.mark")
+            .unwrap();
     }
     fn lose(&self) {
-        let sql =
-            "DELETE FROM backout.mark; INSERT INTO backout.mark SELECT * FROM public.copy; DROP TABLE public.copy";
+        let sql = "DELETE FROM backout.mark; INSERT INTO backout.mark SELECT * FROM elsewhere.copy; DROP SCHEMA elsewhere CASCADE";
         self.connect().batch_execute(sql).unwrap();
     }
     fn traces(&self) -> Vec<String> {
@@ -698,6 +699,19 @@ fn a_position_whose_log_is_lost_is_not_trusted(place: &dyn Place) {
     assert!(matches!(told, Err(Error::Capture { schema_changed: false, .. })), "{told:?}");
 }
 
+fn a_position_of_capture_on_is_lost_with_its_log_too(place: &dyn Place) {
+    place.store().prepare().unwrap();
+    place.remember();
+    let (store, tables, from_here) = captured(place);
+    drop(store);
+    place.lose();
+    place.app(&[Edit(3, "tre")]).unwrap();
+    let mut store = place.store();
+    store.begin(Mode::Read, &refs(&tables)).unwrap();
+    let told = store.log_since(&refs(&tables), &from_here);
+    assert!(matches!(told, Err(Error::Capture { schema_changed: false, .. })), "{told:?}");
+}
+
 fn capture_on_again_loses_nothing(place: &dyn Place) {
     let (mut store, tables, from_here) = captured(place);
     place.app(&[Edit(1, "uno")]).unwrap();
@@ -1102,6 +1116,7 @@ contract! {
     trim_keeps_what_came_later,
     a_lease_reads_marks_and_commits_at_once,
     a_position_whose_log_is_lost_is_not_trusted,
+    a_position_of_capture_on_is_lost_with_its_log_too,
     capture_on_again_loses_nothing,
     capture_off_is_seen_by_a_look,
     a_doubt_is_told_once_until_it_is_trimmed,

@@ -233,8 +233,8 @@ fn edited(text: &str, sql: &str) -> String {
             lines.push(format!("  {{\"id\": {new}, \"word\": \"{quoted}\", \"n\": 0.5}}"));
         } else if one.starts_with("DELETE") {
             lines.remove(at(&lines, &id(one)));
-        } else if one.starts_with("UPDATE things SET id = ") {
-            let to = one["UPDATE things SET id = ".len()..].split(' ').next().unwrap();
+        } else if let Some(to) = one.strip_prefix("UPDATE things SET id = ") {
+            let to = to.split(' ').next().unwrap();
             let i = at(&lines, &id(one));
             lines[i] = lines[i].replace(&format!("\"id\": {},", id(one)), &format!("\"id\": {to},"));
         } else {
@@ -466,6 +466,39 @@ fn p09_a_move_that_is_carried_twice_keeps_the_rows_bytes() {
         let wanted = TEXT.replace("\"id\": 1,", "\"id\": 11,").replace("two", "zwei");
         assert_eq!(house.json(), wanted, "{pair:?}: the row that moved is the same row, 1E1 and all");
     }
+}
+
+#[test]
+fn p12_a_row_that_cannot_go_back_and_its_children_are_parked() {
+    let house = House::new(SqliteToPostgres);
+    house.at_source(
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY, seen TIMESTAMP);
+         INSERT INTO parents VALUES (1, '2025-01-01 10:00:00'), (2, '2025-01-02 11:00:00');
+         CREATE TABLE children (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parents (id));
+         CREATE TABLE grandchildren (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES children (id));",
+    );
+    house.up();
+    house.at_target(
+        "INSERT INTO parents VALUES (3, 'infinity'); UPDATE parents SET seen = 'infinity' WHERE id = 2;
+         INSERT INTO children VALUES (1, 1), (2, 2), (3, 3), (4, NULL); INSERT INTO grandchildren VALUES (1, 1), (3, 3)",
+    );
+    let shadow = || house.project().shadow().unwrap().parked.len();
+    assert_eq!(shadow(), 4, "both parents, and the child and grandchild of the one that is not there");
+    assert_eq!(shadow(), 4, "tried again");
+    let ids = |table: &str| -> Vec<i64> {
+        let file = house.file("source.db");
+        let mut s = file.prepare(&format!("SELECT id FROM {table} ORDER BY id")).unwrap();
+        s.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!((ids("parents"), ids("children"), ids("grandchildren")), (vec![1, 2], vec![1, 2, 4], vec![1]));
+    // what is mended goes through, with its children
+    house.at_target("UPDATE parents SET seen = '2025-01-03 12:00:00' WHERE id = 3");
+    assert_eq!(shadow(), 1);
+    assert_eq!((ids("children"), ids("grandchildren")), (vec![1, 2, 3, 4], vec![1, 3]));
+    let asked = RollbackOptions { clean_target: Some(true), ..RollbackOptions::default() };
+    let out = house.project().rollback(&asked).unwrap();
+    assert_eq!((out.phase, out.parked.len()), (Some(Phase::RolledBack), 1));
+    assert!(out.kept.is_some(), "the only place where that row is whole");
 }
 
 #[test]

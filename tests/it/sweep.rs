@@ -380,7 +380,7 @@ impl Room {
         Some(at)
     }
 
-    /// Tries to write one row to each side, now, in the middle of a command that is about to do `what`. Waits for no lock.
+    /// Tries to write one row to each side, now, in the middle of a command that is at `what`. Waits for no lock.
     fn bystander(&mut self, what: &str) {
         self.writes += 1;
         self.whole |= what == "source: phase verifying";
@@ -416,7 +416,7 @@ impl Room {
                 taken.push(at);
             }
         }
-        assert!(taken.len() < 2, "both sides took a write before {what:?}");
+        assert!(taken.len() < 2, "both sides took a write at {what:?}");
     }
 
     fn put_json(&self, all: &Map<String, Value>) {
@@ -868,12 +868,12 @@ fn abort(scene: Scene, how: How) {
     });
 }
 
-/// Another client tries to write on both sides before each effect of a whole life.
+/// Another client tries to write on both sides before and after each effect of a whole life.
 fn crowded(scene: Scene) {
     let room = Arc::new(Mutex::new(Room::new(scene)));
     let perform = |act: Act| {
         let crowd = room.clone();
-        let gate = Gate::watched(move |what| crowd.lock().unwrap().bystander(what));
+        let gate = Gate::between(move |what| crowd.lock().unwrap().bystander(what));
         let project = room.lock().unwrap().project().gated(gate);
         act.perform(&project).unwrap()
     };
@@ -945,7 +945,8 @@ fn signage_rollback_killed_twice() {
 #[test]
 fn signage_complete() {
     complete(Signage, Fails, true);
-    complete(Signage, Killed, false);
+    complete(Signage, Fails, false);
+    complete(Signage, Killed, true);
 }
 
 #[test]

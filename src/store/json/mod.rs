@@ -337,8 +337,7 @@ impl Store for JsonFile {
         let before = self.writing().map(|t| t.records.seal.clone())?;
         let (found, file) = (self.untouched()?.digest.clone(), self.file()?);
         if let Some(seal) = before.filter(|s| s.digest != found) {
-            let hint =
-                "nothing was overwritten, and both are kept: put back what Backout wrote, or let `repair` look at it";
+            let hint = "nothing was overwritten, and both are kept: stop whoever writes this file, keep what they wrote elsewhere, and put the file back as Backout left it";
             return Err(self.refused(self.diverged(&seal, &found), hint));
         }
         let text = file.document.edit(tables, writes)?;

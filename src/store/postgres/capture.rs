@@ -143,7 +143,8 @@ impl Postgres {
                 &[&(n as i32), &table.name, &incarnation, &l.oid, &l.columns, &l.rewritten, &l.parts, &l.triggers],
             )?;
         }
-        self.position(None)
+        let position = self.position(None)?;
+        self.put_mark(position)
     }
 
     /// The log's table, made anew unless one of the same shape is there.
