@@ -2,8 +2,35 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::store::{Entry, Op};
 use crate::value::Key;
+
+/// What the application did to one row, in the order in which it did it to that key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Index into the `tables` that were asked for.
+    pub table: usize,
+    /// What was done.
+    pub op: Op,
+    /// The key before (`Update`, `Delete`, `Doubt`).
+    pub before: Option<Key>,
+    /// The key after (`Insert`, `Update`).
+    pub after: Option<Key>,
+}
+
+/// A kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A new row.
+    Insert,
+    /// A row changed; its key too if `before` and `after` differ.
+    Update,
+    /// A row gone.
+    Delete,
+    /// All rows of the table gone at once.
+    Truncate,
+    /// Not a change but a doubt: this key is to be looked at again.
+    Doubt,
+}
 
 /// Where the row that is now under a key comes from, seen from the last drain.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use crate::plan::{
-    Codec, Column, ColumnPlan, ForeignKey, Generated, Index, Kind, NotMoved, Table, TablePlan, Transfer,
+    Codec, Column, ColumnPlan, ForeignKey, Generated, Index, Kind, NotMoved, Schema, Table, TablePlan, Transfer,
 };
-use crate::store::Schema;
 
 /// Why a plan cannot be made, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! Each phase may be killed anywhere and run again. What is true is read from the stores: `phase` in the source's record
 //! says where the run stands, and during a hand-over the two `side`s say who is live.
 
+mod answers;
 mod backfill;
 mod close;
 mod drain;
@@ -11,14 +12,16 @@ mod hand_over;
 mod planning;
 mod prepare;
 mod project;
+mod status;
 mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use answers::{Applied, MigrationState, Options, Outcome, RollbackOptions, Status, Until, UpOptions};
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use planning::{Estimate, Proposal};
-pub use project::{Applied, MigrationState, Options, Outcome, Project, RollbackOptions, Status, Until, UpOptions};
+pub use project::Project;
 pub use verify::Verified;
 
 use crate::app::App;

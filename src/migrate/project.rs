@@ -3,146 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
-
-use serde::Serialize;
+use std::time::Instant;
 
 use crate::app::App;
 use crate::gate::Gate;
-use crate::journal::{Event as Note, Journal};
+use crate::journal::Journal;
 use crate::mapping::Way;
 use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
-use crate::store::{self, HistoryLine, Mode, Phase, Role, Side, State, Store};
+use crate::store::{self, Mode, Phase, Role, State, Store};
 
+use super::answers::{Options, Outcome, RollbackOptions, Status, Until, UpOptions};
 use super::planning::{self, Proposal};
-use super::verify::{self, Verified};
+use super::status::window_over;
+use super::verify;
 use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close, drain, hand_over, prepare};
-
-/// How a command is run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Rows in a chunk.
-    pub batch: usize,
-    /// Compare both sides in full (before a cutover, after a rollback).
-    pub verify: bool,
-    /// The user vouches that nobody writes the JSON file.
-    pub writers_stopped: bool,
-    /// How long to wait for another run's lock.
-    pub wait: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { batch: 20_000, verify: true, writers_stopped: false, wait: Duration::from_secs(3) }
-    }
-}
-
-/// How far to go up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Until {
-    /// Stop before the cutover.
-    Ready,
-    /// Hand the application over.
-    #[default]
-    Soaking,
-}
-
-/// What `up` is asked to do.
-#[derive(Clone, Debug, Default)]
-pub struct UpOptions {
-    /// A migration's stamp (or `head`, `+1`); the next pending one if `None`.
-    pub revision: Option<String>,
-    /// How far.
-    pub until: Until,
-    /// Refuse unless the plan has this hash.
-    pub plan: Option<String>,
-}
-
-/// What `rollback` is asked to do.
-#[derive(Clone, Debug, Default)]
-pub struct RollbackOptions {
-    /// Past the window too.
-    pub force: bool,
-    /// Drop the target afterwards instead of setting it aside; `None`: as backout.toml says.
-    pub clean_target: Option<bool>,
-}
-
-/// What a command came to.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Outcome {
-    /// Nothing had to be done.
-    pub nothing: bool,
-    /// Run id.
-    pub run: Option<String>,
-    /// Migration's stamp.
-    pub migration: Option<String>,
-    /// Migration's title.
-    pub title: Option<String>,
-    /// Where the run stands now.
-    pub phase: Option<Phase>,
-    /// What state the data is in.
-    pub state: String,
-    /// Rows per table as compared, or as planned.
-    pub rows: Vec<(String, u64)>,
-    /// Rows changed on the target and carried to the source.
-    pub carried: u64,
-    /// Rows that could not be mapped back.
-    pub parked: Vec<String>,
-    /// What verification found, if it ran.
-    pub verified: Option<Verified>,
-    /// Milliseconds from the lock to the opening of the other side, services apart.
-    pub frozen_ms: Option<u64>,
-    /// Seconds the command took.
-    pub seconds: f64,
-    /// Where a kept side is.
-    pub kept: Option<String>,
-    /// Effects that passed the gate.
-    pub effects: u64,
-    /// Commands that lead on.
-    pub next: String,
-}
-
-/// A migration and where it stands.
-#[derive(Clone, Debug, Serialize)]
-pub struct MigrationState {
-    /// Stamp.
-    pub migration: String,
-    /// Title.
-    pub title: String,
-    /// `pending`, a phase's name, or an outcome.
-    pub state: String,
-    /// Whether its target is where the application's data lives now.
-    pub applied: bool,
-    /// What else there is to say.
-    pub note: String,
-}
-
-/// The open run, as its stores know it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    /// The source's record.
-    pub source: State,
-    /// The target's record.
-    pub target: Option<State>,
-    /// Source store, for people.
-    pub source_title: String,
-    /// Target store, for people.
-    pub target_title: String,
-    /// Who is live: `source`, `target` or `nobody`.
-    pub live: String,
-    /// Changes on the live side that the other one has not seen yet.
-    pub lag: Option<u64>,
-    /// Rows that could not be mapped back.
-    pub parked: Vec<String>,
-    /// The rollback window is over.
-    pub window_over: bool,
-    /// What could not be asked, and why.
-    pub problems: Vec<String>,
-    /// What state the data is in.
-    pub state: String,
-    /// Commands that lead on.
-    pub next: String,
-}
 
 /// A project. See the crate's head for an example.
 pub struct Project {
@@ -150,20 +24,13 @@ pub struct Project {
     pub config: Config,
     /// The migrations, oldest first.
     pub migrations: Migrations,
-    gate: Gate,
+    pub(crate) gate: Gate,
     observer: Arc<dyn Observer>,
     stop: Arc<AtomicBool>,
     options: Options,
 }
 
-type Done<T> = std::result::Result<T, Failure>;
-
-/// A migration applied to this project.
-#[derive(Clone, Debug, Serialize)]
-pub struct Applied {
-    /// History lines of all stores, oldest first, with the store's name.
-    pub lines: Vec<(String, HistoryLine)>,
-}
+pub(crate) type Done<T> = std::result::Result<T, Failure>;
 
 impl Project {
     /// Reads `backout.toml` in `folder` and its migrations. `lookup` answers for `${VAR}`.
@@ -260,6 +127,12 @@ impl Project {
 
     /// Locks both stores, plans, and makes the run's first record.
     fn start(&self, m: &Migration, asked: &UpOptions, until: Phase) -> Result<(Run, Proposal)> {
+        if self.config.unused.iter().any(|u| u.contains("flag")) {
+            return Err(Error::Refused {
+                cause: "backout.toml switches the application by a feature flag, which this version cannot do".into(),
+                hint: "the application would stay on the old store: use [[switch]] dotenv or file instead".into(),
+            });
+        }
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
         let proposal = self.propose(m, source.as_mut())?;
@@ -548,128 +421,9 @@ impl Project {
         Ok(out)
     }
 
-    /// The open run as its stores know it; `None` when there is none.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn status(&self) -> Done<Option<Status>> {
-        match self.open_state().map_err(Failure::untouched)? {
-            None => Ok(None),
-            Some((m, state)) => self.status_of(m, state).map(Some).map_err(Failure::untouched),
-        }
-    }
-
-    fn status_of(&self, m: &Migration, state: State) -> Result<Status> {
-        let mut problems = Vec::new();
-        let mut source = self.store(&m.transfer.from, false)?;
-        let plan = source.plan(&state.run)?;
-        let mut target = self.store(&m.transfer.to, false);
-        let target_state = match &mut target {
-            Ok(t) => t.state()?.filter(|t| t.run == state.run),
-            // a file that is still to be made
-            Err(Error::Store(store::Error::Input { .. })) if state.phase == Phase::Preparing => None,
-            Err(e) => {
-                problems.push(format!("the target could not be asked: {e}"));
-                None
-            }
-        };
-        let target_live = target_state.as_ref().is_some_and(|t| t.side == Side::Open);
-        let live = match (&state.side, target_live) {
-            (Side::Open, _) => "source",
-            (_, true) => "target",
-            _ => "nobody",
-        };
-        let mut lag = None;
-        if let (Some(text), Ok(t)) = (&plan, &mut target) {
-            let plan: Plan = serde_json::from_str(text)
-                .map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
-            let begun = |s: &State| s.captured_from.clone();
-            let asked = match (live, &target_state) {
-                ("source", Some(ts)) => ts.checkpoint.clone().or(begun(&state)).map(|p| (Way::Up, p)),
-                ("target", Some(ts)) => state.checkpoint.clone().or(begun(ts)).map(|p| (Way::Down, p)),
-                _ => None,
-            };
-            if let Some((way, from)) = asked {
-                let giver: &mut dyn Store = if way == Way::Up { source.as_mut() } else { t.as_mut() };
-                match giver.lag(&way.givers(&plan), &from) {
-                    Ok(n) => lag = Some(n),
-                    Err(e) => problems.push(e.to_string()),
-                }
-            }
-        }
-        Ok(Status {
-            source_title: source.title(),
-            target_title: target.as_ref().map_or_else(|_| m.transfer.to.clone(), |t| t.title()),
-            live: live.into(),
-            lag,
-            parked: source.parked(&state.run)?.into_iter().map(|p| p.reason).collect(),
-            window_over: window_over(&state),
-            problems,
-            state: super::state_words(state.phase).into(),
-            next: super::ways_out(state.phase, &m.stamp),
-            target: target_state,
-            source: state,
-        })
-    }
-
-    /// Every migration and where it stands, oldest first.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn list(&self) -> Done<Vec<MigrationState>> {
-        let history = self.history()?;
-        let open = self.open_state().map_err(Failure::untouched)?;
-        Ok(self
-            .migrations
-            .list
-            .iter()
-            .map(|m| {
-                let last = history.lines.iter().rev().find(|(_, l)| l.migration == m.stamp && l.outcome != "aborted");
-                let (state, applied, note) = match (&open, last) {
-                    (Some((o, s)), _) if o.stamp == m.stamp => (
-                        s.phase.words().to_owned(),
-                        matches!(s.phase, Phase::Soaking | Phase::Completing | Phase::RollingBack),
-                        s.last_error.clone().unwrap_or_default(),
-                    ),
-                    (_, Some((_, l))) if l.outcome == "completed" => {
-                        ("completed".into(), true, format!("{} {}", l.ended_at, l.note))
-                    }
-                    (_, Some((_, l))) => ("pending".into(), false, format!("{} {}: {}", l.outcome, l.ended_at, l.note)),
-                    _ => ("pending".into(), false, String::new()),
-                };
-                MigrationState { migration: m.stamp.clone(), title: m.title.clone(), state, applied, note }
-            })
-            .collect())
-    }
-
-    /// What ended in any store of the project, oldest first. A store that cannot be opened is passed over.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn history(&self) -> Done<Applied> {
-        let mut lines: Vec<(String, HistoryLine)> = Vec::new();
-        for (name, _) in &self.config.stores {
-            let Ok(mut s) = self.store(name, false) else { continue };
-            let mine = s.history().map_err(|e| Failure::untouched(e.into()))?;
-            lines.extend(mine.into_iter().map(|l| (name.clone(), l)));
-        }
-        lines.sort_by(|a, b| a.1.ended_at.cmp(&b.1.ended_at));
-        Ok(Applied { lines })
-    }
-
-    /// What happened in this project, from its journal; oldest first.
-    ///
-    /// # Errors
-    /// If the journal cannot be read.
-    pub fn log(&self) -> Done<Vec<Note>> {
-        Journal::open(&self.config.folder, &self.gate)
-            .events(&crate::journal::Filter::default())
-            .map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
-    }
-
     // ── what the above is made of ──────────────────────────────────────────────────────────────────────────────────
 
-    fn store(&self, name: &str, create: bool) -> Result<Box<dyn Store>> {
+    pub(crate) fn store(&self, name: &str, create: bool) -> Result<Box<dyn Store>> {
         let url = self.config.store(name).ok_or_else(|| Error::Refused {
             cause: format!("backout.toml has no store {name:?}"),
             hint: "add it to [stores]".into(),
@@ -677,7 +431,7 @@ impl Project {
         Ok(store::open(url, &self.config.folder, create, &self.gate)?)
     }
 
-    fn propose(&self, m: &Migration, source: &mut dyn Store) -> Result<Proposal> {
+    pub(crate) fn propose(&self, m: &Migration, source: &mut dyn Store) -> Result<Proposal> {
         if let Some(s) = source.state()? {
             return Err(Error::Refused {
                 cause: format!("{} takes part in another run, {} ({})", source.title(), s.run, s.title),
@@ -711,7 +465,7 @@ impl Project {
     }
 
     /// The next migration that is not applied, or the one named.
-    fn next(&self, revision: Option<&str>) -> Result<Option<&Migration>> {
+    pub(crate) fn next(&self, revision: Option<&str>) -> Result<Option<&Migration>> {
         let applied = self.list().map_err(|f| *f.error)?;
         let pending = |m: &&Migration| applied.iter().any(|a| a.migration == m.stamp && !a.applied);
         match revision {
@@ -731,7 +485,7 @@ impl Project {
     }
 
     /// The run that is open in any of the project's sources.
-    fn open_state(&self) -> Result<Option<(&Migration, State)>> {
+    pub(crate) fn open_state(&self) -> Result<Option<(&Migration, State)>> {
         for m in self.migrations.list.iter().rev() {
             let mut s = match self.store(&m.transfer.from, false) {
                 Ok(s) => s,
@@ -749,7 +503,7 @@ impl Project {
         Ok(None)
     }
 
-    fn the_open_run(&self) -> Done<(&Migration, State)> {
+    pub(crate) fn the_open_run(&self) -> Done<(&Migration, State)> {
         self.open_state().map_err(Failure::untouched)?.ok_or_else(|| {
             Failure::untouched(Error::Refused {
                 cause: "no migration is under way".into(),
@@ -758,7 +512,7 @@ impl Project {
         })
     }
 
-    fn nothing_to_roll_back(&self) -> Error {
+    pub(crate) fn nothing_to_roll_back(&self) -> Error {
         let last = self.history().ok().and_then(|h| h.lines.into_iter().next_back());
         Error::Refused {
             cause: match &last {
@@ -774,7 +528,7 @@ impl Project {
         }
     }
 
-    fn not_now(&self, command: &str, phase: Phase, migration: &str) -> Failure {
+    pub(crate) fn not_now(&self, command: &str, phase: Phase, migration: &str) -> Failure {
         Failure::during(
             Error::Refused {
                 cause: format!("{command} is not possible while the migration is {}", phase.words()),
@@ -832,7 +586,7 @@ impl Project {
     }
 
     /// Locks both stores of an open run and reads its frozen plan.
-    fn attach(&self, m: &Migration, state: &State) -> Result<Run> {
+    pub(crate) fn attach(&self, m: &Migration, state: &State) -> Result<Run> {
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
         let mut target = self.store(&m.transfer.to, true)?;
@@ -922,7 +676,7 @@ impl Project {
         out
     }
 
-    fn outcome_of(&self, s: &State, begun: Instant) -> Outcome {
+    pub(crate) fn outcome_of(&self, s: &State, begun: Instant) -> Outcome {
         Outcome {
             run: Some(s.run.clone()),
             migration: Some(s.migration.clone()),
@@ -943,11 +697,4 @@ fn frozen(source: &mut dyn Store, run: &str) -> Result<Plan> {
     let text =
         text.ok_or_else(|| Error::Internal(format!("{} has lost the frozen plan of run {run}", source.title())))?;
     serde_json::from_str(&text).map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))
-}
-
-fn window_over(s: &State) -> bool {
-    s.window_ends
-        .as_deref()
-        .and_then(|t| t.parse::<jiff::Timestamp>().ok())
-        .is_some_and(|end| jiff::Timestamp::now() > end)
 }

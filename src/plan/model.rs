@@ -216,6 +216,17 @@ pub struct NotMoved {
     pub why: String,
 }
 
+/// Everything in a store that a plan may speak of.
+#[derive(Clone, Debug, Default)]
+pub struct Schema {
+    /// Tables, with `key` empty where there is none.
+    pub tables: Vec<Table>,
+    /// What else is there and is no table of rows: (`view recent`, why it does not move).
+    pub others: Vec<(String, String)>,
+    /// Per table (same order), notes such as NULLs in a key, dangling foreign keys, CHECKs that could not be read.
+    pub notes: Vec<String>,
+}
+
 /// What was counted while planning; never part of the hash.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {

@@ -12,6 +12,8 @@ pub mod state;
 use std::path::Path;
 use std::time::Duration;
 
+pub use crate::mapping::fold::{Entry, Op};
+pub use crate::plan::Schema;
 pub use state::{Chunk, HistoryLine, Parked, Phase, Position, Role, Side, State};
 
 use crate::gate::{Gate, Refused};
@@ -124,34 +126,6 @@ pub enum Mode {
     Lease,
 }
 
-/// What the application did to one row, in the order in which it did it to that key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Index into the `tables` that were asked for.
-    pub table: usize,
-    /// What was done.
-    pub op: Op,
-    /// The key before (`Update`, `Delete`, `Doubt`).
-    pub before: Option<Key>,
-    /// The key after (`Insert`, `Update`).
-    pub after: Option<Key>,
-}
-
-/// A kind of change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// A new row.
-    Insert,
-    /// A row changed; its key too if `before` and `after` differ.
-    Update,
-    /// A row gone.
-    Delete,
-    /// All rows of the table gone at once.
-    Truncate,
-    /// Not a change but a doubt: this key is to be looked at again.
-    Doubt,
-}
-
 /// One change to be made in a receiver. A call's writes are applied as a set: their order means nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
@@ -168,17 +142,6 @@ pub enum Write {
         /// The key.
         key: Key,
     },
-}
-
-/// Everything in a store that a plan may speak of.
-#[derive(Clone, Debug, Default)]
-pub struct Schema {
-    /// Tables, with `key` empty where there is none.
-    pub tables: Vec<Table>,
-    /// What else is there and is no table of rows: (`view recent`, why it does not move).
-    pub others: Vec<(String, String)>,
-    /// Per table (same order), notes such as NULLs in a key, dangling foreign keys, CHECKs that could not be read.
-    pub notes: Vec<String>,
 }
 
 /// A store. See the module's head; the contract suite in `tests/contract.rs` holds every store to these words.

@@ -831,15 +831,25 @@ fn no_password_is_ever_shown_or_kept() {
 #[test]
 fn what_this_version_does_not_use_is_said() {
     let p = Project::bot();
-    p.add("\n[backup]\ndir = \"b\"\n\n[[switch]]\nflag = \"sqlite\"\nto = true\n");
+    p.add("\n[backup]\ndir = \"b\"\n\n[[notify]]\nslack = \"x\"\n");
     for args in [&["plan"][..], &["up", "--dry-run"], &["up"]] {
         let ran = p.run(args).ok();
-        for unused in ["[backup]", "[[switch]] flag", "not used by this version"] {
+        for unused in ["[backup]", "[[notify]]", "not used by this version"] {
             assert!(ran.said().contains(unused), "{args:?}: {ran:?}");
         }
     }
-    assert_eq!(p.json_of(&["up"])["unused"], json!(["[backup]", "[[switch]] flag"]));
+    assert_eq!(p.json_of(&["up"])["unused"], json!(["[backup]", "[[notify]]"]));
     assert_eq!(p.run(&["status"]).ok().stderr, "", "said where it matters, and not everywhere");
+}
+
+/// A switch that would not be set leaves the application on the store that is about to be sealed: no note is enough.
+#[test]
+fn an_application_switched_by_a_flag_is_not_moved() {
+    let p = Project::bot();
+    p.add("\n[[switch]]\nflag = \"sqlite\"\nto = true\n");
+    let ran = p.run(&["up"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.said().contains("feature flag"), "{ran:?}");
 }
 
 #[test]

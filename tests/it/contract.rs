@@ -966,9 +966,10 @@ fn the_lock_is_one_and_goes_with_its_holder(place: &dyn Place) {
     // who does not ask for it is not held up
     assert_eq!(there(place), originals());
     drop(a);
-    b.lock(Duration::ZERO).unwrap();
+    // a server notices that a session is gone a moment later
+    b.lock(Duration::from_secs(10)).unwrap();
     drop(b);
-    place.store().lock(Duration::ZERO).unwrap();
+    place.store().lock(Duration::from_secs(10)).unwrap();
 }
 
 // ── building a target ──────────────────────────────────────────────────────────────────────────────────────────────

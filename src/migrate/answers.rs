@@ -1,0 +1,142 @@
+//! What commands are asked, and what they answer.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::store::{HistoryLine, Phase, State};
+
+use super::verify::Verified;
+
+/// How a command is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rows in a chunk.
+    pub batch: usize,
+    /// Compare both sides in full (before a cutover, after a rollback).
+    pub verify: bool,
+    /// The user vouches that nobody writes the JSON file.
+    pub writers_stopped: bool,
+    /// How long to wait for another run's lock.
+    pub wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { batch: 20_000, verify: true, writers_stopped: false, wait: Duration::from_secs(3) }
+    }
+}
+
+/// How far to go up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Until {
+    /// Stop before the cutover.
+    Ready,
+    /// Hand the application over.
+    #[default]
+    Soaking,
+}
+
+/// What `up` is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct UpOptions {
+    /// A migration's stamp (or `head`, `+1`); the next pending one if `None`.
+    pub revision: Option<String>,
+    /// How far.
+    pub until: Until,
+    /// Refuse unless the plan has this hash.
+    pub plan: Option<String>,
+}
+
+/// What `rollback` is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct RollbackOptions {
+    /// Past the window too.
+    pub force: bool,
+    /// Drop the target afterwards instead of setting it aside; `None`: as backout.toml says.
+    pub clean_target: Option<bool>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// Nothing had to be done.
+    pub nothing: bool,
+    /// Run id.
+    pub run: Option<String>,
+    /// Migration's stamp.
+    pub migration: Option<String>,
+    /// Migration's title.
+    pub title: Option<String>,
+    /// Where the run stands now.
+    pub phase: Option<Phase>,
+    /// What state the data is in.
+    pub state: String,
+    /// Rows per table as compared, or as planned.
+    pub rows: Vec<(String, u64)>,
+    /// Rows changed on the target and carried to the source.
+    pub carried: u64,
+    /// Rows that could not be mapped back.
+    pub parked: Vec<String>,
+    /// What verification found, if it ran.
+    pub verified: Option<Verified>,
+    /// Milliseconds from the lock to the opening of the other side, services apart.
+    pub frozen_ms: Option<u64>,
+    /// Seconds the command took.
+    pub seconds: f64,
+    /// Where a kept side is.
+    pub kept: Option<String>,
+    /// Effects that passed the gate.
+    pub effects: u64,
+    /// Commands that lead on.
+    pub next: String,
+}
+
+/// A migration and where it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct MigrationState {
+    /// Stamp.
+    pub migration: String,
+    /// Title.
+    pub title: String,
+    /// `pending`, a phase's name, or an outcome.
+    pub state: String,
+    /// Whether its target is where the application's data lives now.
+    pub applied: bool,
+    /// What else there is to say.
+    pub note: String,
+}
+
+/// The open run, as its stores know it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The source's record.
+    pub source: State,
+    /// The target's record.
+    pub target: Option<State>,
+    /// Source store, for people.
+    pub source_title: String,
+    /// Target store, for people.
+    pub target_title: String,
+    /// Who is live: `source`, `target` or `nobody`.
+    pub live: String,
+    /// Changes on the live side that the other one has not seen yet.
+    pub lag: Option<u64>,
+    /// Rows that could not be mapped back.
+    pub parked: Vec<String>,
+    /// The rollback window is over.
+    pub window_over: bool,
+    /// What could not be asked, and why.
+    pub problems: Vec<String>,
+    /// What state the data is in.
+    pub state: String,
+    /// Commands that lead on.
+    pub next: String,
+}
+
+/// A migration applied to this project.
+#[derive(Clone, Debug, Serialize)]
+pub struct Applied {
+    /// History lines of all stores, oldest first, with the store's name.
+    pub lines: Vec<(String, HistoryLine)>,
+}

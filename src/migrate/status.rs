@@ -1,0 +1,139 @@
+//! Where things stand: asked of the stores, changing nothing.
+
+use crate::journal::{Event as Note, Journal};
+use crate::mapping::Way;
+use crate::plan::{Migration, Plan};
+use crate::store::{self, HistoryLine, Phase, Side, State, Store};
+
+use super::answers::{Applied, MigrationState, Status};
+use super::project::{Done, Project};
+use super::{Error, Failure, Result};
+
+impl Project {
+    /// The open run as its stores know it; `None` when there is none.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn status(&self) -> Done<Option<Status>> {
+        match self.open_state().map_err(Failure::untouched)? {
+            None => Ok(None),
+            Some((m, state)) => self.status_of(m, state).map(Some).map_err(Failure::untouched),
+        }
+    }
+
+    pub(crate) fn status_of(&self, m: &Migration, state: State) -> Result<Status> {
+        let mut problems = Vec::new();
+        let mut source = self.store(&m.transfer.from, false)?;
+        let plan = source.plan(&state.run)?;
+        let mut target = self.store(&m.transfer.to, false);
+        let target_state = match &mut target {
+            Ok(t) => t.state()?.filter(|t| t.run == state.run),
+            // a file that is still to be made
+            Err(Error::Store(store::Error::Input { .. })) if state.phase == Phase::Preparing => None,
+            Err(e) => {
+                problems.push(format!("the target could not be asked: {e}"));
+                None
+            }
+        };
+        let target_live = target_state.as_ref().is_some_and(|t| t.side == Side::Open);
+        let live = match (&state.side, target_live) {
+            (Side::Open, _) => "source",
+            (_, true) => "target",
+            _ => "nobody",
+        };
+        let mut lag = None;
+        if let (Some(text), Ok(t)) = (&plan, &mut target) {
+            let plan: Plan = serde_json::from_str(text)
+                .map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
+            let begun = |s: &State| s.captured_from.clone();
+            let asked = match (live, &target_state) {
+                ("source", Some(ts)) => ts.checkpoint.clone().or(begun(&state)).map(|p| (Way::Up, p)),
+                ("target", Some(ts)) => state.checkpoint.clone().or(begun(ts)).map(|p| (Way::Down, p)),
+                _ => None,
+            };
+            if let Some((way, from)) = asked {
+                let giver: &mut dyn Store = if way == Way::Up { source.as_mut() } else { t.as_mut() };
+                match giver.lag(&way.givers(&plan), &from) {
+                    Ok(n) => lag = Some(n),
+                    Err(e) => problems.push(e.to_string()),
+                }
+            }
+        }
+        Ok(Status {
+            source_title: source.title(),
+            target_title: target.as_ref().map_or_else(|_| m.transfer.to.clone(), |t| t.title()),
+            live: live.into(),
+            lag,
+            parked: source.parked(&state.run)?.into_iter().map(|p| p.reason).collect(),
+            window_over: window_over(&state),
+            problems,
+            state: super::state_words(state.phase).into(),
+            next: super::ways_out(state.phase, &m.stamp),
+            target: target_state,
+            source: state,
+        })
+    }
+
+    /// Every migration and where it stands, oldest first.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn list(&self) -> Done<Vec<MigrationState>> {
+        let history = self.history()?;
+        let open = self.open_state().map_err(Failure::untouched)?;
+        Ok(self
+            .migrations
+            .list
+            .iter()
+            .map(|m| {
+                let last = history.lines.iter().rev().find(|(_, l)| l.migration == m.stamp && l.outcome != "aborted");
+                let (state, applied, note) = match (&open, last) {
+                    (Some((o, s)), _) if o.stamp == m.stamp => (
+                        s.phase.words().to_owned(),
+                        matches!(s.phase, Phase::Soaking | Phase::Completing | Phase::RollingBack),
+                        s.last_error.clone().unwrap_or_default(),
+                    ),
+                    (_, Some((_, l))) if l.outcome == "completed" => {
+                        ("completed".into(), true, format!("{} {}", l.ended_at, l.note))
+                    }
+                    (_, Some((_, l))) => ("pending".into(), false, format!("{} {}: {}", l.outcome, l.ended_at, l.note)),
+                    _ => ("pending".into(), false, String::new()),
+                };
+                MigrationState { migration: m.stamp.clone(), title: m.title.clone(), state, applied, note }
+            })
+            .collect())
+    }
+
+    /// What ended in any store of the project, oldest first. A store that cannot be opened is passed over.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn history(&self) -> Done<Applied> {
+        let mut lines: Vec<(String, HistoryLine)> = Vec::new();
+        for (name, _) in &self.config.stores {
+            let Ok(mut s) = self.store(name, false) else { continue };
+            let mine = s.history().map_err(|e| Failure::untouched(e.into()))?;
+            lines.extend(mine.into_iter().map(|l| (name.clone(), l)));
+        }
+        lines.sort_by(|a, b| a.1.ended_at.cmp(&b.1.ended_at));
+        Ok(Applied { lines })
+    }
+
+    /// What happened in this project, from its journal; oldest first.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub fn log(&self) -> Done<Vec<Note>> {
+        Journal::open(&self.config.folder, &self.gate)
+            .events(&crate::journal::Filter::default())
+            .map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
+    }
+}
+
+/// The rollback window has passed.
+pub(crate) fn window_over(s: &State) -> bool {
+    s.window_ends
+        .as_deref()
+        .and_then(|t| t.parse::<jiff::Timestamp>().ok())
+        .is_some_and(|end| jiff::Timestamp::now() > end)
+}
