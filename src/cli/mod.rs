@@ -71,12 +71,14 @@ First steps:
 enum Command {
     Init(init::Command),
     Plan(plan::Command),
+    #[command(alias = "upgrade")]
     Up(up::Command),
     Cutover(cutover::Command),
     Status(status::Command),
     Current(current::Command),
     History(history::Command),
     Verify(verify::Command),
+    #[command(alias = "downgrade")]
     Rollback(rollback::Command),
     Abort(abort::Command),
     Resume(resume::Command),
