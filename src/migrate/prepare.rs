@@ -1,7 +1,7 @@
 //! Preparing: the records in both stores, change capture on the source, empty tables in the target.
 
 use crate::mapping::Way;
-use crate::store::{Mode, Phase, Role, Side, State, Store};
+use crate::store::{Mode, Phase, Role, State, Store};
 
 use super::{Error, Result, Run, now, within};
 
@@ -25,32 +25,8 @@ pub(crate) struct Record<'a> {
 
 impl Record<'_> {
     fn state(&self, role: Role) -> State {
-        State {
-            format: 1,
-            run: self.id.to_owned(),
-            role,
-            migration: self.migration.to_owned(),
-            title: self.title.to_owned(),
-            plan_hash: self.hash.to_owned(),
-            phase: Phase::Preparing,
-            side: if role == Role::Source { Side::Open } else { Side::Resting },
-            epoch: 1,
-            captured_from: None,
-            hold: self.hold,
-            built: false,
-            checkpoint: None,
-            previous: None,
-            drains: 0,
-            carried: 0,
-            drained_at: None,
-            doubt: None,
-            last_error: None,
-            verified_at: None,
-            digests: Vec::new(),
-            started_at: now(),
-            cutover_at: None,
-            window_ends: None,
-        }
+        let begun = State::begun(self.id, role, self.migration, self.title, self.hash, &now());
+        State { hold: self.hold, ..begun }
     }
 }
 

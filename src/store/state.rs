@@ -159,6 +159,38 @@ pub struct State {
     pub window_ends: Option<String>,
 }
 
+impl State {
+    /// A run that begins at `at` (RFC 3339), in the store of that role: nothing is done yet, and the source is live.
+    pub fn begun(run: &str, role: Role, migration: &str, title: &str, plan_hash: &str, at: &str) -> State {
+        State {
+            format: 1,
+            run: run.to_owned(),
+            role,
+            migration: migration.to_owned(),
+            title: title.to_owned(),
+            plan_hash: plan_hash.to_owned(),
+            phase: Phase::Preparing,
+            side: if role == Role::Source { Side::Open } else { Side::Resting },
+            epoch: 1,
+            captured_from: None,
+            hold: false,
+            built: false,
+            checkpoint: None,
+            previous: None,
+            drains: 0,
+            carried: 0,
+            drained_at: None,
+            doubt: None,
+            last_error: None,
+            verified_at: None,
+            digests: Vec::new(),
+            started_at: at.to_owned(),
+            cutover_at: None,
+            window_ends: None,
+        }
+    }
+}
+
 /// A run that has ended, as a store's history tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryLine {

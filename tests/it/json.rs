@@ -55,30 +55,12 @@ fn put(k: &str, title: &str) -> Write {
 
 fn state(phase: Phase) -> State {
     State {
-        format: 1,
-        captured_from: None,
-        hold: false,
-        built: false,
-        run: "0123456789ab".into(),
-        role: Role::Source,
-        migration: "20250301090000".into(),
-        title: "Reminders move".into(),
-        plan_hash: "h".into(),
         phase,
         side: Side::Drained { epoch: 7, position: Position(serde_json::json!({"digest": "d", "doubt": 3})) },
         epoch: 7,
         checkpoint: Some(Position(serde_json::json!({"n": 12345678901234567890u64, "of": [1, 2.5]}))),
-        previous: None,
-        drains: 0,
-        carried: 0,
-        drained_at: None,
-        doubt: None,
-        last_error: None,
-        verified_at: None,
         digests: vec![backout::value::Digest { rows: 2, sum: u128::MAX }],
-        started_at: "2025-01-01T00:00:00Z".into(),
-        cutover_at: None,
-        window_ends: None,
+        ..State::begun("0123456789ab", Role::Source, "20250301090000", "Reminders move", "h", "2025-01-01T00:00:00Z")
     }
 }
 

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use backout::gate::Gate;
 use backout::plan::{Column, ForeignKey, Index, IndexColumn, Table};
-use backout::store::{
-    self, Chunk, Entry, Error, HistoryLine, Mode, Op, Parked, Phase, Position, Role, Side, State, Store, Write,
-};
+use backout::store::{self, Chunk, Entry, Error, HistoryLine, Mode, Op, Parked, Position, Role, State, Store, Write};
 use backout::value::{Batch, Key, Row, Value};
 use postgres::{Client, NoTls};
 
@@ -132,32 +130,7 @@ fn on(store: &mut dyn Store, tables: &[&Table]) -> Position {
 const RUN: &str = "0123456789ab";
 
 fn state() -> State {
-    State {
-        format: 1,
-        captured_from: None,
-        hold: false,
-        built: false,
-        run: RUN.into(),
-        role: Role::Source,
-        migration: "20250301090000".into(),
-        title: "t".into(),
-        plan_hash: "h".into(),
-        phase: Phase::Preparing,
-        side: Side::Open,
-        epoch: 1,
-        checkpoint: None,
-        previous: None,
-        drains: 0,
-        carried: 0,
-        drained_at: None,
-        doubt: None,
-        last_error: None,
-        verified_at: None,
-        digests: vec![],
-        started_at: "2025-03-01T09:00:00Z".into(),
-        cutover_at: None,
-        window_ends: None,
-    }
+    State::begun(RUN, Role::Source, "20250301090000", "t", "h", "2025-03-01T09:00:00Z")
 }
 
 fn line() -> HistoryLine {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backout::gate::Gate;
 use backout::plan::Table;
 use backout::store::{
-    Chunk, Entry, Error, HistoryLine, Mode, Op, Parked, Phase, Position, Role, Side, State, Store, Write, open,
+    Chunk, Entry, Error, HistoryLine, Mode, Op, Parked, Position, Role, Side, State, Store, Write, open,
 };
 use backout::value::{Batch, Key, Row, Value};
 use rusqlite::Connection;
@@ -130,32 +130,8 @@ fn written(store: &mut dyn Store, tables: &[Table], t: usize, set: Vec<Write>) -
 }
 
 fn state(role: Role) -> State {
-    State {
-        format: 1,
-        captured_from: None,
-        hold: false,
-        built: false,
-        run: "abc".into(),
-        role,
-        migration: "2025".into(),
-        title: "T".into(),
-        plan_hash: "h".into(),
-        phase: Phase::Preparing,
-        side: Side::Open,
-        epoch: 0,
-        checkpoint: None,
-        previous: None,
-        drains: 0,
-        carried: 0,
-        drained_at: None,
-        doubt: None,
-        last_error: None,
-        verified_at: None,
-        digests: vec![],
-        started_at: "2025-01-01T00:00:00Z".into(),
-        cutover_at: None,
-        window_ends: None,
-    }
+    let begun = State::begun("abc", role, "2025", "T", "h", "2025-01-01T00:00:00Z");
+    State { side: Side::Open, epoch: 0, ..begun }
 }
 
 fn line() -> HistoryLine {
