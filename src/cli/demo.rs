@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -108,7 +108,7 @@ impl Command {
         wait_for(folder, at_back + 20, cx)?;
         stop(folder).map_err(|e| failed(e.to_string()))?;
 
-        let e = evidence(folder, &before, &original, at_cutover, at_back)?;
+        let e = evidence(folder, &before, &original)?;
         let lines = [
             ("reminders before", show::number(before.len() as u64)),
             ("written since, all acknowledged", show::number(e.acknowledged)),
@@ -249,13 +249,7 @@ struct Evidence {
 }
 
 /// Replays the ledger over what there was, and holds the file against it.
-fn evidence(
-    folder: &Path,
-    before: &Reminders,
-    original: &str,
-    _cutover: usize,
-    _back: usize,
-) -> Result<Evidence, Box<Failure>> {
+fn evidence(folder: &Path, before: &Reminders, original: &str) -> Result<Evidence, Box<Failure>> {
     let ledger = ledger(folder);
     let mut expected = before.clone();
     let mut touched = std::collections::BTreeSet::new();
@@ -370,13 +364,12 @@ fn bot(folder: &Path) -> std::io::Result<()> {
     let _ = fs::remove_file(folder.join("bot.stop"));
     let lock = File::create(folder.join("bot.lock"))?;
     lock.lock()?;
-    let over = Arc::new(AtomicBool::new(false));
     let mut ledger_file = OpenOptions::new().create(true).append(true).open(folder.join("ledger"))?;
     let mut n = ledger(folder).len() as u64;
     let mut born = 1_000_000 + n;
     // a bot whose demo was killed ends by itself
     let last = Instant::now() + Duration::from_secs(120);
-    while !over.load(Ordering::SeqCst) && !folder.join("bot.stop").exists() && Instant::now() < last {
+    while !folder.join("bot.stop").exists() && Instant::now() < last {
         n += 1;
         let sqlite = fs::read_to_string(folder.join(".env"))?.lines().any(|l| l == "USE_SQLITE=true");
         // a step of a fixed walk through the reminders: of six writes three edit, two add, one deletes

@@ -127,10 +127,10 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
 /// # Errors
 /// In plain words, without the value.
 pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> {
-    if let Codec::Member { shape, null, numeric_bool, text_json, .. } = codec {
+    if let Codec::Member { shape, null, numeric_bool, .. } = codec {
         return match value {
             Value::Null => Ok(if *null { Value::Null } else { Value::Missing }),
-            v => member_down(*shape, *numeric_bool, *text_json, v),
+            v => member_down(*shape, *numeric_bool, v),
         };
     }
     if value.is_null() {
@@ -233,7 +233,7 @@ fn member_up<'a>(shape: Shape, numeric_bool: bool, text_json: bool, v: &Value<'a
     }
 }
 
-fn member_down(shape: Shape, numeric_bool: bool, _text_json: bool, v: &Value<'_>) -> Result<Value<'static>, String> {
+fn member_down(shape: Shape, numeric_bool: bool, v: &Value<'_>) -> Result<Value<'static>, String> {
     match (shape, v) {
         (Shape::Text, Value::Text(t)) if std::str::from_utf8(t).is_ok() => Ok(v.clone().into_owned()),
         (Shape::Int, Value::Int(i)) => Ok(Value::Int(*i)),

@@ -103,7 +103,7 @@ impl Failure {
     }
 
     /// During a run that stands at `phase`, in words for the state of the data.
-    pub fn during(error: Error, phase: Phase, migration: &str) -> Failure {
+    pub fn during(error: Error, phase: Phase) -> Failure {
         let state = state_words(phase).to_owned();
         let plain = plain_exit(&error);
         let going = !matches!(
@@ -125,7 +125,7 @@ impl Failure {
             }
             _ => own_hint(&error),
         };
-        let next = ways_out(phase, migration);
+        let next = ways_out(phase);
         let hint = if own.is_empty() { next } else { format!("{own}\n{next}") };
         Failure { error: Box::new(error), state, hint, exit }
     }
@@ -198,7 +198,7 @@ pub fn state_words(phase: Phase) -> &'static str {
 }
 
 /// Which commands lead on from a phase.
-pub fn ways_out(phase: Phase, migration: &str) -> String {
+pub fn ways_out(phase: Phase) -> String {
     let list: &[(&str, &str)] = match phase {
         Phase::Planned | Phase::RolledBack | Phase::Aborted => &[("up", "moves forward")],
         Phase::Preparing | Phase::Backfilling | Phase::CatchingUp | Phase::Verifying => {
@@ -216,7 +216,6 @@ pub fn ways_out(phase: Phase, migration: &str) -> String {
         Phase::Completing => &[("complete", "goes on closing the window")],
         Phase::Completed => &[("history", "shows what ran")],
     };
-    let _ = migration;
     list.iter().map(|(c, what)| format!("backout {c:<9} {what}")).collect::<Vec<_>>().join("\n")
 }
 

@@ -112,7 +112,6 @@ impl Project {
                             hint: "`backout complete` closes its window first, `backout rollback` takes it back".into(),
                         },
                         Phase::Soaking,
-                        &m.stamp,
                     )),
                 };
             }
@@ -186,7 +185,7 @@ impl Project {
         match state.phase {
             Phase::Ready | Phase::CuttingOver => self.go_on(m, &state, Phase::Soaking, begun),
             Phase::Soaking => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
-            other => Err(self.not_now("cutover", other, &m.stamp)),
+            other => Err(self.not_now("cutover", other)),
         }
     }
 
@@ -202,11 +201,9 @@ impl Project {
         let until = match state.phase {
             Phase::Soaking => {
                 // a start that failed after the cutover is made up for here
-                let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+                let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase))?;
                 let started = if state.last_error.is_some() { hand_over::start(&mut run) } else { Ok(()) };
-                started
-                    .and_then(|()| run.enter(Phase::Soaking))
-                    .map_err(|e| Failure::during(e, Phase::Soaking, &m.stamp))?;
+                started.and_then(|()| run.enter(Phase::Soaking)).map_err(|e| Failure::during(e, Phase::Soaking))?;
                 return Ok(Outcome { nothing: state.last_error.is_none(), ..self.outcome_of(&state, begun) });
             }
             Phase::RollingBack => Phase::RolledBack,
@@ -231,8 +228,8 @@ impl Project {
         };
         match state.phase {
             Phase::Soaking | Phase::RollingBack | Phase::CuttingOver => {}
-            Phase::Completing => return Err(self.not_now("rollback", state.phase, &m.stamp)),
-            other => return Err(self.not_now("rollback", other, &m.stamp)),
+            Phase::Completing => return Err(self.not_now("rollback", state.phase)),
+            other => return Err(self.not_now("rollback", other)),
         }
         if state.phase == Phase::Soaking && window_over(&state) && !asked.force {
             return Err(Failure::during(
@@ -240,18 +237,15 @@ impl Project {
                     cause: format!("the rollback window ended at {}", state.window_ends.as_deref().unwrap_or("?")),
                     hint: "everything needed for a rollback is still there: `backout rollback --force` takes the change back all the same".into(),
                 },
-                Phase::Soaking,
-                &m.stamp,
-            ));
+                Phase::Soaking));
         }
-        let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+        let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase))?;
         if let Some(clean) = asked.clean_target {
             run.settings.clean_target = clean;
         }
         if state.phase == Phase::CuttingOver {
             // killed in the cutover: if it fell back, there is nothing to take back
-            let settled =
-                hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver, &m.stamp))?;
+            let settled = hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver))?;
             if settled == Phase::Ready {
                 let state = run.source_state().map_err(Failure::untouched)?;
                 return Ok(self.outcome_of(&state, begun));
@@ -311,7 +305,7 @@ impl Project {
             let counted = plan.target_tables().into_iter().map(|t| Ok((t.name.clone(), target.count(t)?)));
             counted.filter(|c| !matches!(c, Ok((_, 0)))).collect()
         };
-        count().map_err(|e| Failure::during(e, state.phase, &m.stamp))
+        count().map_err(|e| Failure::during(e, state.phase))
     }
 
     /// What a rollback would do now. Changes nothing.
@@ -323,9 +317,9 @@ impl Project {
             return Err(Failure::untouched(self.nothing_to_roll_back()));
         };
         if state.phase != Phase::Soaking {
-            return Err(self.not_now("rollback", state.phase, &m.stamp));
+            return Err(self.not_now("rollback", state.phase));
         }
-        self.status_of(m, state).map_err(|e| Failure::during(e, Phase::Soaking, &m.stamp))
+        self.status_of(m, state).map_err(|e| Failure::during(e, Phase::Soaking))
     }
 
     /// Throws the target away, before a cutover.
@@ -338,13 +332,13 @@ impl Project {
             Some(open) => open,
             None => return self.nothing_open(begun),
         };
-        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        let during = |e: Error| Failure::during(e, state.phase);
         if matches!(state.phase, Phase::Soaking | Phase::RollingBack | Phase::Completing) {
-            return Err(self.not_now("abort", state.phase, &m.stamp));
+            return Err(self.not_now("abort", state.phase));
         }
         let mut run = self.attach(m, &state).map_err(during)?;
         if state.phase == Phase::CuttingOver && hand_over::settle_cutover(&mut run).map_err(during)? == Phase::Soaking {
-            return Err(self.not_now("abort", Phase::Soaking, &m.stamp));
+            return Err(self.not_now("abort", Phase::Soaking));
         }
         run.enter(Phase::Aborting).map_err(during)?;
         self.drive(run, Phase::Aborted, begun, None)
@@ -357,9 +351,9 @@ impl Project {
     pub fn complete(&self, delete_source: bool) -> Done<Outcome> {
         let begun = Instant::now();
         let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return self.nothing_open(begun) };
-        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        let during = |e: Error| Failure::during(e, state.phase);
         if !matches!(state.phase, Phase::Soaking | Phase::Completing) {
-            return Err(self.not_now("complete", state.phase, &m.stamp));
+            return Err(self.not_now("complete", state.phase));
         }
         let mut run = self.attach(m, &state).map_err(during)?;
         if state.phase == Phase::Soaking {
@@ -372,7 +366,7 @@ impl Project {
             }
         }
         let before = self.outcome_of(&state, begun);
-        close::complete(&mut run, delete_source).map_err(|e| Failure::during(e, Phase::Completing, &m.stamp))?;
+        close::complete(&mut run, delete_source).map_err(|e| Failure::during(e, Phase::Completing))?;
         Ok(self.ended(&run, Phase::Completed, before, begun))
     }
 
@@ -383,11 +377,11 @@ impl Project {
     pub fn shadow(&self) -> Done<Outcome> {
         let begun = Instant::now();
         let (m, state) = self.the_open_run()?;
-        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        let during = |e: Error| Failure::during(e, state.phase);
         let way = match state.phase {
             Phase::Soaking => Way::Down,
             Phase::Ready => Way::Up,
-            other => return Err(self.not_now("shadow", other, &m.stamp)),
+            other => return Err(self.not_now("shadow", other)),
         };
         let mut run = self.attach(m, &state).map_err(during)?;
         drain::drain(&mut run, way).map_err(during)?;
@@ -405,11 +399,11 @@ impl Project {
     pub fn verify(&self) -> Done<Outcome> {
         let begun = Instant::now();
         let (m, state) = self.the_open_run()?;
-        let during = |e: Error| Failure::during(e, state.phase, &m.stamp);
+        let during = |e: Error| Failure::during(e, state.phase);
         let way = match state.phase {
             Phase::Ready => Way::Up,
             Phase::Soaking => Way::Down,
-            other => return Err(self.not_now("verify", other, &m.stamp)),
+            other => return Err(self.not_now("verify", other)),
         };
         let mut run = self.attach(m, &state).map_err(during)?;
         let mut verified = verify::compare(&mut run, way, true).map_err(during)?;
@@ -528,14 +522,13 @@ impl Project {
         }
     }
 
-    pub(crate) fn not_now(&self, command: &str, phase: Phase, migration: &str) -> Failure {
+    pub(crate) fn not_now(&self, command: &str, phase: Phase) -> Failure {
         Failure::during(
             Error::Refused {
                 cause: format!("{command} is not possible while the migration is {}", phase.words()),
                 hint: String::new(),
             },
             phase,
-            migration,
         )
     }
 
@@ -620,11 +613,10 @@ impl Project {
     }
 
     fn go_on(&self, m: &Migration, state: &State, until: Phase, begun: Instant) -> Done<Outcome> {
-        let mut run = self.attach(m, state).map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+        let mut run = self.attach(m, state).map_err(|e| Failure::during(e, state.phase))?;
         let hold = until == Phase::Ready;
         if state.hold != hold && until <= Phase::Soaking {
-            run.change_source("source: how far", |s| s.hold = hold)
-                .map_err(|e| Failure::during(e, state.phase, &m.stamp))?;
+            run.change_source("source: how far", |s| s.hold = hold).map_err(|e| Failure::during(e, state.phase))?;
         }
         if until == Phase::Ready && state.phase > Phase::Ready {
             return Ok(Outcome { nothing: true, ..self.outcome_of(state, begun) });
@@ -635,7 +627,6 @@ impl Project {
     /// Runs until `until`, and tells what came of it.
     fn drive(&self, mut run: Run, until: Phase, begun: Instant, proposal: Option<&Proposal>) -> Done<Outcome> {
         let before = run.source_state().map(|s| self.outcome_of(&s, begun)).unwrap_or_default();
-        let migration = run.plan.migration.clone();
         match run.advance(until) {
             Ok(phase) => {
                 let mut out = match run.source_state() {
@@ -657,7 +648,7 @@ impl Project {
             }
             Err(error) => {
                 let phase = run.phase().unwrap_or(Phase::Planned);
-                Err(Failure::during(error, phase, &migration))
+                Err(Failure::during(error, phase))
             }
         }
     }
@@ -665,7 +656,7 @@ impl Project {
     fn ended(&self, run: &Run, phase: Phase, mut out: Outcome, begun: Instant) -> Outcome {
         out.phase = Some(phase);
         out.state = super::state_words(phase).into();
-        out.next = super::ways_out(phase, &run.plan.migration);
+        out.next = super::ways_out(phase);
         out.carried = out.carried.max(run.summary.carried);
         out.parked.clone_from(&run.summary.parked);
         out.verified.clone_from(&run.summary.verified);
@@ -685,7 +676,7 @@ impl Project {
             state: super::state_words(s.phase).into(),
             carried: s.carried,
             seconds: begun.elapsed().as_secs_f64(),
-            next: super::ways_out(s.phase, &s.migration),
+            next: super::ways_out(s.phase),
             ..Outcome::default()
         }
     }

@@ -68,7 +68,7 @@ impl Project {
             window_over: window_over(&state),
             problems,
             state: super::state_words(state.phase).into(),
-            next: super::ways_out(state.phase, &m.stamp),
+            next: super::ways_out(state.phase),
             target: target_state,
             source: state,
         })
