@@ -13,6 +13,7 @@ mod planning;
 mod prepare;
 mod project;
 mod status;
+mod sums;
 mod verify;
 
 use std::sync::Arc;
