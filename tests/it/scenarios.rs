@@ -25,13 +25,13 @@ fn sample(name: &str) -> PathBuf {
 }
 
 /// A database of its own on the test server, dropped at the end.
-struct Database {
+pub(crate) struct Database {
     name: String,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Database {
-    fn new() -> Database {
+    pub(crate) fn new() -> Database {
         let base = std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/with-postgres");
         let name = format!("scen_{}", uuid::Uuid::new_v4().simple());
         Client::connect(&base, NoTls).unwrap().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
@@ -39,7 +39,7 @@ impl Database {
         Database { name, url }
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(&self.url, NoTls).unwrap()
     }
 }
@@ -54,12 +54,12 @@ impl Drop for Database {
 }
 
 /// A project's folder, as a user would write it.
-struct Home {
+pub(crate) struct Home {
     folder: TempDir,
 }
 
 impl Home {
-    fn new(stores: &[(&str, &str)], rest: &str) -> Home {
+    pub(crate) fn new(stores: &[(&str, &str)], rest: &str) -> Home {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("migrations")).unwrap();
         let stores: String = stores.iter().map(|(name, url)| format!("{name} = \"{url}\"\n")).collect();
@@ -67,54 +67,54 @@ impl Home {
         Home { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         String::from_utf8(self.read(name)).unwrap()
     }
 
-    fn migration(&self, name: &str, text: &str) {
+    pub(crate) fn migration(&self, name: &str, text: &str) {
         self.write(&format!("migrations/{name}.toml"), text);
     }
 
     /// Opened anew for each command, as the command line does.
-    fn project(&self) -> Project {
+    pub(crate) fn project(&self) -> Project {
         let options = Options { writers_stopped: true, wait: Duration::from_secs(20), ..Options::default() };
         Project::open(self.folder.path(), &|_| None).unwrap().with(options)
     }
 
-    fn up(&self) -> Outcome {
+    pub(crate) fn up(&self) -> Outcome {
         let out = ok(self.project().up(&UpOptions::default()));
         assert_eq!(out.phase.map(|p| p.words()), Some("soaking"), "{out:?}");
         out
     }
 
-    fn up_until_ready(&self) -> Outcome {
+    pub(crate) fn up_until_ready(&self) -> Outcome {
         ok(self.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }))
     }
 
-    fn rollback(&self) -> Outcome {
+    pub(crate) fn rollback(&self) -> Outcome {
         let out = ok(self.project().rollback(&RollbackOptions::default()));
         let verified = out.verified.as_ref().expect("a rollback is verified afterwards");
         assert!(verified.differences.is_empty(), "{verified:?}");
         out
     }
 
-    fn complete(&self) -> Outcome {
+    pub(crate) fn complete(&self) -> Outcome {
         ok(self.project().complete(false))
     }
 
-    fn sqlite(&self, name: &str) -> Connection {
+    pub(crate) fn sqlite(&self, name: &str) -> Connection {
         let db = Connection::open(self.path(name)).unwrap();
         db.busy_timeout(Duration::from_secs(20)).unwrap();
         db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
@@ -122,17 +122,17 @@ impl Home {
     }
 
     /// `phase` of the open run, by the stores.
-    fn phase(&self) -> Option<String> {
+    pub(crate) fn phase(&self) -> Option<String> {
         ok(self.project().status()).map(|s| s.source.phase.words().to_owned())
     }
 
     /// (stamp, state, applied) of each migration.
-    fn list(&self) -> Vec<(String, String, bool)> {
+    pub(crate) fn list(&self) -> Vec<(String, String, bool)> {
         ok(self.project().list()).into_iter().map(|m| (m.migration, m.state, m.applied)).collect()
     }
 
     /// Migration and outcome of each line of the history of one store.
-    fn history(&self, store: &str) -> Vec<(String, String)> {
+    pub(crate) fn history(&self, store: &str) -> Vec<(String, String)> {
         let all = ok(self.project().history()).lines;
         all.into_iter().filter(|(s, _)| s == store).map(|(_, l)| (l.migration, l.outcome)).collect()
     }
@@ -140,7 +140,7 @@ impl Home {
 
 /// The value, or a panic that shows what a person would have been shown.
 #[track_caller]
-fn ok<T>(result: Result<T, Failure>) -> T {
+pub(crate) fn ok<T>(result: Result<T, Failure>) -> T {
     match result {
         Ok(v) => v,
         Err(f) => panic!("{f}\nstate: {}\nhint: {}\n{:?}", f.state, f.hint, f.error),
@@ -148,12 +148,12 @@ fn ok<T>(result: Result<T, Failure>) -> T {
 }
 
 #[track_caller]
-fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     wait_until_or(condition, || format!("waited in vain: {what}"));
 }
 
 #[track_caller]
-fn wait_until_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
+pub(crate) fn wait_until_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
     let until = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < until, "{}", what());
@@ -162,22 +162,22 @@ fn wait_until_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String)
 }
 
 /// Rows per table, each with storage class and bytes of every column, generated ones too; sorted.
-type Dump = BTreeMap<String, Vec<String>>;
+pub(crate) type Dump = BTreeMap<String, Vec<String>>;
 
-fn sqlite_tables(db: &Connection) -> Vec<String> {
+pub(crate) fn sqlite_tables(db: &Connection) -> Vec<String> {
     let sql =
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'backout\\_%' ESCAPE '\\' ORDER BY name";
     db.prepare(sql).unwrap().query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-fn sqlite_dump(db: &Connection) -> Dump {
+pub(crate) fn sqlite_dump(db: &Connection) -> Dump {
     sqlite_tables(db)
         .into_iter()
         .map(|t| (t.clone(), sqlite_rows(db, &format!("SELECT * FROM {}", quoted(&t)))))
         .collect()
 }
 
-fn sqlite_rows(db: &Connection, sql: &str) -> Vec<String> {
+pub(crate) fn sqlite_rows(db: &Connection, sql: &str) -> Vec<String> {
     let mut statement = db.prepare(sql).unwrap();
     let columns = statement.column_count();
     let mut rows = statement.query([]).unwrap();
@@ -199,7 +199,7 @@ fn sqlite_rows(db: &Connection, sql: &str) -> Vec<String> {
 }
 
 /// What `sqlite_schema` says, of everything that is not Backout's.
-fn sqlite_schema(db: &Connection) -> Vec<String> {
+pub(crate) fn sqlite_schema(db: &Connection) -> Vec<String> {
     sqlite_rows(
         db,
         "SELECT type, name, tbl_name, sql FROM sqlite_schema
@@ -208,18 +208,18 @@ fn sqlite_schema(db: &Connection) -> Vec<String> {
 }
 
 /// Names of Backout's own objects.
-fn sqlite_ours(db: &Connection) -> Vec<String> {
+pub(crate) fn sqlite_ours(db: &Connection) -> Vec<String> {
     let sql = "SELECT name FROM sqlite_schema WHERE name LIKE '%backout\\_%' ESCAPE '\\' OR sql LIKE '%backout\\_%' ESCAPE '\\' ORDER BY name";
     db.prepare(sql).unwrap().query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// First line at which two dumps part, for a readable failure.
 #[track_caller]
-fn same(found: &Dump, expected: &Dump) {
+pub(crate) fn same(found: &Dump, expected: &Dump) {
     let names = |d: &Dump| d.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "tables");
     for (table, rows) in expected {
@@ -236,7 +236,7 @@ fn same(found: &Dump, expected: &Dump) {
 }
 
 /// A query's rows, every column as text, NULL as `∅`; sorted.
-fn pg_rows(client: &mut Client, sql: &str) -> Vec<String> {
+pub(crate) fn pg_rows(client: &mut Client, sql: &str) -> Vec<String> {
     let mut out = Vec::new();
     for message in client.simple_query(sql).unwrap() {
         if let postgres::SimpleQueryMessage::Row(row) = message {
@@ -249,14 +249,14 @@ fn pg_rows(client: &mut Client, sql: &str) -> Vec<String> {
 
 /// Replaces `was`, which has to be there exactly once.
 #[track_caller]
-fn edit(text: &mut String, was: &str, is: &str) {
+pub(crate) fn edit(text: &mut String, was: &str, is: &str) {
     assert_eq!(text.matches(was).count(), 1, "{was:?} is to be there once");
     *text = text.replacen(was, is, 1);
 }
 
 /// That two texts are the same, byte for byte; shows where they part.
 #[track_caller]
-fn same_bytes(found: &[u8], expected: &[u8]) {
+pub(crate) fn same_bytes(found: &[u8], expected: &[u8]) {
     if found == expected {
         return;
     }
