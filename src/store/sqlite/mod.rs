@@ -11,9 +11,10 @@ mod rows;
 mod schema;
 mod text;
 
+use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
@@ -25,7 +26,19 @@ use crate::store::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Position, Res
 use crate::value::{Batch, Key, Row, Value};
 
 /// How long a statement waits for another writer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks again at once, for as long as we have patience. SQLite's own way of waiting longer and longer would never meet the
+/// moment between two transactions of an application that writes without a pause.
+fn ask_again(asked: i32) -> bool {
+    thread_local!(static SINCE: Cell<Option<Instant>> = const { Cell::new(None) });
+    let since = SINCE.get().filter(|_| asked > 0).unwrap_or_else(Instant::now);
+    SINCE.set(Some(since));
+    // not in step with whoever writes
+    let pause = 100 + u64::from(since.elapsed().subsec_nanos() % 397);
+    std::thread::sleep(Duration::from_micros(if asked < 1000 { pause } else { 4 * pause }));
+    since.elapsed() < PATIENCE
+}
 
 /// A SQLite file.
 struct Sqlite {
@@ -108,8 +121,8 @@ impl Sqlite {
             },
             _ => failure(&title, "open", &e),
         };
-        let conn = Connection::open_with_flags(&self.path, flags).map_err(no)?;
-        conn.busy_timeout(PATIENCE).map_err(no)?;
+        let mut conn = Connection::open_with_flags(&self.path, flags).map_err(no)?;
+        conn.busy_handler(Some(ask_again)).map_err(no)?;
         conn.set_prepared_statement_cache_capacity(256);
         conn.create_scalar_function("backout_sealed", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(Sql::Null)).map_err(no)?;
         conn.execute_batch(
