@@ -23,6 +23,8 @@ pub(crate) struct Drained {
 struct Changes {
     table: usize,
     truncated: bool,
+    /// Keys that nobody is known to have written: they only differ.
+    doubted: HashSet<Key>,
     rows: Vec<(Key, Origin, Option<Row>)>,
 }
 
@@ -43,11 +45,11 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
         super::verify::compare_and_doubt(run, way)?;
     }
     match drain_once(run, way) {
-        Err(Error::Store(store::Error::Capture { cause, schema_changed: false, .. })) => {
+        Err(Error::Store(store::Error::Capture { cause, schema_changed: false, rewound, .. })) => {
             run.note(format!(
                 "changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"
             ));
-            distrust(run, way, &cause)?;
+            distrust(run, way, &cause, rewound)?;
             super::verify::compare_and_doubt(run, way)?;
             drain_once(run, way)
         }
@@ -56,12 +58,15 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
 }
 
 /// Capture anew on the giver, and the doubt written down before anything else happens.
-fn distrust(run: &mut Run, way: Way, cause: &str) -> Result<()> {
+fn distrust(run: &mut Run, way: Way, cause: &str, rewound: bool) -> Result<()> {
     let plan = run.plan.clone();
     let id = run.id.clone();
     let givers = way.givers(&plan);
     let (giver, receiver) = run.sides(way);
-    super::change_state(receiver, &id, "receiver: doubt", |s| s.doubt = Some(cause.to_owned()))?;
+    super::change_state(receiver, &id, "receiver: doubt", |s| {
+        s.doubt = Some(cause.to_owned());
+        s.rewound |= rewound;
+    })?;
     within(giver, Mode::Write, &givers, "giver: change capture anew", |g| {
         let from = g.capture_on(&givers, &id)?;
         let mut state =
@@ -86,11 +91,14 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     let read = read_changes(giver, way, &plan.tables, &givers, &from, &parked);
     giver.rollback();
     let (changes, entries, position, at) = read?;
-    if entries == 0 && parked.is_empty() {
+    if entries == 0 && parked.iter().all(Parked::only_here) {
         if way == Way::Down {
             // how far the source is known to follow, should the target be lost
             let id = run.id.clone();
-            super::change_state(run.source.as_mut(), &id, "receiver: seen", |s| s.drained_at = Some(at))?;
+            super::change_state(run.source.as_mut(), &id, "receiver: seen", |s| {
+                s.drained_at = Some(at);
+                s.rewound = false;
+            })?;
         }
         return Ok(Drained::default());
     }
@@ -154,11 +162,24 @@ fn read_changes(
     from: &Position,
     parked: &[Parked],
 ) -> Result<(Vec<Changes>, usize, Position, String)> {
-    giver.look(givers)?;
+    if let Err(seen) = giver.look(givers) {
+        // a store that was taken back has lost more than our triggers, and says so when asked for its log (P16)
+        return Err(match giver.log_since(givers, from) {
+            Err(lost @ store::Error::Capture { rewound: true, .. }) if !is_schema(&seen) => lost.into(),
+            _ => seen.into(),
+        });
+    }
     let (mut log, position) = giver.log_since(givers, from)?;
     let entries = log.len();
+    let mut doubted: HashSet<(usize, Key)> =
+        log.iter().filter(|e| e.op == Op::Doubt).filter_map(|e| Some((e.table, e.before.clone()?))).collect();
+    for e in log.iter().filter(|e| e.op != Op::Doubt) {
+        for key in [&e.before, &e.after].into_iter().flatten() {
+            doubted.remove(&(e.table, key.clone()));
+        }
+    }
     // parked rows are tried again with their present rows (P12)
-    log.extend(parked.iter().map(|p| Entry {
+    log.extend(parked.iter().filter(|p| !p.only_here()).map(|p| Entry {
         table: p.table,
         op: Op::Doubt,
         before: Some(p.key.clone()),
@@ -178,9 +199,14 @@ fn read_changes(
         let asked: Vec<Key> = keys.iter().map(|(k, _)| k.clone()).collect();
         let rows = giver.fetch(way.giver(t), &asked)?;
         let rows = keys.into_iter().zip(rows).map(|((k, o), r)| (k, o, r)).collect();
-        changes.push(Changes { table: i, truncated, rows });
+        let doubted = doubted.iter().filter(|(t, _)| *t == i).map(|(_, k)| k.clone()).collect();
+        changes.push(Changes { table: i, truncated, doubted, rows });
     }
     Ok((changes, entries, position, giver.now()?))
+}
+
+fn is_schema(e: &store::Error) -> bool {
+    matches!(e, store::Error::Capture { schema_changed: true, .. })
 }
 
 /// Where in the giver's log, and when, changes were read.
@@ -236,6 +262,9 @@ fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, mo
         for c in changes {
             let i = c.table;
             let done = map_changes(r, way, &plan.tables[i], c, unfit)?;
+            if way == Way::Down && state.rewound {
+                park.extend(only_here(&plan.tables[i], c, &done));
+            }
             for (key, row, misfit) in done.misfits {
                 if way == Way::Up {
                     return Err(misfit.into());
@@ -245,7 +274,10 @@ fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, mo
             let refused = done.refused.into_iter();
             park.extend(refused.map(|(key, row, reason)| Parked { table: i, key, row: encode_row(&row), reason }));
             unpark.extend(
-                done.through.into_iter().filter(|k| known.iter().any(|p| p.table == i && p.key == *k)).map(|k| (i, k)),
+                done.through
+                    .into_iter()
+                    .filter(|k| known.iter().any(|p| p.table == i && p.key == *k && !p.only_here()))
+                    .map(|k| (i, k)),
             );
             images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
             if !done.writes.is_empty() {
@@ -266,6 +298,7 @@ fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, mo
         }
         state.checkpoint = Some(position.clone());
         state.drained_at = Some(at.to_owned());
+        state.rewound &= state.doubt.is_some();
         if way == Way::Down {
             state.carried += rows;
         }
@@ -366,6 +399,29 @@ fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: &Changes, u
         }
     }
     Ok(out)
+}
+
+/// Rows that this set of writes takes out of the source though nobody is known to have deleted them: the target is an earlier
+/// state of itself. They are kept whole, as the target would have them (P12, P16).
+fn only_here(t: &TablePlan, c: &Changes, done: &Mapped) -> Vec<Parked> {
+    let deleted: HashSet<&Key> = done
+        .writes
+        .iter()
+        .filter_map(|w| match w {
+            Write::Delete { key } => Some(key),
+            Write::Put { .. } => None,
+        })
+        .collect();
+    let mut out = Vec::new();
+    for (rkey, row) in done.before.iter().filter(|(k, _)| deleted.contains(k)) {
+        let (Some(row), Ok(key)) = (row, map_key(Way::Up, t, rkey)) else { continue };
+        if c.doubted.contains(&key) {
+            let row = map_row(Way::Up, t, row, None).unwrap_or_else(|_| row.clone());
+            let reason = format!("table {}, key {key}: {}", t.source.title(), store::state::ONLY_HERE);
+            out.push(Parked { table: c.table, key, row: encode_row(&row), reason });
+        }
+    }
+    out
 }
 
 /// What was written is what is there now, in the same transaction; whatever changed it under way is found here.

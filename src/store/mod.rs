@@ -71,6 +71,9 @@ pub enum Error {
         cause: String,
         /// The tables themselves are not what they were: a new plan is needed, a comparison is not enough.
         schema_changed: bool,
+        /// The store is another one, or an earlier state of the one that was followed: what was carried from it may not be
+        /// in it any more.
+        rewound: bool,
     },
     /// Rows of a set that this store does not take. Nothing of the set counts; without these the rest may go through.
     #[error("{store}: {}", unfit(.rows))]

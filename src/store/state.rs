@@ -145,6 +145,9 @@ pub struct State {
     pub drained_at: Option<String>,
     /// Why both sides must be compared in full before a rollback is called lossless.
     pub doubt: Option<String>,
+    /// As receiver: the live side turned out to be an earlier state of itself; what only this side has is parked (P12, P16).
+    #[serde(default)]
+    pub rewound: bool,
     /// The last failure, until the phase is passed.
     pub last_error: Option<String>,
     /// When full verification last succeeded (RFC 3339).
@@ -181,6 +184,7 @@ impl State {
             carried: 0,
             drained_at: None,
             doubt: None,
+            rewound: false,
             last_error: None,
             verified_at: None,
             digests: Vec::new(),
@@ -223,6 +227,17 @@ pub struct Parked {
     pub row: Vec<u8>,
     /// Which column, which value, why.
     pub reason: String,
+}
+
+/// How the reason ends of a row that is parked because only the resting side had it. Such a row is not tried again.
+pub const ONLY_HERE: &str =
+    "only the resting side still had this row when the live one turned out to be an earlier state of itself";
+
+impl Parked {
+    /// It was taken out of the resting side, the live side having been restored to before it: nothing to try again.
+    pub fn only_here(&self) -> bool {
+        self.reason.ends_with(ONLY_HERE)
+    }
 }
 
 /// How far a table's backfill got.

@@ -366,6 +366,7 @@ fn state() -> State {
         carried: 4,
         drained_at: Some("2025-03-01T09:00:01Z".into()),
         doubt: Some("why".into()),
+        rewound: true,
         last_error: None,
         verified_at: None,
         digests: vec![Digest { rows: 2, sum: u128::MAX }],

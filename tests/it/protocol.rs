@@ -397,6 +397,34 @@ fn p04_killed_between_the_two_epochs() {
     }
 }
 
+#[test]
+fn p01_a_writer_that_never_pauses_does_not_keep_us_out() {
+    let house = House::new(SqliteToPostgres);
+    let (say, hear) = mpsc::channel();
+    let path = house.path("source.db");
+    let writer = std::thread::spawn(move || {
+        let file = Connection::open(path).unwrap();
+        file.busy_timeout(Duration::from_secs(60)).unwrap();
+        let mut written = 0;
+        loop {
+            let sql = format!("BEGIN IMMEDIATE; UPDATE things SET n = {} WHERE id = 1; COMMIT", written + 1);
+            if let Err(e) = file.execute_batch(&sql) {
+                return (written, e.to_string());
+            }
+            written += 1;
+            if written == 100 {
+                say.send(()).unwrap();
+            }
+        }
+    });
+    hear.recv().unwrap();
+    house.up();
+    let (written, end) = writer.join().unwrap();
+    assert!(end.contains("backout_sealed"), "{end}");
+    let n: i64 = house.server().query_one("SELECT n FROM things WHERE id = 1", &[]).unwrap().get(0);
+    assert_eq!(n, written, "every write that was acknowledged is there");
+}
+
 // ── carrying ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// What hangs is told, not waited for.
@@ -644,6 +672,88 @@ fn p15_a_dropped_target_is_never_taken_for_an_empty_one() {
         assert_eq!(house.source(), kept);
         assert_eq!(house.phase(), Phase::Soaking);
     }
+}
+
+/// The target as it is now, to be put back later as a restored backup would.
+enum Copy<'h> {
+    File(&'h House, Vec<u8>),
+    Server(&'h House),
+}
+
+impl Copy<'_> {
+    fn of(house: &House) -> Copy<'_> {
+        if house.pair == JsonToSqlite {
+            return Copy::File(house, fs::read(house.path("target.db")).unwrap());
+        }
+        house
+            .server()
+            .batch_execute(
+                "CREATE SCHEMA copy; CREATE TABLE copy.things AS TABLE things; CREATE TABLE copy.log AS TABLE backout.log_0;
+                 CREATE TABLE copy.mark AS TABLE backout.mark; CREATE TABLE copy.run AS TABLE backout.run",
+            )
+            .unwrap();
+        Copy::Server(house)
+    }
+    fn restore(self) {
+        match self {
+            Copy::File(house, bytes) => fs::write(house.path("target.db"), bytes).unwrap(),
+            Copy::Server(house) => house
+                .server()
+                .batch_execute(
+                    "SELECT set_config('backout.session', run, false) FROM backout.run; DELETE FROM things; INSERT INTO things TABLE copy.things;
+                     DELETE FROM backout.log_0; INSERT INTO backout.log_0 TABLE copy.log; DELETE FROM backout.mark;
+                     INSERT INTO backout.mark TABLE copy.mark; DELETE FROM backout.run; INSERT INTO backout.run TABLE copy.run;
+                     DROP SCHEMA copy CASCADE",
+                )
+                .unwrap(),
+        }
+    }
+}
+
+#[test]
+fn p16_what_a_restored_target_does_not_have_any_more_is_parked() {
+    for pair in PAIRS {
+        let house = House::new(pair);
+        house.up();
+        house.at_target("UPDATE things SET word = 'zwei' WHERE id = 2");
+        house.project().shadow().unwrap();
+        let copy = Copy::of(&house);
+        house.at_target("INSERT INTO things (id, word) VALUES (6, 'six'); DELETE FROM things WHERE id = 4; UPDATE things SET word = 'uno' WHERE id = 1");
+        house.project().shadow().unwrap();
+        assert_eq!(house.source().len(), 5);
+        copy.restore();
+        house.at_target("INSERT INTO things (id, word) VALUES (7, 'seven')");
+        // what is deleted once we follow it again is a deletion
+        let script: Script =
+            vec![("receiver: doubt resolved", act(|| house.at_target("DELETE FROM things WHERE id = 3")))];
+        let out = house.when(script, |p| p.shadow()).unwrap();
+        assert_eq!(out.parked.len(), 1, "{pair:?} {:?}", out.parked);
+        assert!(out.parked[0].contains("key 6"), "{:?}", out.parked);
+        let wanted = rows(&[(1, "one"), (2, "zwei"), (4, "four"), (5, "five"), (7, "seven")]);
+        assert_eq!((house.source(), house.target()), (wanted.clone(), wanted), "{pair:?}");
+        let kept = house.store("here").state().unwrap().unwrap().run;
+        let kept = house.store("here").parked(&kept).unwrap();
+        assert!(backout::value::Key(kept[0].row.clone()).to_string().contains("'six'"), "the row is kept whole");
+        // it is not tried again, and a rollback tells of it
+        house.at_target("DELETE FROM things WHERE id = 5");
+        house.project().shadow().unwrap();
+        let out = house.project().rollback(&RollbackOptions::default()).unwrap();
+        assert_eq!((out.phase, out.parked.len()), (Some(Phase::RolledBack), 1), "{pair:?}");
+        assert_eq!(house.source(), rows(&[(1, "one"), (2, "zwei"), (4, "four"), (7, "seven")]), "{pair:?}");
+    }
+}
+
+#[test]
+fn p16_a_lost_trigger_is_not_a_restored_target() {
+    let house = House::new(SqliteToPostgres);
+    house.up();
+    house.at_target("ALTER TABLE things DISABLE TRIGGER USER; DELETE FROM things WHERE id = 4; ALTER TABLE things ENABLE TRIGGER USER");
+    let out = house.project().shadow().unwrap();
+    assert_eq!((out.parked.len(), house.source().len()), (0, 4), "a deletion that went unseen is carried");
+    house.at_target(
+        "ALTER TABLE things DISABLE TRIGGER USER; DELETE FROM things WHERE id = 5; DELETE FROM backout.mark",
+    );
+    assert_eq!(house.project().shadow().unwrap().parked.len(), 1, "broken capture does not hide another incarnation");
 }
 
 // ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -72,6 +72,7 @@ impl Document {
             store: self.title.clone(),
             cause: format!("line {line}, column {column}: {what}"),
             schema_changed: true,
+            rewound: false,
         }
     }
 

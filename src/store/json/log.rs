@@ -91,7 +91,7 @@ impl JsonFile {
     }
 
     pub(super) fn unseen(&self, cause: String) -> Error {
-        Error::Capture { store: self.title(), cause, schema_changed: false }
+        Error::Capture { store: self.title(), cause, schema_changed: false, rewound: false }
     }
 
     /// Entries after `from`, in a file whose manifest is made only if it is needed.

@@ -16,6 +16,8 @@ const TRUNCATE: &str = "backout_capture_truncate";
 const SEAL_ROW: &str = "backout_seal_row";
 const SEAL_TRUNCATE: &str = "backout_seal_truncate";
 
+const ANOTHER: &str = "this is another incarnation of the database (restored, or failed over)";
+
 /// What the server can tell of a table that changes go through.
 struct Look {
     oid: Option<String>,
@@ -268,9 +270,7 @@ impl Postgres {
                 return Err(self.broken(format!("the columns of {name} were changed"), true));
             }
             if then.get::<_, &str>(1) != incarnation {
-                return Err(
-                    self.broken("this is another incarnation of the database (restored, or failed over)", false)
-                );
+                return Err(self.rewound(ANOTHER));
             }
             let cause = if !then_is(2, &now.oid) {
                 "was made anew"
@@ -291,7 +291,7 @@ impl Postgres {
     pub(super) fn read_log(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
         let position = self.position(None)?;
         if from.0.get("incarnation") != position.0.get("incarnation") {
-            return Err(self.broken("this is another incarnation of the database (restored, or failed over)", false));
+            return Err(self.rewound(ANOTHER));
         }
         let nonce = from.0.get("nonce").and_then(|n| n.as_str());
         if let Some(nonce) = nonce {
@@ -300,7 +300,8 @@ impl Postgres {
                     .query("looking for the marker", "SELECT FROM backout.mark WHERE nonce = $1", &[&nonce])?
                     .is_empty();
             if !found {
-                return Err(self.broken("the marker of the last drain is gone (restored from a copy?)", false));
+                return Err(self
+                    .rewound("the marker of the last drain is gone: the database was taken back to an earlier state"));
             }
         }
         let snapshot = self.snapshot(from)?;

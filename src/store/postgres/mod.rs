@@ -205,7 +205,12 @@ impl Postgres {
     }
 
     fn broken(&self, cause: impl Into<String>, schema_changed: bool) -> Error {
-        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed }
+        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed, rewound: false }
+    }
+
+    /// This is not the database whose changes were followed, or it is an earlier state of it.
+    fn rewound(&self, cause: impl Into<String>) -> Error {
+        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed: false, rewound: true }
     }
 
     fn wrong(&self, operation: &str, cause: impl Into<String>) -> Error {

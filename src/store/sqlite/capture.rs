@@ -174,7 +174,12 @@ type Object = (String, Option<String>);
 
 impl Sqlite {
     fn broken(&self, cause: impl Into<String>, schema_changed: bool) -> Error {
-        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed }
+        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed, rewound: false }
+    }
+
+    /// This is not the file whose changes were followed, or it is an earlier state of it.
+    fn rewound(&self, cause: impl Into<String>) -> Error {
+        Error::Capture { store: self.title.clone(), cause: cause.into(), schema_changed: false, rewound: true }
     }
 
     /// Drops our triggers with this prefix on these tables.
@@ -469,7 +474,7 @@ impl Sqlite {
 
     /// The id that a position stands for, if it belongs to this file and its marker is still there.
     fn place(&self, from: &Position) -> Result<i64> {
-        let strange = |why: &str| self.broken(why, false);
+        let strange = |why: &str| self.rewound(why);
         let Some((_, incarnation)) = self.incarnation()? else { return Err(strange("changes are not being noted")) };
         let (dev, ino) = self.file()?;
         let p = &from.0;
