@@ -498,7 +498,7 @@ fn a_database_that_somebody_holds() {
     to.write_all(b"BEGIN EXCLUSIVE;\nSELECT 'held';\n").unwrap();
     assert_eq!(from.next().unwrap().unwrap(), "held");
     let before = d.all();
-    p.refuses(&["up"], 5, "locked", &["app.db is locked", "another program", "waited 5 s"]);
+    p.refuses(&["up"], 5, "locked", &["app.db is locked", "another program", "waited 10 s"]);
     assert_eq!(d.all(), before);
     drop(to);
     holder.wait().unwrap();
