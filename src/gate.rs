@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What is done at the chosen effect, instead of the effect. When it returns, the effect fails once with [`Refused`].
 type Trap = Box<dyn Fn(&str) + Send + Sync>;
 
+#[derive(Default)]
 struct Inner {
     passed: AtomicU64,
     trap: Option<(u64, Trap)>,
+    /// The effect at the trap is performed all the same.
+    performs: bool,
     show: Option<Trap>,
     after: Option<Trap>,
 }
@@ -32,25 +35,30 @@ pub struct Refused {
 
 impl Default for Gate {
     fn default() -> Self {
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show: None, after: None }))
+        Gate(Arc::new(Inner::default()))
     }
 }
 
 impl Gate {
     /// A gate that calls `trap` in place of effect number `n` (from 1) and, if `trap` returns, fails that effect.
     pub fn with_trap(n: u64, trap: impl Fn(&str) + Send + Sync + 'static) -> Gate {
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: Some((n, Box::new(trap))), show: None, after: None }))
+        Gate(Arc::new(Inner { trap: Some((n, Box::new(trap))), ..Inner::default() }))
+    }
+
+    /// A gate at which effect number `n` happens, but is told to have failed (an answer that was lost); `tell` is told first.
+    pub fn losing(n: u64, tell: impl Fn(&str) + Send + Sync + 'static) -> Gate {
+        Gate(Arc::new(Inner { trap: Some((n, Box::new(tell))), performs: true, ..Inner::default() }))
     }
 
     /// A gate that tells `show` each effect before it happens.
     pub fn watched(show: impl Fn(&str) + Send + Sync + 'static) -> Gate {
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show: Some(Box::new(show)), after: None }))
+        Gate(Arc::new(Inner { show: Some(Box::new(show)), ..Inner::default() }))
     }
 
     /// A gate that calls `look` before and after each effect.
     pub fn between(look: impl Fn(&str) + Send + Sync + Clone + 'static) -> Gate {
         let (show, after): (Option<Trap>, Option<Trap>) = (Some(Box::new(look.clone())), Some(Box::new(look)));
-        Gate(Arc::new(Inner { passed: AtomicU64::new(0), trap: None, show, after }))
+        Gate(Arc::new(Inner { show, after, ..Inner::default() }))
     }
 
     /// Performs `effect` as the next numbered effect.
@@ -63,6 +71,9 @@ impl Gate {
             && *at == n
         {
             trap(what);
+            if self.0.performs {
+                effect()?;
+            }
             return Err(Refused { n, what: what.to_owned() }.into());
         }
         if let Some(show) = &self.0.show {

@@ -9,6 +9,7 @@ mod examples;
 mod json;
 mod postgres;
 mod protocol;
+mod room;
 mod scenarios;
 mod sqlite;
 mod sweep;

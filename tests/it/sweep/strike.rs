@@ -1,0 +1,99 @@
+//! Commands that are cut off, and how.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use backout::gate::Gate;
+use backout::migrate::{Failure, Outcome, Project, RollbackOptions, UpOptions};
+
+use crate::room::Room;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Effect n fails once.
+    Fails,
+    /// The command dies in place of effect n: nothing that it would do about it is done. Its files and connections are closed,
+    /// as the system closes those of a program that was killed.
+    Dies,
+    /// Effect n happens, and is told to have failed.
+    Loses,
+    /// The real program is killed in place of effect n.
+    Killed,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    Up,
+    Resume,
+    Rollback,
+    Abort,
+    Complete { delete: bool },
+}
+
+impl Act {
+    pub fn perform(self, project: &Project) -> Result<Outcome, Failure> {
+        match self {
+            Act::Up => project.up(&UpOptions::default()),
+            Act::Resume => project.resume(None),
+            Act::Rollback => project.rollback(&RollbackOptions::default()),
+            Act::Abort => project.abort(),
+            Act::Complete { delete } => project.complete(delete),
+        }
+    }
+
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Act::Up => &["up"],
+            Act::Resume => &["resume"],
+            Act::Rollback => &["rollback"],
+            Act::Abort => &["abort"],
+            Act::Complete { delete: false } => &["complete", "--confirm", "sweep"],
+            Act::Complete { delete: true } => &["complete", "--confirm", "sweep", "--delete-source"],
+        }
+    }
+}
+
+/// What is thrown in place of an effect at which the command dies.
+struct Death;
+
+/// Performs `act`, struck at effect `n`. `None`: it never came to that effect, and passed; else what the effect was.
+pub fn strike(room: &Room, act: Act, how: How, n: u64) -> Option<String> {
+    let hit = Arc::new(Mutex::new(None));
+    let tell = {
+        let hit = hit.clone();
+        move |what: &str| *hit.lock().unwrap() = Some(what.to_owned())
+    };
+    let gate = match how {
+        How::Fails => Gate::with_trap(n, tell),
+        How::Loses => Gate::losing(n, tell),
+        How::Dies => Gate::with_trap(n, move |what| {
+            tell(what);
+            resume_unwind(Box::new(Death));
+        }),
+        How::Killed => return kill(room, act, n),
+    };
+    let project = room.project().gated(gate);
+    let done = match catch_unwind(AssertUnwindSafe(|| act.perform(&project))) {
+        Ok(done) => Some(done),
+        Err(death) if death.is::<Death>() => None,
+        Err(panic) => resume_unwind(panic),
+    };
+    let hit = hit.lock().unwrap().take();
+    if hit.is_none() {
+        done.unwrap().unwrap();
+    }
+    hit
+}
+
+fn kill(room: &Room, act: Act, n: u64) -> Option<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backout"));
+    command.arg("-q").args(act.words()).current_dir(room.folder.path()).env("BACKOUT_GATE", format!("kill:{n}"));
+    let out = command.output().unwrap();
+    if out.status.signal() == Some(9) {
+        return Some("killed".into());
+    }
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    None
+}
