@@ -30,6 +30,8 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
         v => Err(format!("{} is no {what}", class(v))),
     };
     match codec {
+        Codec::Verbatim => Ok(value.clone()),
+        Codec::Spelled { form } => super::spelled::up(*form, value),
         Codec::Same => match value {
             Value::Text(t) => match std::str::from_utf8(t) {
                 Ok(s) if !s.contains('\0') => Ok(value.clone()),
@@ -137,7 +139,8 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
         return Ok(Value::Null);
     }
     match (codec, value) {
-        (Codec::Same, v) => Ok(v.clone().into_owned()),
+        (Codec::Same | Codec::Verbatim, v) => Ok(v.clone().into_owned()),
+        (Codec::Spelled { form }, v) => super::spelled::down(*form, v),
         (Codec::Flag { yes, no }, Value::Bool(b)) => Ok(match if *b { yes } else { no } {
             Spelling::Int(i) => Value::Int(*i),
             Spelling::Text(t) => Value::text(t.clone()),

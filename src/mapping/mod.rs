@@ -5,10 +5,12 @@
 
 pub mod convert;
 pub mod fold;
+mod jsonb;
 pub mod profile;
+mod spelled;
 pub mod transfer;
 
-use crate::plan::{Affinity, ColumnPlan, Plan, Table, TablePlan};
+use crate::plan::{Affinity, Codec, ColumnPlan, Kind, Plan, Table, TablePlan};
 use crate::value::{Key, Row, Value};
 
 /// Which way a row goes.
@@ -75,7 +77,7 @@ pub fn map_row(way: Way, t: &TablePlan, row: &[Value<'_>], base: Option<&Row>) -
         .map(|i| {
             let codec = &t.codecs[i].codec;
             match way {
-                Way::Up => up_exact(&t.codecs[i], &t.target.columns[i].ty, &row[i])
+                Way::Up => up_exact(&t.codecs[i], t.to, &t.target.columns[i].ty, &row[i])
                     .map(Value::into_owned)
                     .map_err(|why| misfit(i, why)),
                 Way::Down => {
@@ -85,11 +87,20 @@ pub fn map_row(way: Way, t: &TablePlan, row: &[Value<'_>], base: Option<&Row>) -
                         return Ok(kept.clone());
                     }
                     let down = convert::down(codec, &row[i]).map_err(|why| misfit(i, why))?;
+                    let ty = &t.source.columns[i].ty;
                     match convert::up(codec, &down) {
-                        Ok(_) if loses_sign(&t.source.columns[i].ty, &down) => {
+                        Ok(_) if t.from == Kind::Sqlite && loses_sign(ty, &down) => {
                             Err(misfit(i, "SQLite keeps a negative zero as 0.0 in such a column".into()))
                         }
-                        Ok(again) if again == row[i] => Ok(down),
+                        Ok(again) if again == row[i] || is_loose(t, i) => {
+                            if let Some(kept) = base.map(|b| &b[i])
+                                && convert::up(codec, kept).as_ref() == Ok(&again)
+                            {
+                                return Ok(kept.clone());
+                            }
+                            fits(t.from, codec, ty, &down).map_err(|why| misfit(i, why))?;
+                            Ok(down)
+                        }
                         Ok(_) => Err(misfit(i, "it would not come out the same again".into())),
                         Err(why) => Err(misfit(i, why)),
                     }
@@ -104,11 +115,16 @@ fn loses_sign(ty: &str, v: &Value<'_>) -> bool {
     matches!(v, Value::Real(r) if r.to_bits() == (-0.0f64).to_bits()) && Affinity::of(ty) != Affinity::Blob
 }
 
+/// The target may say the same in other words there; a key may not, for it is looked up by its bytes.
+fn is_loose(t: &TablePlan, column: usize) -> bool {
+    t.codecs[column].codec.is_loose() && !t.target.key.contains(&column)
+}
+
 /// One value up, refused unless its way down says the same.
-fn up_exact<'a>(c: &ColumnPlan, ty: &str, v: &Value<'a>) -> Result<Value<'a>, String> {
+fn up_exact<'a>(c: &ColumnPlan, to: Kind, ty: &str, v: &Value<'a>) -> Result<Value<'a>, String> {
     let target = convert::up(&c.codec, v)?;
-    fits(ty, &target)?;
-    if matches!(c.codec, crate::plan::Codec::Member { .. }) {
+    fits(to, &c.codec, ty, &target)?;
+    if matches!(c.codec, Codec::Member { .. }) {
         let back = convert::down(&c.codec, &target)?;
         if convert::canon(&c.codec, back) != convert::canon(&c.codec, v.clone()) {
             return Err("it would not come back the same".into());
@@ -117,8 +133,11 @@ fn up_exact<'a>(c: &ColumnPlan, ty: &str, v: &Value<'a>) -> Result<Value<'a>, St
     Ok(target)
 }
 
-/// A value that came up unchanged must be of the class the target's column has, and within its limits.
-fn fits(ty: &str, v: &Value<'_>) -> Result<(), String> {
+/// A value that came unchanged must be of the class its new column has, and within its limits.
+fn fits(kind: Kind, codec: &Codec, ty: &str, v: &Value<'_>) -> Result<(), String> {
+    if kind != Kind::Postgres || *codec == Codec::Verbatim {
+        return Ok(());
+    }
     let range =
         |max: i64, i: i64| if (-max - 1..=max).contains(&i) { Ok(()) } else { Err(format!("too large for {ty}")) };
     match (ty, v) {
@@ -129,16 +148,25 @@ fn fits(ty: &str, v: &Value<'_>) -> Result<(), String> {
         | ("double precision", Value::Int(_) | Value::Text(_) | Value::Blob(_))
         | ("text", Value::Int(_) | Value::Real(_) | Value::Blob(_))
         | ("bytea", Value::Int(_) | Value::Real(_) | Value::Text(_)) => {
-            Err(format!("{} in a column that became {ty}", convert::class(v)))
+            Err(format!("{} in a column of type {ty}", convert::class(v)))
         }
         (ty, v) if ty.starts_with("character varying(") => {
-            let Value::Text(t) = v else { return Err(format!("{} in a column that became {ty}", convert::class(v))) };
+            let Value::Text(t) = v else { return Err(format!("{} in a column of type {ty}", convert::class(v))) };
             let most: usize = ty[18..].trim_end_matches(')').parse().unwrap_or(usize::MAX);
             let chars = t.iter().filter(|b| (**b & 0xC0) != 0x80).count();
-            if chars <= most { Ok(()) } else { Err(format!("{chars} characters, and the column became {ty}")) }
+            if chars <= most { Ok(()) } else { Err(format!("{chars} characters, and the column is {ty}")) }
+        }
+        // a type that travels as its text
+        (ty, Value::Int(_) | Value::Real(_) | Value::Blob(_)) if *codec == Codec::Same && !has_class(ty) => {
+            Err(format!("{} in a column of type {ty}", convert::class(v)))
         }
         _ => Ok(()),
     }
+}
+
+/// PostgreSQL's types that integers, doubles, text or bytes go into as they are.
+fn has_class(ty: &str) -> bool {
+    ["smallint", "integer", "bigint", "double precision", "text", "bytea"].contains(&ty) || ty.starts_with("character")
 }
 
 /// Maps a key.
@@ -160,11 +188,29 @@ pub fn map_key(way: Way, t: &TablePlan, key: &Key) -> Result<Key, Misfit> {
         };
         let mapped = match way {
             Way::Up => convert::up(codec, v).map(Value::into_owned),
-            Way::Down => convert::down(codec, v),
+            // a key in other words is another key, and must not be taken for the row of this one
+            Way::Down => convert::down(codec, v).and_then(|d| match convert::up(codec, &d) {
+                Ok(again) if codec.is_loose() && again != *v => Err("it would not come out the same again".into()),
+                _ => Ok(d),
+            }),
         };
         mapped.map_err(misfit)?.encode(&mut out);
     }
     Ok(Key(out))
+}
+
+/// Whether the target's rows may say the same in other words, so that `canon_target` is needed.
+pub fn has_words(t: &TablePlan) -> bool {
+    (0..t.codecs.len()).any(|i| is_loose(t, i))
+}
+
+/// A target row in the words of the way up, given what the way down made of it.
+pub fn canon_target<'a>(t: &TablePlan, row: &[Value<'a>], down: &[Value<'a>]) -> Vec<Value<'a>> {
+    let column = |i: usize| match convert::up(&t.codecs[i].codec, &down[i]) {
+        Ok(again) if is_loose(t, i) => again,
+        _ => row[i].clone(),
+    };
+    (0..row.len()).map(column).collect()
 }
 
 /// A source row as verification compares it, encoded into `out`.

@@ -1,6 +1,6 @@
 //! Choosing a column's codec by looking at every value it holds; the declared type is only a hint.
 
-use crate::plan::{Affinity, Codec, Column, ColumnPlan, Kind, Shape, Spelling};
+use crate::plan::{Affinity, Codec, Column, ColumnPlan, Form, Kind, Shape, Spelling, base_type};
 use crate::value::Value;
 
 use super::convert;
@@ -82,8 +82,16 @@ impl Try {
 impl ColumnProfile {
     /// Begins; `wanted` is the codec a user asked for by name, if any.
     pub fn new(column: &Column, from: Kind, to: Kind, wanted: Option<&str>) -> Result<ColumnProfile, String> {
-        let mut tries = if from == Kind::Json { member_tries(to) } else { sqlite_tries(&column.ty) };
-        let time = is_time(&column.ty);
+        let mut tries = match (from, to) {
+            (Kind::Json, _) => member_tries(to),
+            (Kind::Sqlite, Kind::Postgres) => sqlite_tries(&column.ty),
+            (Kind::Postgres, Kind::Sqlite) => postgres_tries(&column.ty),
+            _ => vec![Try::Codec(Codec::Verbatim)],
+        };
+        if wanted.is_some() && !matches!((from, to), (Kind::Json, _) | (Kind::Sqlite, Kind::Postgres)) {
+            return Err(format!("from {} to {} every column has the one codec that is exact", from.name(), to.name()));
+        }
+        let time = is_time(&column.ty) && to == Kind::Postgres;
         let mut time_pending = time && from == Kind::Sqlite;
         if let Some(name) = wanted {
             if name == "literal" {
@@ -189,7 +197,7 @@ impl ColumnProfile {
         }
         // a column without values says nothing: its declared type decides
         let ty = if s.values == 0
-            && self.from == Kind::Sqlite
+            && (self.from, self.to) == (Kind::Sqlite, Kind::Postgres)
             && matches!(first, Try::Ints | Try::Reals | Try::Texts | Try::Blobs)
         {
             let empty = empty_try(&self.column.ty);
@@ -212,6 +220,10 @@ impl ColumnProfile {
             ));
         }
         let mut why = match (first, s.values) {
+            (Try::Codec(Codec::Spelled { form: Form::Float { .. } }), 1..) => {
+                format!("{declared}; there is a NaN or −0.0, which SQLite does not keep as a number")
+            }
+            (Try::Codec(Codec::Same | Codec::Verbatim | Codec::Spelled { .. }), _) => declared.clone(),
             (_, 0) if self.from == Kind::Json => "no value yet".into(),
             (_, 0) => format!("{declared}, no value yet"),
             (Try::Ints, _) => format!("{declared}; integers {} to {}", s.min.unwrap_or(0), s.max.unwrap_or(0)),
@@ -241,6 +253,12 @@ impl ColumnProfile {
     }
 
     fn type_of(&self, t: &Try) -> String {
+        if *t == Try::Codec(Codec::Verbatim) {
+            return self.column.ty.clone();
+        }
+        if self.from == Kind::Postgres {
+            return sqlite_type(&self.column.ty, t);
+        }
         let declared = self.column.ty.to_ascii_uppercase();
         let s = &self.seen;
         if self.to == Kind::Sqlite {
@@ -289,7 +307,9 @@ impl ColumnProfile {
                     Shape::Raw => "json",
                 }
                 .into(),
-                Codec::Same | Codec::AffinityText { .. } | Codec::Literal => "text".into(),
+                Codec::Same | Codec::Verbatim | Codec::Spelled { .. } | Codec::AffinityText { .. } | Codec::Literal => {
+                    "text".into()
+                }
             },
         }
     }
@@ -370,6 +390,51 @@ fn sqlite_tries(declared: &str) -> Vec<Try> {
     out.extend(plain);
     out.push(Try::Codec(Codec::TextBytes));
     out
+}
+
+/// What has no type of its own in SQLite goes as the text that the server prints of it.
+fn postgres_tries(ty: &str) -> Vec<Try> {
+    let spelled = |form| Try::Codec(Codec::Spelled { form });
+    match base_type(ty).as_str() {
+        "boolean" => vec![spelled(Form::Truth)],
+        "date" => vec![spelled(Form::Day)],
+        "timestamp without time zone" => vec![spelled(Form::Moment { zone: false })],
+        "timestamp with time zone" => vec![spelled(Form::Moment { zone: true })],
+        "numeric" => {
+            // a negative scale rounds to tens: what is printed has no digit after the point
+            let scale = precision(ty).map(|(_, s)| u16::try_from(s).unwrap_or(0));
+            let bare = !ty.contains('(');
+            vec![spelled(Form::Digits { scale: if bare { None } else { Some(scale.unwrap_or(0)) } })]
+        }
+        "real" => vec![spelled(Form::Single), spelled(Form::Float { single: true })],
+        "double precision" => vec![spelled(Form::Double), spelled(Form::Float { single: false })],
+        "uuid" => vec![spelled(Form::Uuid)],
+        "json" => vec![spelled(Form::Json)],
+        "jsonb" => vec![spelled(Form::Jsonb)],
+        "character" => {
+            let length = length(ty).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+            vec![spelled(Form::Padded { length })]
+        }
+        _ => vec![Try::Codec(Codec::Same)],
+    }
+}
+
+/// Declared so that the affinity changes none of the values.
+fn sqlite_type(ty: &str, t: &Try) -> String {
+    let Try::Codec(codec) = t else { return "TEXT".into() };
+    match (codec, base_type(ty).as_str()) {
+        (Codec::Spelled { form: Form::Truth }, _) => "BOOLEAN".into(),
+        (Codec::Spelled { form: Form::Day }, _) => "DATE".into(),
+        (Codec::Spelled { form: Form::Moment { .. } }, _) => "TIMESTAMP".into(),
+        (Codec::Spelled { form: Form::Single | Form::Double }, _) => "REAL".into(),
+        (Codec::Spelled { form: Form::Padded { length } }, _) => format!("CHAR({length})"),
+        (Codec::Same, "smallint") => "SMALLINT".into(),
+        (Codec::Same, "integer") => "INTEGER".into(),
+        (Codec::Same, "bigint") => "BIGINT".into(),
+        (Codec::Same, "bytea") => "BLOB".into(),
+        (Codec::Same, "character varying") => length(ty).map_or("TEXT".into(), |n| format!("VARCHAR({n})")),
+        _ => "TEXT".into(),
+    }
 }
 
 fn member_tries(to: Kind) -> Vec<Try> {

@@ -2,7 +2,12 @@
 
 use std::collections::HashSet;
 
-use crate::plan::{Codec, Column, ColumnPlan, ForeignKey, Index, Kind, NotMoved, Schema, Table, TablePlan, Transfer};
+use crate::plan::{
+    Affinity, Codec, Column, ColumnPlan, ForeignKey, Index, Kind, NotMoved, Schema, Table, TablePlan, Transfer,
+    base_type,
+};
+
+mod postgres;
 
 /// Why a plan cannot be made, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +28,13 @@ fn refuse<T>(cause: impl Into<String>, hint: impl Into<String>) -> Result<T, Ref
 /// # Errors
 /// [`Refusal`]
 pub fn select(schema: Schema, wanted: &Transfer, from: Kind) -> Result<(Vec<Table>, Vec<NotMoved>), Refusal> {
-    if from == Kind::Json { collections(schema, wanted) } else { tables(schema, wanted) }
+    let (mut tables, left) = if from == Kind::Json { collections(schema, wanted) } else { tables(schema, wanted) }?;
+    if from == Kind::Postgres {
+        let numerics = tables.iter_mut().flat_map(|t| &mut t.columns).filter(|c| base_type(&c.ty) == "numeric");
+        // 1.10 and 1.1 are one number, and two spellings that must both come back
+        numerics.for_each(|c| c.as_text = true);
+    }
+    Ok((tables, left))
 }
 
 fn collections(schema: Schema, wanted: &Transfer) -> Result<(Vec<Table>, Vec<NotMoved>), Refusal> {
@@ -129,11 +140,18 @@ fn tables(schema: Schema, wanted: &Transfer) -> Result<(Vec<Table>, Vec<NotMoved
             left.push(NotMoved { what: format!("table {}", t.name), why: "the migration leaves it out".into() });
             continue;
         }
+        if let Some(why) = &t.details.cannot {
+            return refuse(
+                format!("table {} cannot be moved: {why}", t.name),
+                format!("leave it behind with exclude = [{:?}]", t.name),
+            );
+        }
         if t.key.is_empty() {
             let unique = t.indexes.iter().find(|i| {
                 i.unique
                     && i.predicate.is_none()
                     && !i.expression
+                    && i.special.is_none()
                     && i.columns
                         .iter()
                         .all(|c| c.collation.is_none() && t.column(&c.name).is_some_and(|n| t.columns[n].not_null))
@@ -208,11 +226,44 @@ pub fn assemble(
         for (i, (c, (plan, ty))) in source.columns.iter().zip(columns).enumerate() {
             let asked =
                 wanted.columns.iter().find(|w| w.table == source.name && w.column == c.name).and_then(|w| w.ty.clone());
-            let ty = asked.unwrap_or(ty);
+            if from == to && asked.is_some() {
+                return refuse(
+                    format!("{}.{}: from {} to {} types stay as they are", source.name, c.name, from.name(), to.name()),
+                    "take `type` out of [[transfer.column]]",
+                );
+            }
+            let (ty, planned) = (asked.unwrap_or_else(|| ty.clone()), ty);
             let alone = source.key == [i];
             let identity = c.identity || (from == Kind::Json && alone && ty == "bigint");
-            let ty = if to == Kind::Sqlite && alone && ty == "INTEGER" { "INTEGER".into() } else { ty };
-            let default = c.default.as_deref().and_then(|d| match default(d, &ty, &plan.codec, to) {
+            // an integer that is the whole key is the rowid, and gives numbers by itself
+            let rowid = from == Kind::Postgres && to == Kind::Sqlite && alone && INTEGERS.contains(&ty.as_str());
+            let ty = if rowid { "INTEGER".into() } else { ty };
+            if from == Kind::Postgres && to == Kind::Sqlite {
+                if Affinity::of(&ty) != Affinity::of(&planned) {
+                    return refuse(
+                        format!(
+                            "{}.{} cannot be declared {ty} in SQLite: its affinity would change what is stored",
+                            source.name, c.name
+                        ),
+                        format!("{planned} keeps every value; or choose another type of the same affinity"),
+                    );
+                }
+                if c.identity && !rowid {
+                    left.push(NotMoved {
+                        what: format!("numbering of {}.{}", source.name, c.name),
+                        why:
+                            "SQLite gives numbers to a key of one integer alone; the application has to give them there"
+                                .into(),
+                    });
+                }
+                target.details.autoincrement |= rowid && c.identity;
+            }
+            let translated = |d: &str| match (from, to) {
+                (Kind::Postgres, Kind::Sqlite) => postgres::default(d, &ty, &plan.codec),
+                _ if from == to => Some(d.to_owned()),
+                _ => default(d, &ty, &plan.codec, to),
+            };
+            let default = c.default.as_deref().and_then(|d| match translated(d) {
                 Some(d) => Some(d),
                 None if d.eq_ignore_ascii_case("null") => None,
                 None => {
@@ -226,20 +277,29 @@ pub fn assemble(
             target.columns.push(Column {
                 name: c.name.clone(),
                 ty,
-                not_null: c.not_null || source.key.contains(&i),
+                not_null: c.not_null || (from != to && source.key.contains(&i)),
                 default,
-                identity,
-                collation: None,
+                identity: if from == Kind::Postgres && to == Kind::Sqlite { rowid } else { identity },
+                collation: c.collation.clone().filter(|_| from == to),
+                always: c.always && from == to,
+                as_text: c.as_text && from == to,
             });
             codecs.push(plan);
         }
-        if from == Kind::Sqlite {
-            sqlite_rest(source, &mut target, &codecs, &moved, &into, &mut left);
+        match (from, to) {
+            (Kind::Sqlite, Kind::Postgres) => {
+                sqlite_rest(source, &mut target, &codecs, &moved, &into, &mut left);
+            }
+            (Kind::Postgres, Kind::Sqlite) => postgres::rest(source, &mut target, &codecs, &moved, &into, &mut left),
+            _ if from == to => verbatim(source, &mut target, &moved, &into, &mut left),
+            _ => {}
         }
         if to == Kind::Postgres {
             names_fit(&target)?;
+        } else {
+            columns_differ(&target)?;
         }
-        plans.push(TablePlan { source: source.clone(), target, codecs });
+        plans.push(TablePlan { source: source.clone(), target, codecs, from, to });
     }
     let mut seen = HashSet::new();
     for p in &plans {
@@ -250,11 +310,15 @@ pub fn assemble(
                 "use `rename` or another `into`",
             );
         }
-        if p.target.name.starts_with("backout_") || (to == Kind::Sqlite && p.target.name.starts_with("sqlite_")) {
+        if p.target.name.starts_with("backout_")
+            || (to == Kind::Sqlite && p.target.name.to_lowercase().starts_with("sqlite_"))
+        {
             return refuse(format!("a table cannot be called {:?}", p.target.name), "use `rename` or another `into`");
         }
     }
-    unlike_references(&mut plans, &mut left);
+    if to == Kind::Postgres && from != to {
+        unlike_references(&mut plans, &mut left);
+    }
     let columns = plans.iter().flat_map(|t| t.source.columns.iter().zip(&t.codecs).map(move |(c, p)| (t, c, p)));
     let doubles: Vec<String> = columns
         .filter(|(_, _, p)| matches!(p.codec, Codec::Decimal { .. }))
@@ -268,6 +332,63 @@ pub fn assemble(
         ));
     }
     Ok(Assembled { tables: plans, not_moved: left, notes })
+}
+
+/// SQLite's integers as a PostgreSQL source's columns become them.
+const INTEGERS: [&str; 3] = ["SMALLINT", "INTEGER", "BIGINT"];
+
+/// Between stores of one kind everything goes word for word, but for what refers to tables that stay behind.
+fn verbatim(
+    source: &Table,
+    target: &mut Table,
+    moved: &HashSet<String>,
+    into: &dyn Fn(&str) -> String,
+    left: &mut Vec<NotMoved>,
+) {
+    target.key_name.clone_from(&source.key_name);
+    target.indexes.clone_from(&source.indexes);
+    target.generated.clone_from(&source.generated);
+    target.details = source.details.clone();
+    target.constraints.clone_from(&source.constraints);
+    if source.constraints.is_empty() {
+        target.checks.clone_from(&source.checks);
+    }
+    references(source, target, moved, into, left);
+    // the text of a table whose foreign keys do not all move would refer to nothing
+    let whole = target.foreign_keys.len() == source.foreign_keys.len();
+    target.details.sql = source.details.sql.as_ref().filter(|_| whole).cloned();
+}
+
+/// Foreign keys to tables that move.
+fn references(
+    source: &Table,
+    target: &mut Table,
+    moved: &HashSet<String>,
+    into: &dyn Fn(&str) -> String,
+    left: &mut Vec<NotMoved>,
+) {
+    for f in &source.foreign_keys {
+        if moved.contains(&f.table) {
+            target.foreign_keys.push(ForeignKey { table: into(&f.table), ..f.clone() });
+        } else {
+            left.push(NotMoved {
+                what: format!("foreign key {} → {}", source.name, f.table),
+                why: format!("table {} is not moved", f.table),
+            });
+        }
+    }
+}
+
+/// SQLite knows no case in names.
+fn columns_differ(t: &Table) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    match t.columns.iter().find(|c| !seen.insert(c.name.to_ascii_lowercase())) {
+        None => Ok(()),
+        Some(c) => refuse(
+            format!("{}: two columns are called {:?} in SQLite, where case does not count", t.name, c.name),
+            "rename one of them in the source, or leave the table out with `exclude`",
+        ),
+    }
 }
 
 /// Indexes, foreign keys, checks and generated columns of a SQLite table, for PostgreSQL.
@@ -320,7 +441,7 @@ fn sqlite_rest(
             left.push(NotMoved { what, why: format!("PostgreSQL does not index the json of column {}", c.name) });
             continue;
         }
-        let mut i = Index { expression: false, predicate, ..i.clone() };
+        let mut i = Index { expression: false, predicate, definition: None, ..i.clone() };
         for c in &mut i.columns {
             let text = target
                 .column(&c.name)
@@ -331,16 +452,7 @@ fn sqlite_rest(
         }
         target.indexes.push(i);
     }
-    for f in &source.foreign_keys {
-        if moved.contains(&f.table) {
-            target.foreign_keys.push(ForeignKey { table: into(&f.table), ..f.clone() });
-        } else {
-            left.push(NotMoved {
-                what: format!("foreign key {} → {}", source.name, f.table),
-                why: format!("table {} is not moved", f.table),
-            });
-        }
-    }
+    references(source, target, moved, into, left);
     for c in &source.checks {
         left.push(NotMoved {
             what: format!("check of {}: {c}", source.name),

@@ -56,12 +56,6 @@ pub(crate) fn propose(
     if to_kind == Kind::Json {
         return Err(refusal("a JSON file cannot be where a migration goes to", "move to sqlite: or postgres://"));
     }
-    if !matches!((from_kind, to_kind), (Kind::Json, _) | (Kind::Sqlite, Kind::Postgres)) {
-        return Err(refusal(
-            format!("{} → {} is not built yet", from_kind.name(), to_kind.name()),
-            "pairs are: json → sqlite, json → postgres, sqlite → postgres",
-        ));
-    }
     let mut schema = source.schema()?;
     let mut notes: Vec<String> = schema.notes.drain(..).filter(|n| !n.is_empty()).collect();
     let (mut sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
@@ -135,7 +129,7 @@ fn profile(
     let mut columns: Vec<ColumnProfile> = Vec::new();
     for c in &t.columns {
         let asked = m.transfer.columns.iter().find(|w| w.table == t.name && w.column == c.name);
-        let asked = asked.and_then(|w| w.codec.clone().or_else(|| implied(w.ty.as_deref()?)));
+        let asked = asked.and_then(|w| w.codec.clone().or_else(|| implied(kind, w.ty.as_deref()?)));
         let profile = ColumnProfile::new(c, kind, to, asked.as_deref());
         columns.push(profile.map_err(|e| {
             refusal(format!("{}.{}: {e}", t.title(), c.name), "mend [[transfer.column]] in the migration")
@@ -226,7 +220,10 @@ fn profile(
 }
 
 /// The codec that a target type asks for.
-fn implied(ty: &str) -> Option<String> {
+fn implied(from: Kind, ty: &str) -> Option<String> {
+    if from == Kind::Postgres {
+        return None;
+    }
     match ty.to_ascii_lowercase().as_str() {
         "uuid" => Some("uuid".into()),
         "text" => Some("text".into()),

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::mapping::{Way, canon_source, map_row};
+use crate::mapping::{Way, canon_source, canon_target, has_words, map_row};
 use crate::plan::TablePlan;
 use crate::store::Store;
 use crate::value::{Batch, Digest, Key};
@@ -77,6 +77,7 @@ fn sum(
     stopped: &dyn Fn() -> bool,
     mut progress: impl FnMut(u64),
 ) -> Result<(Sums, Rows)> {
+    let words = has_words(t);
     let (mut sums, mut rows, mut after, mut done) = (Sums::new(), Rows::new(), Vec::new(), 0u64);
     let (mut batch, mut own, mut other) = (Batch::default(), Vec::new(), Vec::new());
     loop {
@@ -107,8 +108,10 @@ fn sum(
                 }
                 Way::Down => {
                     let key = Key::of_row(&row, &t.target.key);
+                    let words = words.then(|| canon_target(t, &row, &mapped));
+                    words.iter().flatten().for_each(|v| v.encode(&mut own));
                     canon_source(t, mapped, &mut other);
-                    (bytes, &other[..], key)
+                    (if words.is_some() { &own[..] } else { bytes }, &other[..], key)
                 }
             };
             let at = bucket(&key.0);

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::mapping::{Way, canon_source, map_row};
+use crate::mapping::{Way, canon_source, canon_target, map_row};
 use crate::plan::{Kind, Plan, Table, TablePlan};
 use crate::store::Phase;
 use crate::value::{Digest, Key, Value};
@@ -176,13 +176,13 @@ fn row_difference(t: &TablePlan, s: &[Value<'_>], d: &[Value<'_>]) -> Option<Str
         Ok(up) => up,
         Err(m) => return Some(m.to_string()),
     };
-    if let Some(c) = up.iter().zip(d).position(|(a, b)| a != b) {
-        return Some(format!("column {}: {} in the source, {} in the target", t.source.columns[c].name, s[c], d[c]));
-    }
     let down = match map_row(Way::Down, t, d, None) {
         Ok(down) => down,
         Err(m) => return Some(m.to_string()),
     };
+    if let Some(c) = up.iter().zip(&canon_target(t, d, &down)).position(|(a, b)| a != b) {
+        return Some(format!("column {}: {} in the source, {} in the target", t.source.columns[c].name, s[c], d[c]));
+    }
     let (mut a, mut b) = (Vec::new(), Vec::new());
     canon_source(t, s.to_vec(), &mut a);
     canon_source(t, down, &mut b);

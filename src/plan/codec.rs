@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 pub enum Codec {
     /// Integers, doubles, text or bytes, unchanged.
     Same,
+    /// Any value as it is: both stores are of one kind, and both columns of one type.
+    Verbatim,
+    /// A value of PostgreSQL ↔ the number or the text that says it in SQLite.
+    Spelled {
+        /// How it is spelled.
+        form: Form,
+    },
     /// Two spellings of a truth value ↔ boolean.
     Flag {
         /// How the source spells true.
@@ -67,6 +74,46 @@ pub enum Codec {
     },
 }
 
+/// How a value of PostgreSQL is said where there is no such type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Form {
+    /// boolean as 0 and 1.
+    Truth,
+    /// date as `YYYY-MM-DD`.
+    Day,
+    /// timestamp as `YYYY-MM-DD HH:MM:SS[.ffffff]`, with `+00:00` if it has a zone.
+    Moment {
+        /// It is a moment in UTC.
+        zone: bool,
+    },
+    /// numeric as its digits.
+    Digits {
+        /// Digits after the point, where the type says how many.
+        scale: Option<u16>,
+    },
+    /// real as the double of the shortest decimal.
+    Single,
+    /// double precision as a double, where none is NaN or −0.0, which SQLite does not keep.
+    Double,
+    /// real or double precision as text.
+    Float {
+        /// It is a real.
+        single: bool,
+    },
+    /// uuid as 36 characters.
+    Uuid,
+    /// json as its text.
+    Json,
+    /// jsonb as its text.
+    Jsonb,
+    /// character(n) without the blanks at its end.
+    Padded {
+        /// Its length.
+        length: u32,
+    },
+}
+
 /// A literal of SQLite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -91,6 +138,25 @@ pub enum Affinity {
     Real,
     /// all else
     Numeric,
+}
+
+/// The name of a PostgreSQL type without length or precision; empty for an array or a name in quotes.
+pub fn base_type(ty: &str) -> String {
+    let ty = ty.trim();
+    if ty.ends_with(']') || ty.starts_with('"') {
+        return String::new();
+    }
+    let mut out = String::new();
+    let mut depth = 0;
+    for c in ty.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            c if depth == 0 => out.extend(c.to_lowercase()),
+            _ => {}
+        }
+    }
+    out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Affinity {
@@ -166,10 +232,28 @@ pub enum Shape {
 }
 
 impl Codec {
+    /// The target may say the same in several ways, of which `up` gives one.
+    pub fn is_loose(&self) -> bool {
+        matches!(self, Codec::Spelled { form } if !matches!(form, Form::Truth | Form::Double | Form::Single | Form::Json))
+    }
+
     /// In a word or two, for `plan`.
     pub fn title(&self) -> String {
         match self {
-            Codec::Same => "as it is".into(),
+            Codec::Same | Codec::Verbatim => "as it is".into(),
+            Codec::Spelled { form } => match form {
+                Form::Truth => "boolean as 0/1",
+                Form::Day => "as text, YYYY-MM-DD",
+                Form::Moment { zone: false } => "as text, YYYY-MM-DD HH:MM:SS[.ffffff]",
+                Form::Moment { zone: true } => "as text, YYYY-MM-DD HH:MM:SS[.ffffff]+00:00",
+                Form::Digits { .. } => "as text, digit by digit",
+                Form::Single | Form::Double => "as double",
+                Form::Float { .. } => "number as text",
+                Form::Uuid => "as text of 36 characters",
+                Form::Json | Form::Jsonb => "as JSON text",
+                Form::Padded { .. } => "as text without blanks at its end",
+            }
+            .into(),
             Codec::Flag { yes, no } => {
                 let s = |s: &Spelling| match s {
                     Spelling::Int(i) => i.to_string(),

@@ -67,6 +67,10 @@ pub struct TablePlan {
     pub target: Table,
     /// How each column is converted, and why so.
     pub codecs: Vec<ColumnPlan>,
+    /// What kind of store gives.
+    pub from: Kind,
+    /// What kind of store takes.
+    pub to: Kind,
 }
 
 /// A column's conversion.
@@ -102,6 +106,9 @@ pub struct Table {
     /// CHECK constraints, as SQL of this store.
     #[serde(default)]
     pub checks: Vec<String>,
+    /// PostgreSQL: constraints that go to another PostgreSQL word for word (CHECK, EXCLUDE).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
     /// What only one kind of store has.
     #[serde(default)]
     pub details: Details,
@@ -121,6 +128,21 @@ pub struct Details {
     pub rowid_name: Option<String>,
     /// JSON: the collection is an object, and the key is the member's name; else an array.
     pub json_object: bool,
+    /// SQLite: the CREATE TABLE itself. In a target: what it is made by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// Why its rows cannot be moved, if they cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cannot: Option<String>,
+}
+
+/// A constraint as its store writes it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Name.
+    pub name: String,
+    /// What follows the name: `CHECK (…)`.
+    pub definition: String,
 }
 
 /// A column of one store.
@@ -140,6 +162,12 @@ pub struct Column {
     /// SQLite: alias of the rowid. PostgreSQL: an identity or serial column.
     #[serde(default)]
     pub identity: bool,
+    /// PostgreSQL: GENERATED ALWAYS, an identity that refuses other numbers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
+    /// PostgreSQL: its values are read and written as their text, which tells more than they compare by (1.10 from 1.1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_text: bool,
     /// Collation, when it is not the store's own default (SQLite: other than BINARY).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation: Option<String>,
@@ -158,7 +186,7 @@ pub struct Generated {
 }
 
 /// An index or unique constraint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Index {
     /// Name; `None` for a constraint that SQLite named itself.
     pub name: Option<String>,
@@ -172,6 +200,13 @@ pub struct Index {
     /// It has a column that is an expression (then `columns` lacks it), so it cannot be moved by columns alone.
     #[serde(default)]
     pub expression: bool,
+    /// Word for word, for a store of the same kind. SQLite: its CREATE INDEX. PostgreSQL: what follows the table's name in that;
+    /// or, of a constraint, `UNIQUE (…)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// What a store of another kind could not say of it, in plain words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub special: Option<String>,
 }
 
 /// A column of an index.
@@ -188,7 +223,7 @@ pub struct IndexColumn {
 }
 
 /// A foreign key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ForeignKey {
     /// Constraint name, if the store keeps one.
     pub name: Option<String>,
@@ -205,6 +240,12 @@ pub struct ForeignKey {
     /// DEFERRABLE INITIALLY DEFERRED.
     #[serde(default)]
     pub deferred: bool,
+    /// PostgreSQL: NOT DEFERRABLE.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rigid: bool,
+    /// PostgreSQL: what else its definition says (`MATCH FULL`, columns of SET NULL).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub special: Option<String>,
 }
 
 /// Something that stays behind.

@@ -7,6 +7,7 @@ mod contract;
 mod database;
 mod examples;
 mod json;
+mod pairs;
 mod postgres;
 mod protocol;
 mod room;

@@ -308,7 +308,7 @@ impl Postgres {
         let mut out = Vec::new();
         for (n, table) in tables.iter().enumerate() {
             let columns = key_columns(table);
-            let wires: Vec<copy::Wire> = columns.iter().map(|c| copy::Wire::of(&c.ty)).collect();
+            let wires: Vec<copy::Wire> = columns.iter().map(|c| copy::Wire::of_column(c)).collect();
             let named = |letter: char| {
                 let rename = |(i, c): (usize, &&Column)| Column { name: format!("{letter}{i}"), ..(*c).clone() };
                 columns.iter().enumerate().map(rename).map(|c| selected("", &c)).collect::<Vec<_>>().join(", ")

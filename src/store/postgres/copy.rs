@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, BufRead};
 
+use crate::plan::{Column, base_type as base};
 use crate::value::Value;
 
 /// How a column's values travel.
@@ -28,6 +29,11 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// Of this column.
+    pub fn of_column(column: &Column) -> Wire {
+        if column.as_text { Wire::Other } else { Wire::of(&column.ty) }
+    }
+
     /// Of a column of this declared type (as `format_type` prints it, or an alias).
     pub fn of(ty: &str) -> Wire {
         match base(ty).as_str() {
@@ -70,25 +76,6 @@ impl Wire {
             Wire::Jsonb => ("jsonb", 3802),
         }
     }
-}
-
-/// The type's name without length or precision.
-fn base(ty: &str) -> String {
-    let ty = ty.trim();
-    if ty.ends_with(']') || ty.starts_with('"') {
-        return String::new();
-    }
-    let mut out = String::new();
-    let mut depth = 0;
-    for c in ty.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            c if depth == 0 => out.extend(c.to_lowercase()),
-            _ => {}
-        }
-    }
-    out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What a sent value of this column must be cast to, so that it compares as the column does and no length cuts it.
@@ -169,6 +156,7 @@ pub fn field(wire: Wire, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Str
         (Wire::Text | Wire::Other, Value::Text(t)) => long(&[], t, out)?,
         (Wire::Bytea, Value::Blob(b)) => long(&[], b, out)?,
         (Wire::Numeric, Value::Decimal(d)) => numeric(d, out)?,
+        (Wire::Numeric, Value::Text(t)) => numeric(std::str::from_utf8(t).map_err(|e| e.to_string())?, out)?,
         (Wire::Date, Value::Date(d)) => fixed(&d.to_be_bytes(), out),
         (Wire::Timestamp, Value::Timestamp(t)) | (Wire::TimestampTz, Value::TimestampTz(t)) => {
             fixed(&t.to_be_bytes(), out);

@@ -167,7 +167,7 @@ impl Postgres {
         let title = title_of(&config);
         let mut client = config.connect(NoTls).map_err(|e| refused_connection(&title, &e))?;
         let setup = "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET DateStyle = 'ISO, YMD'; \
-            SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET bytea_output = 'hex'; \
+            SET IntervalStyle = 'postgres'; SET lc_monetary = 'C'; SET xmloption = 'content'; SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET bytea_output = 'hex'; \
             SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10min'; \
             SET row_security = off; SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0; \
             SET jit = off; SET client_min_messages = warning; \

@@ -91,7 +91,7 @@ pub(super) fn unnest(wires: &[Wire], first: usize, alias: &str, letter: char) ->
 /// A column as it is selected: types without a binary form of ours as their text.
 pub(super) fn selected(prefix: &str, column: &Column) -> String {
     let name = quoted(&column.name);
-    if Wire::of(&column.ty) == Wire::Other {
+    if Wire::of_column(column) == Wire::Other {
         format!("{prefix}{name}::pg_catalog.text")
     } else {
         format!("{prefix}{name}")
@@ -108,11 +108,11 @@ pub(super) fn key_matches(table: &Table, row: &str, keys: &str, letter: char) ->
 }
 
 pub(super) fn wires(columns: &[Column]) -> Vec<Wire> {
-    columns.iter().map(|c| Wire::of(&c.ty)).collect()
+    columns.iter().map(Wire::of_column).collect()
 }
 
 pub(super) fn key_wires(table: &Table) -> Vec<Wire> {
-    table.key.iter().map(|&c| Wire::of(&table.columns[c].ty)).collect()
+    table.key.iter().map(|&c| Wire::of_column(&table.columns[c])).collect()
 }
 
 /// Keys as one array per key column.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Postgres, quoted};
-use crate::plan::{Column, ForeignKey, Generated, Index, IndexColumn, Table};
+use crate::plan::{Column, Constraint, ForeignKey, Generated, Index, IndexColumn, Table};
 use crate::store::{Result, Schema};
 
 /// Things of the schema that are no tables of rows: what, and why they do not move.
@@ -34,25 +34,16 @@ SELECT 'rule ' || r.rulename || ' on ' || c.relname, 'only PostgreSQL has rules'
 FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 WHERE c.relnamespace = $1::text::regnamespace AND r.rulename <> '_RETURN'
 UNION ALL
-SELECT CASE t.typtype WHEN 'e' THEN 'enum ' WHEN 'd' THEN 'domain ' WHEN 'r' THEN 'range type ' ELSE 'type ' END || t.typname,
-    'only PostgreSQL has such types; values move as text'
-FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-WHERE t.typnamespace = $1::text::regnamespace AND (t.typtype IN ('e', 'd', 'r') OR t.typtype = 'c' AND c.relkind = 'c')
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
-UNION ALL
-SELECT 'constraint ' || k.conname || ' on ' || c.relname, 'only PostgreSQL has exclusion constraints'
-FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-WHERE c.relnamespace = $1::text::regnamespace AND k.contype = 'x'
-UNION ALL
-SELECT 'index ' || i.relname || ' on ' || c.relname, 'it is a ' || m.amname || ' index'
-FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
-JOIN pg_catalog.pg_am m ON m.oid = i.relam
-WHERE c.relnamespace = $1::text::regnamespace AND m.amname <> 'btree' AND NOT x.indisexclusion AND NOT c.relispartition
-UNION ALL
 SELECT 'publication of ' || c.relname || ' by ' || p.pubname, 'only PostgreSQL has publications'
 FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE c.relnamespace = $1::text::regnamespace
+UNION ALL
+SELECT 'tables of another schema (' || n.nspname || ')', count(*) || ' of them: only those of the schema ' || $1 || ' move'
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> $1::text::regnamespace
+    AND n.nspname <> 'information_schema' AND n.nspname !~ '^(pg_|backout$|backout_kept_)'
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+        AND d.deptype = 'e') GROUP BY n.nspname
 ORDER BY 1";
 
 /// Tables that hold rows of the application: not partitions, not an extension's.
@@ -67,19 +58,29 @@ impl Postgres {
         let mut index: HashMap<String, usize> = HashMap::new();
         let mut notes: Vec<Vec<String>> = Vec::new();
         let sql = format!(
-            "SELECT c.relname::text, c.relkind = 'p', c.relhassubclass, c.relforcerowsecurity OR c.relrowsecurity, \
-             c.relpersistence = 'u' FROM pg_catalog.pg_class c WHERE {OF_SCHEMA} ORDER BY 1"
+            "SELECT c.relname::text, c.relkind = 'p', EXISTS (SELECT FROM pg_catalog.pg_inherits h \
+                WHERE h.inhrelid = c.oid OR h.inhparent = c.oid AND c.relkind = 'r'), c.relforcerowsecurity OR c.relrowsecurity, \
+             c.relpersistence = 'u', pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner)::text \
+             FROM pg_catalog.pg_class c WHERE {OF_SCHEMA} ORDER BY 1"
         );
         for line in self.query("reading the tables", &sql, &[&home])? {
             let name: String = line.get(0);
             index.insert(name.clone(), schema.tables.len());
-            schema.tables.push(Table { name, ..Table::default() });
+            let mut table = Table { name, ..Table::default() };
+            if line.get(2) {
+                table.details.cannot =
+                    Some("it inherits, or others inherit from it: whose rows they are cannot be told".into());
+            } else if !line.get::<_, bool>(5) {
+                table.details.cannot = Some(format!(
+                    "it belongs to {}, and only its owner can have its changes noted",
+                    line.get::<_, &str>(6)
+                ));
+            }
             let mut said = Vec::new();
             if line.get(1) {
-                said.push("it is partitioned; its partitions do not move, their rows do".to_owned());
-            } else if line.get(2) {
-                said.push("other tables inherit from it".to_owned());
+                said.push(format!("{}: it is partitioned; its partitions do not move, their rows do", table.name));
             }
+            schema.tables.push(table);
             if line.get(3) {
                 said.push("row security is on: whoever is not its owner may not see every row".to_owned());
             }
@@ -102,7 +103,7 @@ impl Postgres {
             "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                 pg_get_expr(d.adbin, d.adrelid), a.attidentity <> '', a.attgenerated <> '', \
                 (SELECT o.collname::text FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation \
-                    AND a.attcollation <> t.typcollation) \
+                    AND a.attcollation <> t.typcollation), a.attidentity = 'a' \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
@@ -126,6 +127,8 @@ impl Postgres {
                 default: expression.filter(|_| !serial),
                 identity: serial || line.get(5),
                 collation: line.get(7),
+                always: line.get(8),
+                ..Column::default()
             });
         }
         Ok(())
@@ -137,10 +140,18 @@ impl Postgres {
                 ARRAY(SELECT coalesce(a.attname::text, '') FROM generate_series(0, x.indnkeyatts - 1) k \
                     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[k] ORDER BY k), \
                 ARRAY(SELECT x.indoption[k]::int4 & 1 = 1 FROM generate_series(0, x.indnkeyatts - 1) k ORDER BY k), \
-                pg_get_expr(x.indpred, x.indrelid), x.indexprs IS NOT NULL \
+                pg_get_expr(x.indpred, x.indrelid), x.indexprs IS NOT NULL, substr(pg_get_indexdef(x.indexrelid), 1 + length(concat('CREATE ', \
+                    CASE WHEN x.indisunique THEN 'UNIQUE ' END, 'INDEX ', quote_ident(i.relname), ' ON ', \
+                    CASE c.relkind WHEN 'p' THEN 'ONLY ' END, c.relnamespace::regnamespace, '.', quote_ident(c.relname), ' '))), \
+                k.contype::text, pg_get_constraintdef(k.oid), \
+                concat_ws(' ', CASE WHEN m.amname <> 'btree' THEN 'it is a ' || m.amname || ' index;' END, \
+                    CASE WHEN to_jsonb(x) ->> 'indnullsnotdistinct' = 'true' THEN 'it is NULLS NOT DISTINCT;' END, \
+                    (SELECT 'its collation ' || o.collname || ' takes different texts for equal;' \
+                        FROM pg_catalog.pg_collation o WHERE o.oid = ANY(x.indcollation) AND NOT o.collisdeterministic LIMIT 1)) \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index x ON x.indrelid = c.oid \
              JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid JOIN pg_catalog.pg_am m ON m.oid = i.relam \
-             WHERE {OF_SCHEMA} AND m.amname = 'btree' ORDER BY 1, 2"
+             LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = x.indexrelid AND k.conrelid = c.oid AND k.contype IN ('u', 'x') \
+             WHERE {OF_SCHEMA} ORDER BY 1, 2"
         );
         for line in self.query("reading the indexes", &sql, &[&home])? {
             let Some(table) = index.get(line.get::<_, &str>(0)).and_then(|&i| schema.tables.get_mut(i)) else {
@@ -153,7 +164,15 @@ impl Postgres {
                 continue;
             }
             let plain = columns.into_iter().zip(descending).filter(|(c, _)| !c.is_empty());
+            let definition = match line.get::<_, Option<&str>>(9) {
+                Some(_) => line.get(10),
+                None => Some(line.get(8)),
+            };
+            let special: &str = line.get(11);
+            let special = (!special.is_empty()).then(|| special.trim_end_matches(';').replace(';', ","));
             table.indexes.push(Index {
+                definition,
+                special,
                 name: Some(name),
                 unique: line.get(2),
                 columns: plain.map(|(name, descending)| IndexColumn { name, descending, collation: None }).collect(),
@@ -179,7 +198,11 @@ impl Postgres {
                     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o), \
                 ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, o) \
                     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o), \
-                k.confdeltype::text, k.confupdtype::text \
+                k.confdeltype::text, k.confupdtype::text, k.condeferrable, k.confmatchtype = 'f', \
+                pg_get_constraintdef(k.oid), \
+                ARRAY(SELECT quote_ident(a.attname) FROM jsonb_array_elements_text(CASE jsonb_typeof(to_jsonb(k) -> 'confdelsetcols') \
+                    WHEN 'array' THEN to_jsonb(k) -> 'confdelsetcols' ELSE '[]' END) u(n) \
+                    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n::int2) \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid \
              LEFT JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
              WHERE {OF_SCHEMA} AND k.contype IN ('c', 'f') AND k.conparentid = 0 ORDER BY 1, 2"
@@ -193,16 +216,22 @@ impl Postgres {
             }
             if line.get::<_, &str>(2) == "c" {
                 table.checks.push(line.get::<_, Option<String>>(5).unwrap_or_default());
+                table.constraints.push(Constraint { name, definition: line.get(13) });
                 continue;
             }
+            let only: Vec<String> = line.get(14);
+            let on_delete = action(line.get(9));
+            let on_delete = if only.is_empty() { on_delete } else { format!("{on_delete} ({})", only.join(", ")) };
             table.foreign_keys.push(ForeignKey {
                 name: Some(name),
                 columns: line.get(7),
                 table: line.get::<_, Option<String>>(6).unwrap_or_default(),
                 references: line.get(8),
-                on_delete: action(line.get(9)),
+                on_delete,
                 on_update: action(line.get(10)),
                 deferred: line.get(4),
+                rigid: !line.get::<_, bool>(11),
+                special: line.get::<_, bool>(12).then(|| "MATCH FULL".to_owned()),
             });
         }
         Ok(())

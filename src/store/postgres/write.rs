@@ -458,13 +458,16 @@ fn same_key(table: &Table, row: &str, keys: &str, letter: char) -> String {
     let mut all = key_matches(table, row, keys, letter);
     for (i, &c) in table.key.iter().enumerate() {
         let column = &table.columns[c];
-        if matches!(copy::Wire::of(&column.ty), copy::Wire::Text | copy::Wire::Other) {
-            let ty = copy::comparable(&column.ty);
-            all.push_str(&format!(
-                " AND {row}.{}::pg_catalog.text COLLATE \"C\" = {keys}.{letter}{i}::{ty}::pg_catalog.text COLLATE \"C\"",
-                quoted(&column.name)
-            ));
-        }
+        // what travels as text is compared as it was sent: a cast may cut it to another row's key
+        let cast = match copy::Wire::of_column(column) {
+            copy::Wire::Text => format!("::{}", copy::comparable(&column.ty)),
+            copy::Wire::Other => String::new(),
+            _ => continue,
+        };
+        all.push_str(&format!(
+            " AND {row}.{}::pg_catalog.text COLLATE \"C\" = {keys}.{letter}{i}{cast}::pg_catalog.text COLLATE \"C\"",
+            quoted(&column.name)
+        ));
     }
     all
 }

@@ -9,6 +9,10 @@ use crate::store::Result;
 
 /// The statement that makes a table.
 fn create_sql(table: &Table) -> String {
+    if let Some(sql) = &table.details.sql {
+        let parents: Vec<&str> = table.foreign_keys.iter().map(|f| f.table.as_str()).collect();
+        return text::renamed(sql, &table.name, &parents);
+    }
     let single = if let [only] = table.key.as_slice() { Some(*only) } else { None };
     let in_line = |i: usize| single == Some(i) && is_alias(table);
     let mut parts: Vec<String> =
@@ -89,7 +93,12 @@ impl Sqlite {
     pub(super) fn create_indexes(&mut self, tables: &[&Table]) -> Result<()> {
         self.ddl()?;
         for table in tables {
-            for index in table.indexes.iter().filter(|i| !i.expression) {
+            let worded = table.details.sql.is_some();
+            let made_here = |i: &&crate::plan::Index| {
+                // what has no name came with the text of the table
+                if worded && i.name.is_none() { false } else { !i.expression || i.definition.is_some() }
+            };
+            for index in table.indexes.iter().filter(made_here) {
                 let columns: Vec<&str> = index.columns.iter().map(|c| c.name.as_str()).collect();
                 let mut name =
                     index.name.clone().unwrap_or_else(|| format!("{}_{}_unique", table.name, columns.join("_")));
@@ -114,12 +123,12 @@ impl Sqlite {
                     .collect();
                 let unique = if index.unique { "UNIQUE " } else { "" };
                 let only = index.predicate.as_ref().map_or(String::new(), |p| format!(" WHERE {p}"));
-                let sql = format!(
-                    "CREATE {unique}INDEX {} ON {} ({}){only}",
-                    quote(&name),
-                    quote(&table.name),
-                    parts.join(", ")
-                );
+                let made = || {
+                    let columns = parts.join(", ");
+                    format!("CREATE {unique}INDEX {} ON {} ({columns}){only}", quote(&name), quote(&table.name))
+                };
+                let worded = index.definition.as_deref();
+                let sql = worded.and_then(|d| text::index_renamed(d, &name, &table.name)).unwrap_or_else(made);
                 self.run(&format!("create index {name} on {}", table.name), &sql)?;
             }
         }

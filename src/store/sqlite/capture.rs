@@ -221,8 +221,7 @@ impl Sqlite {
             self.all(&op, "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1", [&table.name], |r| r.get(0))?;
         let mut out = Vec::new();
         for name in names {
-            let mut index =
-                Index { name: Some(name.clone()), unique: true, columns: vec![], predicate: None, expression: false };
+            let mut index = Index { name: Some(name.clone()), unique: true, ..Index::default() };
             let parts =
                 self.all(&op, "SELECT name, coll FROM pragma_index_xinfo(?1) WHERE \"key\" = 1", [&name], |r| {
                     Ok((r.get::<_, Option<String>>(0)?, r.get(1)?))

@@ -146,7 +146,13 @@ impl Sqlite {
             column.not_null |= column.identity;
         }
         self.read_foreign_keys(&mut table, &op, &said.foreign)?;
-        table.details = Details { without_rowid, strict, autoincrement: said.autoincrement, ..Details::default() };
+        table.details = Details {
+            without_rowid,
+            strict,
+            autoincrement: said.autoincrement,
+            sql: Some(sql.to_owned()),
+            ..Details::default()
+        };
         table.details.rowid_name = rowid_name(&table).map(Into::into);
         let note = self.notes(&table)?;
         Ok((table, note))
@@ -193,7 +199,8 @@ impl Sqlite {
                 unique,
                 columns: Vec::new(),
                 predicate: if partial { sql.as_deref().and_then(text::predicate) } else { None },
-                expression: false,
+                definition: sql.clone(),
+                ..Index::default()
             };
             for (cid, column, descending, coll) in parts {
                 match column {
@@ -249,6 +256,7 @@ impl Sqlite {
                     on_delete,
                     on_update,
                     deferred,
+                    ..ForeignKey::default()
                 });
             }
             if let Some(fk) = table.foreign_keys.last_mut() {

@@ -196,6 +196,41 @@ pub fn predicate(sql: &str) -> Option<String> {
     Some(sql.get(at.start + 5..)?.trim().to_owned())
 }
 
+/// A CREATE INDEX under this name, on this table; word for word if they are its own.
+pub fn index_renamed(sql: &str, name: &str, table: &str) -> Option<String> {
+    let all = tokens(sql);
+    let on = all.iter().position(|t| t.depth == 0 && t.is("ON"))?;
+    let own = (all.get(on.checked_sub(1)?)?, all.get(on + 1)?);
+    if own.0.name() == name && own.1.name().eq_ignore_ascii_case(table) {
+        return Some(sql.to_owned());
+    }
+    let open = all.iter().skip(on + 2).find(|t| t.sign("("))?;
+    let unique = if all.get(1)?.is("UNIQUE") { "UNIQUE " } else { "" };
+    Some(format!("CREATE {unique}INDEX {} ON {} {}", quote(name), quote(table), &sql[open.start..]))
+}
+
+/// A CREATE TABLE for a table of this name, its foreign keys referring to these tables, in the order of the text.
+pub fn renamed(sql: &str, name: &str, parents: &[&str]) -> String {
+    let all = tokens(sql);
+    let own = all.iter().position(|t| t.depth == 0 && t.sign("(")).map(|open| open.saturating_sub(1));
+    let (mut out, mut from) = (String::with_capacity(sql.len()), 0);
+    let mut parents = parents.iter();
+    for (i, t) in all.iter().enumerate() {
+        let to = match i {
+            _ if Some(i) == own => Some(name),
+            1.. if all[i - 1].is("REFERENCES") => parents.next().copied(),
+            _ => None,
+        };
+        if let Some(to) = to.filter(|to| !to.eq_ignore_ascii_case(&t.name())) {
+            out.push_str(&sql[from..t.start]);
+            out.push_str(&quote(to));
+            from = t.start + t.text.len();
+        }
+    }
+    out.push_str(&sql[from..]);
+    out
+}
+
 /// Tables that the statements of a trigger write, in lower case; `None` when it cannot be told, or when the trigger can
 /// stop or skip the statement that fired it.
 pub fn written(sql: &str) -> Option<Vec<String>> {
