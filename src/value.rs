@@ -281,6 +281,11 @@ pub fn encode_row(row: &[Value<'_>]) -> Vec<u8> {
     Key::of(row.iter()).0
 }
 
+/// The row that was encoded so, owning its values.
+pub fn row_of(bytes: &[u8]) -> Row {
+    values_of(bytes).into_iter().map(Value::into_owned).collect()
+}
+
 /// The values in an encoded row; what does not decode ends it.
 pub fn values_of(mut bytes: &[u8]) -> Vec<Value<'_>> {
     let mut out = Vec::new();

@@ -305,6 +305,12 @@ pub trait Store: Send {
     /// Keeps rows as they are before drain number `drain` changes them (`None`: there was none). Same transaction.
     fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()>;
 
+    /// The drains that kept images, oldest first, each with the giver's time of it.
+    fn image_drains(&mut self, run: &str) -> Result<Vec<(u64, String)>>;
+
+    /// The images of one drain, by table and key, each key once.
+    fn images(&mut self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>>;
+
     /// Rows that could not be mapped.
     fn parked(&mut self, run: &str) -> Result<Vec<Parked>>;
 

@@ -900,6 +900,18 @@ fn images_are_kept(place: &dyn Place) {
         s.keep_images(RUN, 2, "2025-03-01T09:00:02Z", &[(0, k(1), Some(row(1, "uno")))]).unwrap();
         s.keep_images(RUN, 3, "2025-03-01T09:00:03Z", &[]).unwrap();
     });
+    // what never came to be does not count
+    store.begin(Mode::Write, &refs(&place.tables())).unwrap();
+    store.keep_images(RUN, 4, "2025-03-01T09:00:04Z", &[(0, k(3), None)]).unwrap();
+    store.rollback();
+    let mut other = place.store();
+    let drains = [(1, "2025-03-01T09:00:00Z".to_owned()), (2, "2025-03-01T09:00:02Z".to_owned())];
+    assert_eq!(other.image_drains(RUN).unwrap(), drains);
+    assert_eq!(other.images(RUN, 1).unwrap(), vec![(0, k(1), Some(row(1, "one"))), (1, k(2), None)]);
+    assert_eq!(other.images(RUN, 2).unwrap(), vec![(0, k(1), Some(row(1, "uno")))]);
+    assert_eq!(other.images(RUN, 3).unwrap(), vec![]);
+    assert_eq!((other.image_drains("another").unwrap(), other.images("another", 1).unwrap()), (vec![], vec![]));
+    drop(other);
     in_one(&mut *store, "closed", |s| s.close(&refs(&place.tables()), &line(RUN, "rolled back")).unwrap());
     assert_eq!(place.traces(), Vec::<String>::new());
 }

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use self::document::Manifest;
 use self::files::Loaded;
-use self::records::{Capture, Doubt, Folder, Kept, Records, Seal, Sharing, Stamp, to_hex};
+use self::records::{Capture, Doubt, Folder, Image, Kept, Records, Seal, Sharing, Stamp, from_hex, to_hex};
 use super::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write};
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
@@ -175,6 +175,12 @@ impl JsonFile {
         self.rollback();
         self.open = reading;
         done
+    }
+
+    /// Images of this run that count, oldest first.
+    fn kept_images(&mut self, run: &str) -> Result<Vec<Image>> {
+        let upto = self.records()?.images;
+        Ok(self.folder.images(upto)?.into_iter().filter(|i| i.run == run).collect())
     }
 
     fn diverged(&self, seal: &Seal, found: &str) -> String {
@@ -535,13 +541,34 @@ impl Store for JsonFile {
     fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()> {
         let t = self.writing()?;
         for (table, key, row) in images {
+            let (run, at) = (run.to_owned(), at.to_owned());
             let row = row.as_ref().map(|r| to_hex(&crate::value::encode_row(r)));
-            let line = json!({
-                "run": run, "drain": drain, "at": at, "table": table, "key": to_hex(&key.0), "row": row,
-            });
-            t.images.extend_from_slice(format!("{line}\n").as_bytes());
+            let image = Image { run, drain, at, table: *table, key: to_hex(&key.0), row };
+            t.images.extend_from_slice(format!("{}\n", json!(image)).as_bytes());
         }
         Ok(())
+    }
+
+    fn image_drains(&mut self, run: &str) -> Result<Vec<(u64, String)>> {
+        let mut out: Vec<(u64, String)> = Vec::new();
+        for image in self.kept_images(run)? {
+            if out.last().is_none_or(|(n, _)| *n != image.drain) {
+                out.push((image.drain, image.at));
+            }
+        }
+        Ok(out)
+    }
+
+    fn images(&mut self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>> {
+        let mut out: Vec<(usize, Key, Option<Row>)> = Vec::new();
+        for image in self.kept_images(run)?.into_iter().filter(|i| i.drain == drain) {
+            let row = image.row.map(|r| crate::value::row_of(&from_hex(&r)));
+            out.push((image.table, Key(from_hex(&image.key)), row));
+        }
+        // stable, so that the first image of a key is the one kept
+        out.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        out.dedup_by(|b, a| (a.0, &a.1) == (b.0, &b.1));
+        Ok(out)
     }
 
     fn parked(&mut self, run: &str) -> Result<Vec<Parked>> {

@@ -80,6 +80,17 @@ pub struct Kept {
     pub reason: String,
 }
 
+/// A row as it was before a drain changed it: a line of `images.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    pub run: String,
+    pub drain: u64,
+    pub at: String,
+    pub table: usize,
+    pub key: String,
+    pub row: Option<String>,
+}
+
 impl Kept {
     pub fn new(run: &str, p: &Parked) -> Kept {
         let (key, row) = (to_hex(&p.key.0), to_hex(&p.row));
@@ -316,6 +327,16 @@ impl Folder {
             self.make()?;
             write().map_err(|e| failed("write", &path, e))
         })
+    }
+
+    /// The images in the first `upto` bytes.
+    pub fn images(&self, upto: u64) -> Result<Vec<Image>> {
+        let path = self.at("images.jsonl");
+        let bytes = self.bytes(&path)?.unwrap_or_default();
+        let bytes = bytes.get(..usize::try_from(upto).unwrap_or(usize::MAX));
+        let bytes = bytes.ok_or_else(|| self.broken(&path, "is shorter than it was"))?;
+        let line = |l: &[u8]| serde_json::from_slice(l).map_err(|e| self.broken(&path, &e.to_string()));
+        bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(line).collect()
     }
 
     /// Removes everything of runs; the records stay.

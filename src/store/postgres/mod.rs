@@ -162,10 +162,27 @@ fn refused_connection(title: &str, e: &postgres::Error) -> Error {
     Error::Server { store: title.to_owned(), cause: words(e), hint: hint.into() }
 }
 
+/// Connects in a thread of its own: the driver's limit is for reaching the host, and a server that accepts and then says nothing
+/// would hold us up for ever.
+fn connected(config: &Config, title: &str) -> Result<Client> {
+    let limit = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
+    let (tell, told) = std::sync::mpsc::channel();
+    let asked = config.clone();
+    std::thread::spawn(move || drop(tell.send(asked.connect(NoTls))));
+    match told.recv_timeout(limit + Duration::from_millis(500)) {
+        Ok(client) => client.map_err(|e| refused_connection(title, &e)),
+        Err(_) => Err(Error::Server {
+            store: title.to_owned(),
+            cause: format!("it did not answer within {} s", limit.as_secs()),
+            hint: "is the server running, or does something on the way drop what we send?".into(),
+        }),
+    }
+}
+
 impl Postgres {
     fn connect(config: Config, gate: Gate) -> Result<Postgres> {
         let title = title_of(&config);
-        let mut client = config.connect(NoTls).map_err(|e| refused_connection(&title, &e))?;
+        let mut client = connected(&config, &title)?;
         let setup = "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET DateStyle = 'ISO, YMD'; \
             SET IntervalStyle = 'postgres'; SET lc_monetary = 'C'; SET xmloption = 'content'; SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET bytea_output = 'hex'; \
             SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10min'; \
@@ -607,6 +624,14 @@ impl Store for Postgres {
     fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()> {
         self.need("keeping images")?;
         self.write_images(run, drain, at, images)
+    }
+
+    fn image_drains(&mut self, run: &str) -> Result<Vec<(u64, String)>> {
+        self.read_image_drains(run)
+    }
+
+    fn images(&mut self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>> {
+        self.read_images(run, drain)
     }
 
     fn parked(&mut self, run: &str) -> Result<Vec<Parked>> {

@@ -7,7 +7,7 @@ use super::rows::{Array, MANY, params};
 use super::{Postgres, code, quoted};
 use crate::plan::Table;
 use crate::store::{Chunk, Error, HistoryLine, Parked, Result, State};
-use crate::value::{Key, Row, Value, encode_row};
+use crate::value::{Key, Row, Value, encode_row, row_of};
 
 /// What `prepare` makes; the history stays when a run has ended, the rest goes.
 const RECORDS: &str = "
@@ -190,6 +190,29 @@ impl Postgres {
             self.execute("keeping images", sql, &all)?;
         }
         Ok(())
+    }
+
+    pub(super) fn read_image_drains(&mut self, run: &str) -> Result<Vec<(u64, String)>> {
+        if !self.has("image")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT drain, min(at) FROM backout.image WHERE run = $1 GROUP BY drain ORDER BY drain";
+        let lines = self.query("listing the drains", sql, &[&run])?;
+        Ok(lines.iter().map(|l| (l.get::<_, i64>(0) as u64, l.get(1))).collect())
+    }
+
+    pub(super) fn read_images(&mut self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>> {
+        if !self.has("image")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT DISTINCT ON (tbl, key) tbl, key, row FROM backout.image WHERE run = $1 AND drain = $2 \
+            ORDER BY tbl, key";
+        let lines = self.query("reading images", sql, &[&run, &(drain as i64)])?;
+        let image = |l: &postgres::Row| {
+            let row: Option<Vec<u8>> = l.get(2);
+            (l.get::<_, i32>(0) as usize, Key(l.get(1)), row.map(|r| row_of(&r)))
+        };
+        Ok(lines.iter().map(image).collect())
     }
 
     pub(super) fn read_parked(&mut self, run: &str) -> Result<Vec<Parked>> {

@@ -503,6 +503,16 @@ impl Store for Sqlite {
         self.write_images(run, drain, at, images)
     }
 
+    fn image_drains(&mut self, run: &str) -> Result<Vec<(u64, String)>> {
+        self.arrive(false)?;
+        self.read_image_drains(run)
+    }
+
+    fn images(&mut self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>> {
+        self.arrive(false)?;
+        self.read_images(run, drain)
+    }
+
     fn parked(&mut self, run: &str) -> Result<Vec<Parked>> {
         self.arrive(false)?;
         self.read_parked(run)

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{Sqlite, capture};
 use crate::plan::Table;
 use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
-use crate::value::{Key, Row, encode_row};
+use crate::value::{Key, Row, encode_row, row_of};
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS backout_run (run TEXT PRIMARY KEY, state TEXT NOT NULL, plan TEXT);
@@ -132,6 +132,25 @@ impl Sqlite {
             Ok(())
         };
         put().map_err(self.err("keep rows as they were"))
+    }
+
+    pub(super) fn read_image_drains(&self, run: &str) -> Result<Vec<(u64, String)>> {
+        if !self.has("backout_image")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT drain, min(at) FROM backout_image WHERE run = ?1 GROUP BY drain ORDER BY drain";
+        self.all("list the drains", sql, [run], |r| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?)))
+    }
+
+    pub(super) fn read_images(&self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>> {
+        if !self.has("backout_image")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT t, key, image FROM backout_image WHERE run = ?1 AND drain = ?2 ORDER BY t, key";
+        self.all("read rows as they were", sql, params![run, drain as i64], |r| {
+            let image: Option<Vec<u8>> = r.get(2)?;
+            Ok((r.get::<_, i64>(0)? as usize, Key(r.get(1)?), image.map(|i| row_of(&i))))
+        })
     }
 
     pub(super) fn read_parked(&self, run: &str) -> Result<Vec<Parked>> {
