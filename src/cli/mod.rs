@@ -11,6 +11,7 @@ mod log;
 mod plan;
 mod resume;
 mod rollback;
+mod salvage;
 mod shadow;
 mod show;
 mod status;
@@ -80,6 +81,7 @@ enum Command {
     Verify(verify::Command),
     #[command(alias = "downgrade")]
     Rollback(rollback::Command),
+    Salvage(salvage::Command),
     Abort(abort::Command),
     Resume(resume::Command),
     Complete(complete::Command),
@@ -182,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::History(c) => c.run(&cx),
         Command::Verify(c) => c.run(&cx),
         Command::Rollback(c) => c.run(&cx),
+        Command::Salvage(c) => c.run(&cx),
         Command::Abort(c) => c.run(&cx),
         Command::Resume(c) => c.run(&cx),
         Command::Complete(c) => c.run(&cx),

@@ -1,5 +1,9 @@
 //! `backout rollback`
 
+use std::time::Duration;
+
+use backout::plan::duration;
+
 use super::{Answer, Answered, Context, show};
 use backout::migrate::{Options, Outcome, Project, RollbackOptions, Status};
 
@@ -12,10 +16,19 @@ use backout::migrate::{Options, Outcome, Project, RollbackOptions, Status};
 /// It asks for the project's name only where it would drop tables that hold rows
 /// (--clean-target, or `base` with clean_target in backout.toml).
 ///
+/// Where the target is gone or does not answer, --emergency goes back without it:
+/// what was carried until the last drain is there, and the rest comes with
+/// `backout salvage` once the target is back. Where its writes are not to be
+/// trusted, --until or --discard take them out again; what is left out goes to a
+/// file in the project's folder.
+///
 /// Examples:
 ///   backout rollback --dry-run      what would be carried, stopped and switched
 ///   backout rollback                take it back
 ///   backout rollback --force        past the rollback window
+///   backout rollback --emergency    the target cannot be reached
+///   backout rollback --until 2025-03-01T09:30:00Z
+///   backout rollback --until 20m    without what was written in the last 20 min
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Command {
@@ -37,6 +50,18 @@ pub struct Command {
     /// Set the target aside even if backout.toml says to drop it
     #[arg(long)]
     keep_target: bool,
+    /// Do without the target if it does not answer at once; asks nothing
+    #[arg(long)]
+    emergency: bool,
+    /// Take out again what was written after this moment (RFC 3339, or 20m ago)
+    #[arg(long, value_name = "TIME", conflicts_with = "emergency", value_parser = moment)]
+    until: Option<jiff::Timestamp>,
+    /// Take out again all that was written since the cutover
+    #[arg(long, conflicts_with_all = ["emergency", "until"])]
+    discard: bool,
+    /// Call it off if the source is not open by then [default: 5m, or backout.toml]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    timeout: Option<Duration>,
     /// The project's name, where it is asked for
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
@@ -49,12 +74,26 @@ fn goal(text: &str) -> Result<String, String> {
     }
 }
 
+fn span(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "write 90s, 5m or 1h30m".into())
+}
+
+fn moment(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago = duration(text).and_then(|d| jiff::Timestamp::now().checked_sub(d).ok());
+    ago.ok_or_else(|| "write a time such as 2025-03-01T09:30:00Z, or 20m for 20 minutes ago".into())
+}
+
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let mut project = cx.project(Options::default())?;
         let verify = !self.no_verify && project.config.rollback.verify;
         project = project.with(Options { verify, ..Options::default() });
-        if !project.takes_back(&self.to)? {
+        // the target is not asked for anything where it may not answer
+        let alone = self.emergency && self.to == "-1";
+        if !alone && !project.takes_back(&self.to)? {
             let state = if self.to == "base" { "no migration is applied" } else { "that is the newest one applied" };
             let next = "backout history   shows what is applied".into();
             let o = Outcome { nothing: true, state: state.into(), next, ..Outcome::default() };
@@ -77,7 +116,14 @@ impl Command {
                 super::confirm(&project.config.name, self.confirm.as_deref(), &what, command)?;
             }
         }
-        let o = project.rollback(&RollbackOptions { force: self.force, clean_target })?;
+        let o = project.rollback(&RollbackOptions {
+            force: self.force || self.emergency,
+            clean_target,
+            emergency: self.emergency,
+            until: self.until,
+            discard: self.discard,
+            timeout: self.timeout,
+        })?;
         Ok(Answer::new(&o, show::outcome(&o)))
     }
 }

@@ -252,10 +252,14 @@ pub fn outcome(o: &Outcome) -> String {
     }
     if o.carried > 0 {
         let _ = writeln!(out, "carried   {} written on the target came to the source", rows(o.carried));
-    } else if o.phase == Some(Phase::RolledBack) {
+    } else if o.phase == Some(Phase::RolledBack) && o.upto.is_none() {
         let _ = writeln!(out, "carried   nothing: no row was written on the target");
     }
+    o.notes.iter().for_each(|n| out.push_str(&indented(n, "note      ", 10)));
     out.push_str(&parked(&o.parked));
+    if let Some(path) = &o.exported {
+        let _ = writeln!(out, "exported  {path}");
+    }
     if let Some(ms) = o.frozen_ms {
         let _ = writeln!(out, "frozen    {ms} ms, from the lock until the other side was open");
     }
@@ -263,7 +267,12 @@ pub fn outcome(o: &Outcome) -> String {
         let _ = writeln!(out, "kept      {}", wrap(k.trim_start_matches("the tables are kept "), 10));
     }
     if o.seconds > 0.0 {
-        let _ = writeln!(out, "took      {}", seconds(o.seconds));
+        let budget = match o.budget {
+            Some((b, true)) => format!(", within the {} it had until its commit point", seconds(b)),
+            Some((b, false)) => format!(", longer than the {} it had until its commit point", seconds(b)),
+            None => String::new(),
+        };
+        let _ = writeln!(out, "took      {}{budget}", seconds(o.seconds));
     }
     out.push_str(&indented(&o.next, "next:     ", 10));
     out

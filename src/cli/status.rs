@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Answer, Answered, Context, show};
 use backout::migrate::{Options, Status};
+use backout::store::Phase;
 
 /// Show where the migration under way stands, and which commands lead on
 ///
@@ -59,6 +60,17 @@ pub fn text(s: &Status) -> String {
     }
     if s.source.carried > 0 {
         let _ = writeln!(out, "carried   {} so far", show::rows(s.source.carried));
+    }
+    if let Some(p) = &s.source.parting {
+        let _ = writeln!(out, "carried   what the target had acknowledged at {}, by its clock", p.upto);
+        if s.source.phase == Phase::Outstanding && !p.whole && !p.untrusted {
+            let sealed = if p.sealed { "which is sealed" } else { "which was not reached and may still take writes" };
+            let _ = writeln!(
+                out,
+                "missing   {}",
+                show::wrap(&format!("what was written later to the target, {sealed}"), 10)
+            );
+        }
     }
     out.push_str(&show::parked(&s.parked));
     if let Some(e) = &s.source.last_error {

@@ -55,6 +55,14 @@ pub struct RollbackOptions {
     pub force: bool,
     /// Drop the target afterwards instead of setting it aside; `None`: as backout.toml says.
     pub clean_target: Option<bool>,
+    /// Go back without relying on the target: it may be gone, or not answer.
+    pub emergency: bool,
+    /// Take what was written after this moment out again: it is not to be trusted.
+    pub until: Option<jiff::Timestamp>,
+    /// Take all that was written since the cutover out again.
+    pub discard: bool,
+    /// How long it may take to the commit point; `None`: as backout.toml says.
+    pub timeout: Option<Duration>,
 }
 
 /// What a command came to.
@@ -86,6 +94,14 @@ pub struct Outcome {
     pub seconds: f64,
     /// Where a kept side is.
     pub kept: Option<String>,
+    /// A file with the rows that could not go back, or were left out.
+    pub exported: Option<String>,
+    /// The target's writes up to this moment, by its own clock, are in the source (RFC 3339), where not all of them are.
+    pub upto: Option<String>,
+    /// Seconds that a rollback had until its commit point, and whether that was enough.
+    pub budget: Option<(f64, bool)>,
+    /// What else a person has to know.
+    pub notes: Vec<String>,
     /// Effects that passed the gate.
     pub effects: u64,
     /// Commands that lead on.

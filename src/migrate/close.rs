@@ -2,10 +2,12 @@
 //! the way is still found by its source.
 
 use crate::mapping::Way;
-use crate::plan::Kind;
-use crate::store::{HistoryLine, Mode, Phase, Side, State};
+use crate::plan::{Kind, Plan, Table};
+use crate::store::{HistoryLine, Mode, Phase, Side, State, Store};
 
-use super::{Error, Result, Run, hand_over, now, verify, within};
+use super::emergency::Alone;
+use super::export::{Export, Left};
+use super::{Error, Result, Run, emergency, hand_over, now, verify, within};
 
 /// Past a rollback's commit point: the application starts, both sides are compared, the records are closed.
 pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
@@ -13,11 +15,17 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
         return hand_over::settle_rollback(run);
     }
     hand_over::start(run)?;
+    rolled_back(run)
+}
+
+/// The application runs on the source: both sides are compared, the records are closed.
+pub(crate) fn rolled_back(run: &mut Run) -> Result<Phase> {
     let state = run.source_state()?;
     run.summary.carried = state.carried;
     let id = run.id.clone();
     run.summary.parked = run.source.parked(&id)?.into_iter().map(|p| p.reason).collect();
-    if run.settings.verify && run.target.state()?.is_some() {
+    let untrusted = state.parting.as_ref().filter(|p| p.untrusted).cloned();
+    if run.settings.verify && untrusted.is_none() && run.target.state()?.is_some() {
         let verified = verify::compare(run, Way::Up, false)?;
         let differences = verified.differences.clone();
         run.summary.verified = Some(verified);
@@ -29,30 +37,81 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
     if run.target.state()?.is_some() {
         let tables = plan.target_tables();
         // rows that could not go back are nowhere else: their target stays
-        let clean = run.settings.clean_target && run.summary.parked.is_empty();
+        let whole = state.parting.as_ref().is_none_or(|p| p.whole);
+        let clean = run.settings.clean_target && run.summary.parked.is_empty() && whole;
         let line = line(&state, "rolled back", "");
-        let kept = within(run.target.as_mut(), Mode::Write, &tables, "target: closed", |t| {
-            t.capture_off(&tables)?;
-            t.unseal(&tables)?;
-            let kept = if clean {
+        run.summary.kept = if clean {
+            within(run.target.as_mut(), Mode::Write, &tables, "target: closed", |t| {
+                t.capture_off(&tables)?;
+                t.unseal(&tables)?;
                 t.drop_tables(&tables)?;
-                None
-            } else {
-                Some(t.set_aside(&tables, &id)?)
-            };
-            let note = kept.clone().map_or("target dropped".into(), |k| k);
-            t.close(&tables, &HistoryLine { note, ..line })?;
-            Ok(kept)
-        })?;
-        run.summary.kept = kept;
+                Ok(t.close(&tables, &HistoryLine { note: "target dropped".into(), ..line })?)
+            })?;
+            None
+        } else {
+            Some(target_aside(run.target.as_mut(), &tables, &line)?)
+        };
     }
+    export_parked(run)?;
     run.app.forget()?;
-    let mut note = format!("{} rows carried back", state.carried);
+    let mut note = match &untrusted {
+        Some(p) => format!("taken back to {}, {} left out", p.upto, super::count(p.left_out as usize, "row")),
+        None => format!("{} rows carried back", state.carried),
+    };
     if !run.summary.parked.is_empty() {
         note.push_str(&format!(", {} parked: {}", run.summary.parked.len(), run.summary.parked.join("; ")));
     }
     close_source(run, line(&state, "rolled back", &note))?;
     Ok(Phase::RolledBack)
+}
+
+/// What a target has of a run that is over is moved aside, and its records are closed. Returns where.
+pub(crate) fn target_aside(target: &mut dyn Store, tables: &[&Table], line: &HistoryLine) -> Result<String> {
+    let here = emergency::present(target, tables)?;
+    within(target, Mode::Write, &here, "target: closed", |t| {
+        t.capture_off(&here)?;
+        t.unseal(&here)?;
+        let kept = t.set_aside(&here, &line.run)?;
+        t.close(tables, &HistoryLine { note: kept.clone(), ..line.clone() })?;
+        Ok(kept)
+    })
+}
+
+/// Rows that could not go back are nowhere else once the records are closed: they go to a file (P12).
+fn export_parked(run: &mut Run) -> Result<()> {
+    let (id, plan) = (run.id.clone(), run.plan.clone());
+    let export = Export::of(&run.folder, "parked", &id, &run.gate);
+    run.summary.exported = export_of(run.source.as_mut(), &id, &plan, &export)?;
+    Ok(())
+}
+
+/// The same without the target.
+pub(crate) fn export_alone(alone: &mut Alone) -> Result<Option<String>> {
+    let (id, plan) = (alone.id.clone(), alone.plan.clone());
+    let export = Export::of(&alone.folder, "parked", &id, &alone.gate);
+    export_of(alone.source.as_mut(), &id, &plan, &export)
+}
+
+fn export_of(source: &mut dyn Store, id: &str, plan: &Plan, export: &Export) -> Result<Option<String>> {
+    let parked = source.parked(id)?;
+    if parked.is_empty() {
+        return Ok(None);
+    }
+    let mut lines = Vec::new();
+    for p in &parked {
+        let t = &plan.tables[p.table];
+        let row = crate::value::row_of(&p.row);
+        let here = match crate::mapping::map_key(Way::Down, t, &p.key) {
+            Ok(key) => super::looking(source, &[&t.source], |s| Ok(s.fetch(&t.source, &[key])?))?.pop(),
+            Err(_) => None,
+        };
+        let before = here.flatten();
+        let after = (!row.is_empty()).then_some((&t.target, row.as_slice()));
+        let (table, key, before) = (&t.target, &p.key, before.as_deref());
+        lines.extend(Left { table, key, source: &t.source, before, after, at: None, why: &p.reason }.line());
+    }
+    export.add(0, &lines)?;
+    Ok(Some(export.title()))
 }
 
 /// Before a cutover: the target goes, the source is as it was.
@@ -80,8 +139,13 @@ pub(crate) fn abort(run: &mut Run) -> Result<Phase> {
 
 /// The one point of no return: the way back is given up.
 pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
-    run.enter(Phase::Completing)?;
-    let state = run.source_state()?;
+    // what was asked for is remembered, so that a completion that is cut off ends as it was meant
+    let state = run.change_source("source: phase completing", |s| {
+        s.phase = Phase::Completing;
+        s.last_error = None;
+        s.delete_source |= delete_source;
+    })?;
+    export_parked(run)?;
     let plan = run.plan.clone();
     if run.target.state()?.is_some() {
         let tables = plan.target_tables();
@@ -92,7 +156,7 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
         })?;
     }
     run.app.forget()?;
-    let delete = delete_source && run.source.kind() != Kind::Json;
+    let delete = state.delete_source && run.source.kind() != Kind::Json;
     let line = if delete {
         line(&state, "completed", "source tables dropped")
     } else {
@@ -118,7 +182,7 @@ fn close_source(run: &mut Run, line: HistoryLine) -> Result<()> {
     within(run.source.as_mut(), Mode::Write, &tables, "source: closed", |s| Ok(s.close(&tables, &line)?))
 }
 
-fn line(state: &State, outcome: &str, note: &str) -> HistoryLine {
+pub(crate) fn line(state: &State, outcome: &str, note: &str) -> HistoryLine {
     HistoryLine {
         run: state.run.clone(),
         migration: state.migration.clone(),

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
-use crate::plan::{Kind, TablePlan};
+use crate::plan::{Kind, Plan, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
@@ -20,12 +20,12 @@ pub(crate) struct Drained {
 }
 
 /// One table's changes, with the giver's present rows.
-struct Changes {
-    table: usize,
-    truncated: bool,
+pub(super) struct Changes {
+    pub table: usize,
+    pub truncated: bool,
     /// Keys that nobody is known to have written: they only differ.
-    doubted: HashSet<Key>,
-    rows: Vec<(Key, Origin, Option<Row>)>,
+    pub doubted: HashSet<Key>,
+    pub rows: Vec<(Key, Origin, Option<Row>)>,
 }
 
 /// Drains until a drain finds little; at most a few times, so that a busy application cannot hold it up for ever.
@@ -87,10 +87,8 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     if way == Way::Down {
         looking(receiver, &receivers, |r| undisturbed(r, &receivers))?;
     }
-    giver.begin(Mode::Read, &givers)?;
-    let read = read_changes(giver, way, &plan.tables, &givers, &from, &parked);
-    giver.rollback();
-    let (changes, entries, position, at) = read?;
+    let read = read_now(giver, way, &plan.tables, &givers, &from, &parked)?;
+    let Read { changes, entries, position, at, marks } = read;
     if entries == 0 && parked.iter().all(Parked::only_here) {
         if way == Way::Down {
             // how far the source is known to follow, should the target be lost
@@ -98,13 +96,17 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
             super::change_state(run.source.as_mut(), &id, "receiver: seen", |s| {
                 s.drained_at = Some(at);
                 s.rewound = false;
+                s.marks = marks;
             })?;
         }
         return Ok(Drained::default());
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
     let position = giver.mark(position)?;
-    apply(run, way, &changes, &Moment { position: &position, at: &at, epoch, handing: None })?;
+    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: None };
+    let id = run.id.clone();
+    let (_, receiver) = run.sides(way);
+    apply(&id, &plan, receiver, way, &changes, &moment)?;
     let (giver, _) = run.sides(way);
     if entries > 0 {
         giver.trim(&givers, &position)?;
@@ -118,9 +120,15 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     let givers = way.givers(&plan);
     let (from, parked, _) = from_where(run, way)?;
     let (giver, _) = run.sides(way);
-    let (changes, _, position, at) = read_changes(giver, way, &plan.tables, &givers, &from, &parked)?;
+    // nobody writes any more, so this is the moment
+    let at = giver.now()?;
+    let read = read_changes(giver, way, &plan.tables, &givers, &from, &parked, at)?;
+    let Read { changes, position, at, marks, .. } = read;
     let position = giver.mark(position)?;
-    let rows = apply(run, way, &changes, &Moment { position: &position, at: &at, epoch, handing: Some(&from) })?;
+    let id = run.id.clone();
+    let (_, receiver) = run.sides(way);
+    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: Some(&from) };
+    let rows = apply(&id, &plan, receiver, way, &changes, &moment)?;
     Ok((position, rows))
 }
 
@@ -133,7 +141,7 @@ pub(crate) fn undisturbed(store: &mut dyn Store, tables: &[&crate::plan::Table])
     match store.look(tables) {
         Err(store::Error::Capture { store, cause, .. }) => Err(Error::Refused {
             cause: format!("{store}: {cause}"),
-            hint: "nothing was overwritten: stop whoever writes this file, keep what they wrote elsewhere, and put the file back as Backout left it".into(),
+            hint: "nothing was overwritten: stop whoever writes this file, keep what they wrote elsewhere, and put the file back as Backout left it\nbackout rollback --emergency   keeps the file as it is beside itself, and puts in its place what the target has".into(),
         }),
         other => Ok(other?),
     }
@@ -153,6 +161,32 @@ fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>, u64)> {
     Ok((from, receiver.parked(&id)?, state.epoch))
 }
 
+/// What was read of a giver at one moment.
+pub(super) struct Read {
+    pub changes: Vec<Changes>,
+    /// Entries of the log.
+    pub entries: usize,
+    pub position: Position,
+    /// By the giver's clock: what was acknowledged by then is in it.
+    pub at: String,
+    /// The giver's high water.
+    pub marks: Vec<Option<i64>>,
+}
+
+/// `read_changes` in a look of its own.
+pub(super) fn read_now(
+    giver: &mut dyn Store,
+    way: Way,
+    tables: &[TablePlan],
+    givers: &[&crate::plan::Table],
+    from: &Position,
+    parked: &[Parked],
+) -> Result<Read> {
+    // before the snapshot: what is acknowledged after this may not be in it
+    let at = giver.now()?;
+    looking(giver, givers, |giver| read_changes(giver, way, tables, givers, from, parked, at))
+}
+
 /// The changes since `from`, folded per key, with present rows; all in the giver's open transaction.
 fn read_changes(
     giver: &mut dyn Store,
@@ -161,7 +195,8 @@ fn read_changes(
     givers: &[&crate::plan::Table],
     from: &Position,
     parked: &[Parked],
-) -> Result<(Vec<Changes>, usize, Position, String)> {
+    at: String,
+) -> Result<Read> {
     if let Err(seen) = giver.look(givers) {
         // a store that was taken back has lost more than our triggers, and says so when asked for its log (P16)
         return Err(match giver.log_since(givers, from) {
@@ -202,7 +237,9 @@ fn read_changes(
         let doubted = doubted.iter().filter(|(t, _)| *t == i).map(|(_, k)| k.clone()).collect();
         changes.push(Changes { table: i, truncated, doubted, rows });
     }
-    Ok((changes, entries, position, giver.now()?))
+    // should the target be lost, the source's numbers go on after these (P22)
+    let marks = if way == Way::Down { giver.high_water(givers)? } else { Vec::new() };
+    Ok(Read { changes, entries, position, at, marks })
 }
 
 fn is_schema(e: &store::Error) -> bool {
@@ -210,23 +247,31 @@ fn is_schema(e: &store::Error) -> bool {
 }
 
 /// Where in the giver's log, and when, changes were read.
-struct Moment<'m> {
-    position: &'m Position,
-    at: &'m str,
-    epoch: u64,
+pub(super) struct Moment<'m> {
+    pub position: &'m Position,
+    pub at: &'m str,
+    pub marks: &'m [Option<i64>],
+    pub epoch: u64,
     /// In a hand-over: where the receiver stood before.
-    handing: Option<&'m Position>,
+    pub handing: Option<&'m Position>,
 }
 
 /// Rows, by the receiver's table and key, that the receiver does not take, and why.
-type Unfit = HashMap<(usize, Key), String>;
+pub(super) type Unfit = HashMap<(usize, Key), String>;
 
 /// Applies changes. On the way down, rows that the receiver does not take (a CHECK, a parent that is parked itself) are
 /// parked, and the rest is applied without them (P12).
-fn apply(run: &mut Run, way: Way, changes: &[Changes], moment: &Moment<'_>) -> Result<u64> {
+pub(super) fn apply(
+    id: &str,
+    plan: &Plan,
+    receiver: &mut dyn Store,
+    way: Way,
+    changes: &[Changes],
+    moment: &Moment<'_>,
+) -> Result<u64> {
     let mut unfit = Unfit::new();
     loop {
-        match apply_without(run, way, changes, &unfit, moment) {
+        match apply_without(id, plan, receiver, way, changes, &unfit, moment) {
             Err(Error::Store(store::Error::Unfit { store, rows })) if way == Way::Down => {
                 let before = unfit.len();
                 unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
@@ -241,12 +286,17 @@ fn apply(run: &mut Run, way: Way, changes: &[Changes], moment: &Moment<'_>) -> R
 
 /// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
 /// transaction. With `handing` the receiver becomes `Drained` in it.
-fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, moment: &Moment<'_>) -> Result<u64> {
-    let Moment { position, at, epoch, handing } = *moment;
-    let plan = run.plan.clone();
-    let receivers = way.receivers(&plan);
-    let id = run.id.clone();
-    let (_, receiver) = run.sides(way);
+fn apply_without(
+    id: &str,
+    plan: &Plan,
+    receiver: &mut dyn Store,
+    way: Way,
+    changes: &[Changes],
+    unfit: &Unfit,
+    moment: &Moment<'_>,
+) -> Result<u64> {
+    let Moment { position, at, marks, epoch, handing } = *moment;
+    let receivers = way.receivers(plan);
     let what = if handing.is_some() { "receiver: drained" } else { "receiver: changes" };
     within(receiver, Mode::Write, &receivers, what, |r| {
         let mut state =
@@ -258,7 +308,7 @@ fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, mo
         let mut writes: Vec<(usize, Vec<Write>)> = Vec::new();
         let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();
         let (mut park, mut unpark) = (Vec::new(), Vec::new());
-        let known = r.parked(&id)?;
+        let known = r.parked(id)?;
         for c in changes {
             let i = c.table;
             let done = map_changes(r, way, &plan.tables[i], c, unfit)?;
@@ -291,16 +341,17 @@ fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, mo
         }
         state.drains += 1;
         if way == Way::Down && !images.is_empty() {
-            r.keep_images(&id, state.drains, at, &images)?;
+            r.keep_images(id, state.drains, at, &images)?;
         }
         if !park.is_empty() || !unpark.is_empty() {
-            r.put_parked(&id, &park, &unpark)?;
+            r.put_parked(id, &park, &unpark)?;
         }
         state.checkpoint = Some(position.clone());
         state.drained_at = Some(at.to_owned());
         state.rewound &= state.doubt.is_some();
         if way == Way::Down {
             state.carried += rows;
+            state.marks = marks.to_vec();
         }
         if let Some(from) = handing {
             state.previous = Some(from.clone());
@@ -312,19 +363,25 @@ fn apply_without(run: &mut Run, way: Way, changes: &[Changes], unfit: &Unfit, mo
 }
 
 #[derive(Default)]
-struct Mapped {
-    writes: Vec<Write>,
+pub(super) struct Mapped {
+    pub writes: Vec<Write>,
     /// Rows as they were in the receiver.
-    before: Vec<(Key, Option<Row>)>,
+    pub before: Vec<(Key, Option<Row>)>,
     /// Giver's keys that went through.
-    through: Vec<Key>,
+    pub through: Vec<Key>,
     /// Giver's key and row, and why not.
-    misfits: Vec<(Key, Row, Misfit)>,
+    pub misfits: Vec<(Key, Row, Misfit)>,
     /// Giver's key and row (empty if it is gone) of what the receiver does not take, and why not.
-    refused: Vec<(Key, Row, String)>,
+    pub refused: Vec<(Key, Row, String)>,
 }
 
-fn map_changes(receiver: &mut dyn Store, way: Way, t: &TablePlan, c: &Changes, unfit: &Unfit) -> Result<Mapped> {
+pub(super) fn map_changes(
+    receiver: &mut dyn Store,
+    way: Way,
+    t: &TablePlan,
+    c: &Changes,
+    unfit: &Unfit,
+) -> Result<Mapped> {
     let table = way.receiver(t);
     let mut out = Mapped::default();
     // keys in the receiver: of each change, and of the row it came from
@@ -425,7 +482,12 @@ fn only_here(t: &TablePlan, c: &Changes, done: &Mapped) -> Vec<Parked> {
 }
 
 /// What was written is what is there now, in the same transaction; whatever changed it under way is found here.
-fn read_back(r: &mut dyn Store, tables: &[TablePlan], way: Way, writes: &[(usize, Vec<Write>)]) -> Result<()> {
+pub(super) fn read_back(
+    r: &mut dyn Store,
+    tables: &[TablePlan],
+    way: Way,
+    writes: &[(usize, Vec<Write>)],
+) -> Result<()> {
     let mut unfit = Vec::new();
     for (i, list) in writes {
         let table = way.receiver(&tables[*i]);

@@ -34,6 +34,12 @@ pub enum Error {
     /// Told to stop (Ctrl-C).
     #[error("stopped on request")]
     Stopped,
+    /// A rollback's time budget was used up before its commit point.
+    #[error("its time was used up before the source could be opened")]
+    TimedOut,
+    /// The target cannot be used, and the application runs on it.
+    #[error("the target cannot be used: {0}")]
+    TargetLost(Box<Error>),
     /// A test made an effect of ours fail.
     #[error(transparent)]
     Gate(#[from] crate::gate::Refused),
@@ -118,7 +124,7 @@ impl Failure {
         };
         let own = match (&error, phase) {
             (_, Phase::CuttingOver | Phase::Soaking | Phase::RollingBack) if schema_changed(&error) => {
-                "change that table back to what it was at the cutover, then run the command again: what was written since waits, and nothing was carried wrongly".into()
+                "change that table back to what it was at the cutover, then run the command again: what was written since waits, and nothing was carried wrongly\nbackout rollback --emergency   goes back to what was carried until the last drain".into()
             }
             (Error::Differences(_), Phase::RollingBack) => {
                 "the application runs on the source; the target is kept as it was: look at these rows, then `backout rollback --no-verify` closes the rollback as it is".into()
@@ -148,7 +154,7 @@ fn plain_exit(error: &Error) -> u8 {
         | Error::Store(store::Error::Refused { .. } | store::Error::Capture { .. } | store::Error::Unfit { .. }) => 4,
         Error::Store(store::Error::Locked { .. }) => 5,
         Error::Stopped | Error::NotStarted(_) => 7,
-        Error::CalledOff { cause, .. } => plain_exit(cause),
+        Error::CalledOff { cause, .. } | Error::TargetLost(cause) => plain_exit(cause),
         _ => 1,
     }
 }
@@ -167,6 +173,13 @@ fn own_hint(error: &Error) -> String {
         Error::Config(e) => e.hint().unwrap_or("correct that file, then run the same command again").to_owned(),
         Error::Differences(_) => "`backout verify` lists them again; before a cutover `backout abort` throws the target away".into(),
         Error::CalledOff { cause, .. } | Error::NotStarted(cause) => own_hint(cause),
+        Error::TimedOut => "give it more time (`backout rollback --timeout 10m`), or see what takes so long".into(),
+        Error::TargetLost(cause) => format!(
+            "{}
+backout rollback --emergency   goes back to the source without the target: what was written since the \
+             last drain is not in it until `backout salvage`",
+            own_hint(cause)
+        ),
         Error::App(e) => e.hint().to_owned(),
         _ => String::new(),
     }
@@ -188,6 +201,9 @@ pub fn state_words(phase: Phase) -> &'static str {
         }
         Phase::RollingBack => {
             "a rollback is under way: writes may be refused until it goes on; nothing written is lost"
+        }
+        Phase::Outstanding => {
+            "the application runs on the source; what was written to the target after its last drain is not in it"
         }
         Phase::RolledBack => "the application runs on the source, with every write carried back",
         Phase::Aborting => "the target is being thrown away; the application runs on the source as before",
@@ -212,6 +228,10 @@ pub fn ways_out(phase: Phase) -> String {
             ("shadow", "keeps the source close behind"),
         ],
         Phase::RollingBack => &[("resume", "goes on with the rollback"), ("rollback", "the same")],
+        Phase::Outstanding => &[
+            ("salvage", "carries the rest once the target can be reached"),
+            ("salvage --forget", "gives it up and ends the run"),
+        ],
         Phase::Aborting => &[("abort", "goes on throwing the target away")],
         Phase::Completing => &[("complete", "goes on closing the window")],
         Phase::Completed => &[("history", "shows what ran")],
@@ -235,6 +255,8 @@ impl Failure {
             Error::Differences(_) => "differences",
             Error::Stopped => "stopped",
             Error::CalledOff { .. } => "called_off",
+            Error::TimedOut => "timed_out",
+            Error::TargetLost(_) => "target_lost",
             Error::Gate(_) => "gate",
             Error::Internal(_) => "internal",
         }

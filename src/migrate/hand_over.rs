@@ -30,7 +30,9 @@ pub(crate) fn cut_over(run: &mut Run) -> Result<Phase> {
 pub(crate) fn roll_back(run: &mut Run) -> Result<Phase> {
     drain::until_close(run, Way::Down)?;
     run.enter(Phase::RollingBack)?;
-    match hand_over(run, Way::Down) {
+    let done = hand_over(run, Way::Down);
+    run.deadline = None;
+    match done {
         Ok(()) => Ok(Phase::RollingBack),
         Err(cause) => call_off(run, Way::Down, cause),
     }
@@ -44,6 +46,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     run.app.stop()?;
     // what is left is carried freely first, so that the lease is short
     drain::until_close(run, way)?;
+    run.go_on()?;
     let frozen = Instant::now();
     let (giver, _) = run.sides(way);
     giver.begin(Mode::Lease, &givers)?;
@@ -64,6 +67,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let (giver, _) = run.sides(way);
     giver.rollback();
     let (position, rows) = sealed?;
+    run.in_time()?;
     match way {
         Way::Up => run.app.apply()?,
         Way::Down => run.app.undo()?.into_iter().for_each(|n| run.note(n)),
@@ -76,6 +80,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     }
     // a file cannot be locked: what was written to it since the drain is found here, while there is a way back
     super::looking(giver, &givers, |g| drain::undisturbed(g, &givers))?;
+    run.in_time()?;
     let window = jiff::Timestamp::now().checked_add(run.settings.window).ok();
     let window = window.map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let (_, receiver) = run.sides(way);

@@ -4,16 +4,21 @@
 //! says where the run stands, and during a hand-over the two `side`s say who is live.
 
 mod answers;
+mod back;
 mod backfill;
 mod close;
 mod drain;
+mod emergency;
 mod error;
+mod export;
 mod hand_over;
 mod planning;
 mod prepare;
 mod project;
+mod salvage;
 mod status;
 mod sums;
+mod undo;
 mod verify;
 
 use std::sync::Arc;
@@ -81,6 +86,10 @@ pub struct Run {
     observer: Arc<dyn Observer>,
     stop: Arc<AtomicBool>,
     settings: Settings,
+    /// The project's.
+    folder: std::path::PathBuf,
+    /// Before its commit point a hand-over is called off at this moment.
+    deadline: Option<std::time::Instant>,
     /// Rows per table as counted while planning, for progress.
     counts: Vec<u64>,
     /// From lock to open, of the last hand-over.
@@ -96,6 +105,7 @@ pub(crate) struct Summary {
     pub parked: Vec<String>,
     pub verified: Option<verify::Verified>,
     pub kept: Option<String>,
+    pub exported: Option<String>,
 }
 
 /// What the command line and backout.toml say about how to run.
@@ -129,7 +139,7 @@ impl Run {
                 Phase::RollingBack => close::after_rollback(self),
                 Phase::Aborting => close::abort(self),
                 Phase::Completing => close::complete(self, false),
-                Phase::RolledBack | Phase::Aborted | Phase::Completed => return Ok(phase),
+                Phase::Outstanding | Phase::RolledBack | Phase::Aborted | Phase::Completed => return Ok(phase),
             };
             self.record(phase, &result, begun);
             match result? {
@@ -192,7 +202,15 @@ impl Run {
 
     /// An error if we were told to stop; asked between steps.
     pub(crate) fn go_on(&self) -> Result<()> {
-        if self.stop.load(Ordering::SeqCst) { Err(Error::Stopped) } else { Ok(()) }
+        if self.stop.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        self.in_time()
+    }
+
+    /// An error if the time for this is used up.
+    pub(crate) fn in_time(&self) -> Result<()> {
+        if self.deadline.is_some_and(|end| std::time::Instant::now() >= end) { Err(Error::TimedOut) } else { Ok(()) }
     }
 
     /// Writes what a phase came to into the journal, and a failure into the source's record. Neither may fail the run.

@@ -12,9 +12,8 @@ use crate::mapping::Way;
 use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
 use crate::store::{self, Mode, Phase, Role, State, Store};
 
-use super::answers::{Options, Outcome, RollbackOptions, Status, Until, UpOptions};
+use super::answers::{Options, Outcome, RollbackOptions, Until, UpOptions};
 use super::planning::{self, Proposal};
-use super::status::window_over;
 use super::verify;
 use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close, drain, hand_over, prepare};
 
@@ -25,9 +24,9 @@ pub struct Project {
     /// The migrations, oldest first.
     pub migrations: Migrations,
     pub(crate) gate: Gate,
-    observer: Arc<dyn Observer>,
+    pub(crate) observer: Arc<dyn Observer>,
     stop: Arc<AtomicBool>,
-    options: Options,
+    pub(crate) options: Options,
 }
 
 pub(crate) type Done<T> = std::result::Result<T, Failure>;
@@ -97,6 +96,9 @@ impl Project {
         let begun = Instant::now();
         let until = if asked.until == Until::Ready { Phase::Ready } else { Phase::Soaking };
         if let Some((m, state)) = self.open_state().map_err(Failure::untouched)? {
+            if state.phase == Phase::Outstanding || state.parting.is_some() {
+                return Err(self.not_now("up", state.phase));
+            }
             if state.phase == Phase::Soaking {
                 return match self.next(asked.revision.as_deref()).map_err(Failure::untouched)? {
                     None => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
@@ -134,6 +136,9 @@ impl Project {
         }
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
+        if let Ok(mut target) = self.store(&m.transfer.to, false) {
+            self.set_aside_the_closed(source.as_mut(), target.as_mut())?;
+        }
         let proposal = self.propose(m, source.as_mut())?;
         if let Some(hash) = &asked.plan
             && (hash.len() < 8 || !proposal.hash.starts_with(hash.as_str()))
@@ -198,6 +203,9 @@ impl Project {
         let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
             return self.nothing_open(begun);
         };
+        if state.phase == Phase::Outstanding || state.parting.is_some() {
+            return self.part(m, &state, &RollbackOptions::default(), begun);
+        }
         let until = match state.phase {
             Phase::Soaking => {
                 // a start that failed after the cutover is made up for here
@@ -216,112 +224,6 @@ impl Project {
         self.go_on(m, &state, until, begun)
     }
 
-    /// Takes the soaking migration back, with every write made since.
-    ///
-    /// # Errors
-    /// As for `up`; before the commit point everything is as before.
-    pub fn rollback(&self, asked: &RollbackOptions) -> Done<Outcome> {
-        let begun = Instant::now();
-        let (m, state) = match self.open_state().map_err(Failure::untouched)? {
-            Some(open) => open,
-            None => return Err(Failure::untouched(self.nothing_to_roll_back())),
-        };
-        match state.phase {
-            Phase::Soaking | Phase::RollingBack | Phase::CuttingOver => {}
-            Phase::Completing => return Err(self.not_now("rollback", state.phase)),
-            other => return Err(self.not_now("rollback", other)),
-        }
-        if state.phase == Phase::Soaking && window_over(&state) && !asked.force {
-            return Err(Failure::during(
-                Error::Refused {
-                    cause: format!("the rollback window ended at {}", state.window_ends.as_deref().unwrap_or("?")),
-                    hint: "everything needed for a rollback is still there: `backout rollback --force` takes the change back all the same".into(),
-                },
-                Phase::Soaking));
-        }
-        let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase))?;
-        if let Some(clean) = asked.clean_target {
-            run.settings.clean_target = clean;
-        }
-        if state.phase == Phase::CuttingOver {
-            // killed in the cutover: if it fell back, there is nothing to take back
-            let settled = hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver))?;
-            if settled == Phase::Ready {
-                let state = run.source_state().map_err(Failure::untouched)?;
-                return Ok(self.outcome_of(&state, begun));
-            }
-        }
-        self.drive(run, Phase::RolledBack, begun, None)
-    }
-
-    /// Whether going back to `to` (`-N`, `base`, or the migration at which to end) takes the open run back; `false` where there is
-    /// nothing to take back.
-    ///
-    /// # Errors
-    /// It would take back more than the open run, or there is no such migration.
-    pub fn takes_back(&self, to: &str) -> Done<bool> {
-        let refuse = |cause: String, hint: &str| Err(Failure::untouched(Error::Refused { cause, hint: hint.into() }));
-        if to == "-1" {
-            return Ok(true);
-        }
-        let list = self.list()?;
-        let open = self.open_state().map_err(Failure::untouched)?.map(|(m, _)| m.stamp.as_str());
-        let mut chain: Vec<&str> =
-            list.iter().filter(|m| m.state == "completed").map(|m| m.migration.as_str()).collect();
-        chain.extend(open);
-        let steps = match to.strip_prefix('-').map(str::parse::<usize>) {
-            Some(Ok(n)) => n,
-            _ if to == "base" => chain.len(),
-            _ => {
-                let goal = self.migrations.find(to).map_err(|e| Failure::untouched(e.into()))?;
-                match chain.iter().position(|m| *m == goal.stamp) {
-                    Some(i) => chain.len() - 1 - i,
-                    None => return refuse(format!("{} is not applied", goal.stamp), "`backout history` shows what is"),
-                }
-            }
-        };
-        if steps > 1 {
-            return refuse(
-                format!("{to} would take back {steps} migrations, and only the soaking one can be taken back"),
-                "a completed migration is taken back by a migration of its own that goes the other way",
-            );
-        }
-        Ok(steps == 1)
-    }
-
-    /// The target's tables that hold rows, and how many: what a rollback that cleans the target drops.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn would_drop(&self) -> Done<Vec<(String, u64)>> {
-        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return Ok(Vec::new()) };
-        if state.phase != Phase::Soaking {
-            return Ok(Vec::new());
-        }
-        let count = || -> Result<Vec<(String, u64)>> {
-            let mut source = self.store(&m.transfer.from, false)?;
-            let mut target = self.store(&m.transfer.to, false)?;
-            let plan = frozen(source.as_mut(), &state.run)?;
-            let counted = plan.target_tables().into_iter().map(|t| Ok((t.name.clone(), target.count(t)?)));
-            counted.filter(|c| !matches!(c, Ok((_, 0)))).collect()
-        };
-        count().map_err(|e| Failure::during(e, state.phase))
-    }
-
-    /// What a rollback would do now. Changes nothing.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn rollback_preview(&self) -> Done<Status> {
-        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
-            return Err(Failure::untouched(self.nothing_to_roll_back()));
-        };
-        if state.phase != Phase::Soaking {
-            return Err(self.not_now("rollback", state.phase));
-        }
-        self.status_of(m, state).map_err(|e| Failure::during(e, Phase::Soaking))
-    }
-
     /// Throws the target away, before a cutover.
     ///
     /// # Errors
@@ -333,7 +235,7 @@ impl Project {
             None => return self.nothing_open(begun),
         };
         let during = |e: Error| Failure::during(e, state.phase);
-        if matches!(state.phase, Phase::Soaking | Phase::RollingBack | Phase::Completing) {
+        if matches!(state.phase, Phase::Soaking | Phase::RollingBack | Phase::Outstanding | Phase::Completing) {
             return Err(self.not_now("abort", state.phase));
         }
         let mut run = self.attach(m, &state).map_err(during)?;
@@ -478,14 +380,19 @@ impl Project {
         }
     }
 
-    /// The run that is open in any of the project's sources.
+    /// The run that is open in any of the project's sources. A source that cannot be asked is an error only if no other
+    /// has one: it may be the lost target of the very run that is asked for.
     pub(crate) fn open_state(&self) -> Result<Option<(&Migration, State)>> {
+        let mut lost = None;
         for m in self.migrations.list.iter().rev() {
             let mut s = match self.store(&m.transfer.from, false) {
                 Ok(s) => s,
                 // a source that is not there yet is some earlier migration's target
                 Err(Error::Store(store::Error::Input { .. })) if self.migrations.list.len() > 1 => continue,
-                Err(e) => return Err(e),
+                Err(e) => {
+                    lost.get_or_insert(e);
+                    continue;
+                }
             };
             if let Some(state) = s.state()?
                 && state.role == Role::Source
@@ -494,7 +401,7 @@ impl Project {
                 return Ok(Some((m, state)));
             }
         }
-        Ok(None)
+        lost.map_or(Ok(None), Err)
     }
 
     pub(crate) fn the_open_run(&self) -> Done<(&Migration, State)> {
@@ -532,6 +439,15 @@ impl Project {
         )
     }
 
+    /// A target that could not be reached when its run ended in the source: what it has of that run is set aside (P23).
+    fn set_aside_the_closed(&self, source: &mut dyn Store, target: &mut dyn Store) -> Result<()> {
+        let Some(left) = target.state()? else { return Ok(()) };
+        let Some(line) = source.history()?.into_iter().find(|l| l.run == left.run) else { return Ok(()) };
+        let plan = frozen(target, &left.run)?;
+        target.lock(self.options.wait)?;
+        close::target_aside(target, &plan.target_tables(), &line).map(drop)
+    }
+
     /// There is nothing to go on with, which is fine.
     fn nothing_open(&self, begun: Instant) -> Done<Outcome> {
         for (name, _) in &self.config.stores {
@@ -559,7 +475,7 @@ impl Project {
         }
     }
 
-    fn run(&self, id: String, plan: Plan, source: Box<dyn Store>, target: Box<dyn Store>) -> Result<Run> {
+    pub(crate) fn run(&self, id: String, plan: Plan, source: Box<dyn Store>, target: Box<dyn Store>) -> Result<Run> {
         let app = App::new(&self.config, &id, &self.gate)?;
         Ok(Run {
             id,
@@ -572,9 +488,34 @@ impl Project {
             observer: self.observer.clone(),
             stop: self.stop.clone(),
             settings: self.settings(),
+            folder: self.config.folder.clone(),
+            deadline: None,
             counts: Vec::new(),
             frozen: None,
             summary: Summary::default(),
+        })
+    }
+
+    /// The target of an open run, locked. Where the application runs on it, not to find it is an emergency.
+    fn target(&self, m: &Migration, state: &State) -> Result<Box<dyn Store>> {
+        use Phase::{Completing, CuttingOver, Outstanding, RollingBack, Soaking};
+        let lives = matches!(state.phase, CuttingOver | Soaking | RollingBack | Outstanding | Completing);
+        let open = || -> Result<Box<dyn Store>> {
+            let mut target = self.store(&m.transfer.to, !lives)?;
+            target.lock(self.options.wait)?;
+            let known = target.state()?.is_some_and(|t| t.run == state.run);
+            if matches!(state.phase, CuttingOver | Soaking) && !known {
+                return Err(Error::Refused {
+                    cause: format!("{} has no record of run {}", target.title(), state.run),
+                    hint: "is it the database that the run went to? Look at [stores] in backout.toml".into(),
+                });
+            }
+            Ok(target)
+        };
+        open().map_err(|e| match e {
+            Error::Store(store::Error::Locked { .. } | store::Error::Gate(_)) => e,
+            _ if lives => Error::TargetLost(Box::new(e)),
+            _ => e,
         })
     }
 
@@ -582,8 +523,7 @@ impl Project {
     pub(crate) fn attach(&self, m: &Migration, state: &State) -> Result<Run> {
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
-        let mut target = self.store(&m.transfer.to, true)?;
-        target.lock(self.options.wait)?;
+        let target = self.target(m, state)?;
         // another command may have gone on with it while we waited for the locks (P4)
         let now = source.state()?;
         if now.as_ref().is_none_or(|now| now.run != state.run || now.phase != state.phase) {
@@ -625,7 +565,13 @@ impl Project {
     }
 
     /// Runs until `until`, and tells what came of it.
-    fn drive(&self, mut run: Run, until: Phase, begun: Instant, proposal: Option<&Proposal>) -> Done<Outcome> {
+    pub(crate) fn drive(
+        &self,
+        mut run: Run,
+        until: Phase,
+        begun: Instant,
+        proposal: Option<&Proposal>,
+    ) -> Done<Outcome> {
         let before = run.source_state().map(|s| self.outcome_of(&s, begun)).unwrap_or_default();
         match run.advance(until) {
             Ok(phase) => {
@@ -653,7 +599,7 @@ impl Project {
         }
     }
 
-    fn ended(&self, run: &Run, phase: Phase, mut out: Outcome, begun: Instant) -> Outcome {
+    pub(crate) fn ended(&self, run: &Run, phase: Phase, mut out: Outcome, begun: Instant) -> Outcome {
         out.phase = Some(phase);
         out.state = super::state_words(phase).into();
         out.next = super::ways_out(phase);
@@ -661,6 +607,7 @@ impl Project {
         out.parked.clone_from(&run.summary.parked);
         out.verified.clone_from(&run.summary.verified);
         out.kept.clone_from(&run.summary.kept);
+        out.exported.clone_from(&run.summary.exported);
         out.frozen_ms = run.frozen.map(|f| u64::try_from(f.as_millis()).unwrap_or(u64::MAX));
         out.seconds = begun.elapsed().as_secs_f64();
         out.effects = run.gate.count();
@@ -683,7 +630,7 @@ impl Project {
 }
 
 /// The plan that a run froze.
-fn frozen(source: &mut dyn Store, run: &str) -> Result<Plan> {
+pub(crate) fn frozen(source: &mut dyn Store, run: &str) -> Result<Plan> {
     let text = source.plan(run)?;
     let text =
         text.ok_or_else(|| Error::Internal(format!("{} has lost the frozen plan of run {run}", source.title())))?;

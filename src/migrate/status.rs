@@ -21,6 +21,14 @@ impl Project {
         }
     }
 
+    /// Where the open run stands, by its source alone; `None` when there is none.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn phase(&self) -> Done<Option<Phase>> {
+        Ok(self.open_state().map_err(Failure::untouched)?.map(|(_, s)| s.phase))
+    }
+
     pub(crate) fn status_of(&self, m: &Migration, state: State) -> Result<Status> {
         let mut problems = Vec::new();
         let mut source = self.store(&m.transfer.from, false)?;

@@ -215,11 +215,6 @@ impl Config {
         }
         if let Some(section) = top.section("rollback", keys(KEYS, "rollback"))? {
             let by_default = RollbackConfig::default();
-            for key in ["timeout", "create_backup"] {
-                if section.has(key) {
-                    config.unused.push(format!("[rollback] {key}"));
-                }
-            }
             config.rollback = RollbackConfig {
                 window: section.duration("window", by_default.window)?,
                 timeout: section.duration("timeout", by_default.timeout)?,

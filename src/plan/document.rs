@@ -417,7 +417,7 @@ fn a(value: &DeValue<'_>) -> &'static str {
 }
 
 /// `90s`, `5m`, `24h`, `7d`, `250ms`, or several of them in a row; more than nothing.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

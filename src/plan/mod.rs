@@ -9,7 +9,7 @@ mod model;
 
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, redact};
-pub use document::{At, ConfigError, Place};
+pub use document::{At, ConfigError, Place, duration};
 pub use migration::{Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
 

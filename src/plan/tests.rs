@@ -125,19 +125,9 @@ fn nothing_that_is_written_is_dropped() {
             },
             SwitchConfig::File { path: folder.join("settings.py"), with: folder.join("settings_pg.py") },
         ],
-        unused: [
-            "[backup]",
-            "[guard]",
-            "[[probe]]",
-            "[[notify]]",
-            "[[hook]]",
-            "[project] scratch",
-            "[rollback] timeout",
-            "[rollback] create_backup",
-            "[[switch]] flag",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        unused: ["[backup]", "[guard]", "[[probe]]", "[[notify]]", "[[hook]]", "[project] scratch", "[[switch]] flag"]
+            .map(str::to_owned)
+            .to_vec(),
         folder,
     };
     assert_eq!(config, wanted);

@@ -34,6 +34,8 @@ pub enum Phase {
     Soaking,
     /// The application is being handed back to the source.
     RollingBack,
+    /// Taken back without the target; what was written there since the last drain is still to be salvaged, or given up.
+    Outstanding,
     /// Taken back.
     RolledBack,
     /// The target is being thrown away before a cutover.
@@ -59,6 +61,7 @@ impl Phase {
             Phase::CuttingOver => "cutting over",
             Phase::Soaking => "soaking",
             Phase::RollingBack => "rolling back",
+            Phase::Outstanding => "outstanding",
             Phase::RolledBack => "rolled back",
             Phase::Aborting => "aborting",
             Phase::Aborted => "aborted",
@@ -160,6 +163,46 @@ pub struct State {
     pub cutover_at: Option<String>,
     /// When the rollback window ends (RFC 3339).
     pub window_ends: Option<String>,
+    /// As source, per table in plan order: the highest number that the target's identity had given at the last drain.
+    #[serde(default)]
+    pub marks: Vec<Option<i64>>,
+    /// As source: it is being taken back without relying on the target, or was.
+    #[serde(default)]
+    pub parting: Option<Parting>,
+    /// As source, while `Completing`: its tables shall be dropped.
+    #[serde(default)]
+    pub delete_source: bool,
+}
+
+/// A rollback that does not wait for the target: what it leaves out, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parting {
+    /// The target's writes up to this moment, by its own clock, are in the source (RFC 3339).
+    pub upto: String,
+    /// What was carried later than that is untrusted and is undone in the source.
+    #[serde(default)]
+    pub untrusted: bool,
+    /// The newest drain that stays; undone are those after it.
+    #[serde(default)]
+    pub keep: u64,
+    /// The oldest drain that is undone by now; 0: none.
+    #[serde(default)]
+    pub undone: u64,
+    /// Bytes of the file of what is left out that count.
+    #[serde(default)]
+    pub exported: u64,
+    /// Rows in that file.
+    #[serde(default)]
+    pub left_out: u64,
+    /// The target was reached and sealed, and takes no more writes.
+    #[serde(default)]
+    pub sealed: bool,
+    /// Everything that the target held when it was sealed is in the source, or in the file of what is left out.
+    #[serde(default)]
+    pub whole: bool,
+    /// When the source was opened (RFC 3339).
+    #[serde(default)]
+    pub opened_at: Option<String>,
 }
 
 impl State {
@@ -191,6 +234,9 @@ impl State {
             started_at: at.to_owned(),
             cutover_at: None,
             window_ends: None,
+            marks: Vec::new(),
+            parting: None,
+            delete_source: false,
         }
     }
 }

@@ -373,6 +373,9 @@ fn state() -> State {
         started_at: "2025-03-01T09:00:00Z".into(),
         cutover_at: None,
         window_ends: None,
+        marks: vec![None, Some(i64::MAX)],
+        parting: None,
+        delete_source: true,
     }
 }
 

@@ -14,3 +14,4 @@ mod room;
 mod scenarios;
 mod sqlite;
 mod sweep;
+mod ways;

@@ -384,7 +384,7 @@ impl Postgres {
             let Some(sequence) = self.sequence(table, &column.name)? else { continue };
             // `setval` is no part of the transaction; it only raises, so that a rollback does not matter.
             let sql = format!(
-                "SELECT setval({}::regclass, g.n) FROM (SELECT greatest($1, (SELECT max({})::int8 FROM {}), \
+                "SELECT setval({}::regclass, least(g.n, s.seqmax)) FROM (SELECT greatest($1, (SELECT max({})::int8 FROM {}), \
                  (SELECT CASE WHEN is_called THEN last_value END FROM {sequence})) AS n) g \
                  JOIN pg_catalog.pg_sequence s ON s.seqrelid = {}::regclass WHERE g.n >= s.seqmin",
                 literal(&sequence),

@@ -1,0 +1,371 @@
+//! The ways back as commands: a rollback that carries everything, one that does without the target, and what is salvaged later.
+
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::mapping::Way;
+use crate::plan::{Kind, Migration, Table};
+use crate::store::{self, Phase, State};
+
+use super::answers::{Outcome, RollbackOptions, Status};
+use super::emergency::{self, Alone, Fenced, Trust};
+use super::project::{Done, Project, frozen};
+use super::status::window_over;
+use super::{Error, Failure, Result, close, hand_over, salvage, verify};
+
+impl Project {
+    /// Takes the soaking migration back, with every write made since; or, if so asked, without relying on the target.
+    ///
+    /// # Errors
+    /// As for `up`; before the commit point everything is as before.
+    pub fn rollback(&self, asked: &RollbackOptions) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = match self.open_state().map_err(Failure::untouched)? {
+            Some(open) => open,
+            None => return Err(Failure::untouched(self.nothing_to_roll_back())),
+        };
+        let apart = asked.emergency || asked.discard || asked.until.is_some();
+        match state.phase {
+            Phase::Soaking | Phase::RollingBack | Phase::CuttingOver => {}
+            // its target may still have to be closed, its application to be started
+            Phase::Outstanding if state.last_error.is_some() || finished(&state) => {}
+            other => return Err(self.not_now("rollback", other)),
+        }
+        if state.phase == Phase::Soaking && window_over(&state) && !asked.force {
+            return Err(Failure::during(
+                Error::Refused {
+                    cause: format!("the rollback window ended at {}", state.window_ends.as_deref().unwrap_or("?")),
+                    hint: "everything needed for a rollback is still there: `backout rollback --force` takes the change back all the same".into(),
+                },
+                Phase::Soaking));
+        }
+        if apart || state.parting.is_some() {
+            return self.part(m, &state, asked, begun);
+        }
+        let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase))?;
+        if let Some(clean) = asked.clean_target {
+            run.settings.clean_target = clean;
+        }
+        if state.phase == Phase::CuttingOver {
+            // killed in the cutover: if it fell back, there is nothing to take back
+            let settled = hand_over::settle_cutover(&mut run).map_err(|e| Failure::during(e, Phase::CuttingOver))?;
+            if settled == Phase::Ready {
+                let state = run.source_state().map_err(Failure::untouched)?;
+                return Ok(self.outcome_of(&state, begun));
+            }
+        }
+        let budget = asked.timeout.unwrap_or(self.config.rollback.timeout);
+        run.deadline = Some(begun + budget);
+        let mut out = self.drive(run, Phase::RolledBack, begun, None)?;
+        out.budget = Some((budget.as_secs_f64(), true));
+        Ok(out)
+    }
+
+    /// Goes back to the source without relying on the target; or goes on with that.
+    pub(crate) fn part(&self, m: &Migration, state: &State, asked: &RollbackOptions, begun: Instant) -> Done<Outcome> {
+        let mut alone = self.alone(m, state).map_err(|e| Failure::during(e, state.phase))?;
+        let mut notes = Vec::new();
+        let parted = self.go_apart(m, &mut alone, asked, begun, &mut notes);
+        let phase = alone.state().map_or(state.phase, |s| s.phase);
+        parted.map_err(|e| Failure::during(e, phase)).and_then(|fenced| {
+            let during = |e: Error| Failure::during(e, Phase::Outstanding);
+            self.part_ends(alone, fenced, asked, begun, notes).map_err(during)
+        })
+    }
+
+    fn alone(&self, m: &Migration, state: &State) -> Result<Alone> {
+        let mut source = self.store(&m.transfer.from, false)?;
+        source.lock(self.options.wait)?;
+        let plan = frozen(source.as_mut(), &state.run)?;
+        let app = App::new(&self.config, &state.run, &self.gate)?;
+        let (id, gate, folder) = (state.run.clone(), self.gate.clone(), self.config.folder.clone());
+        Ok(Alone { id, plan, source, app, gate, folder, observer: self.observer.clone() })
+    }
+
+    /// Up to where the application runs on the source again.
+    fn go_apart(
+        &self,
+        m: &Migration,
+        alone: &mut Alone,
+        asked: &RollbackOptions,
+        begun: Instant,
+        notes: &mut Vec<String>,
+    ) -> Result<Result<Fenced>> {
+        let trust = if asked.discard || asked.until.is_some() { Trust::Until(asked.until) } else { Trust::All };
+        let budget = asked.timeout.unwrap_or(self.config.rollback.timeout);
+        let opened = alone.state()?.phase == Phase::Outstanding;
+        let mut foreign = None;
+        if !opened {
+            emergency::begin(alone, trust)?;
+            emergency::stop(alone);
+            foreign = emergency::accept(alone, self.json_file(m))?;
+        }
+        let left = budget.saturating_sub(begun.elapsed());
+        let (patience, all) = (Duration::from_secs(10).min(left / 4), Duration::from_secs(60).min(left / 2));
+        let url = self.config.store(&m.transfer.to).map(str::to_owned);
+        let (name, folder, gate) = (m.transfer.to.clone(), self.config.folder.clone(), self.gate.clone());
+        let open = move || {
+            let url = url.ok_or_else(|| Error::Refused {
+                cause: format!("backout.toml has no store {name:?}"),
+                hint: String::new(),
+            })?;
+            Ok(store::open(&url, &folder, false, &gate)?)
+        };
+        let mut fenced = emergency::fence(open, alone, patience, all);
+        if !opened {
+            if let (Some(copy), Trust::All) = (&foreign, trust) {
+                self.overwrite(alone, &mut fenced, copy, notes)?;
+            }
+            emergency::settle(alone, &fenced)?;
+            emergency::open(alone)?;
+        }
+        emergency::start(alone)?;
+        Ok(fenced)
+    }
+
+    /// The resting file's path, if the source is one.
+    fn json_file(&self, m: &Migration) -> Option<std::path::PathBuf> {
+        let path = self.config.store(&m.transfer.from)?.strip_prefix("json:")?.to_owned();
+        std::fs::canonicalize(self.config.folder.join(path)).ok()
+    }
+
+    /// What others wrote to a resting file gives way to what the target has, if that can be asked.
+    fn overwrite(
+        &self,
+        alone: &mut Alone,
+        fenced: &mut Result<Fenced>,
+        copy: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let found = format!(
+            "{} was written to by others while it rested; as it was found it is kept as {copy}",
+            alone.source.title()
+        );
+        let Ok(reached) = fenced else {
+            notes.push(format!("{found}, and it is what the application has now"));
+            return Ok(());
+        };
+        if reached.read.is_err() {
+            notes.push(format!("{found}, and it is what the application has now"));
+            return Ok(());
+        }
+        let mut run = self.run(alone.id.clone(), alone.plan.clone(), alone.source.again()?, reached.store.again()?)?;
+        verify::compare_and_doubt(&mut run, Way::Down)?;
+        let state = alone.state()?;
+        let parked = alone.source.parked(&alone.id)?;
+        let (id, plan, from) = (alone.id.clone(), alone.plan.clone(), state.checkpoint);
+        reached.read = emergency::seal_and_read(reached.store.as_mut(), &id, &plan, state.epoch, from, &parked)?;
+        notes.push(format!("{found}; in its place the application has what the target had"));
+        Ok(())
+    }
+
+    /// What is left to do, and what is to be said.
+    fn part_ends(
+        &self,
+        mut alone: Alone,
+        fenced: Result<Fenced>,
+        asked: &RollbackOptions,
+        begun: Instant,
+        mut notes: Vec<String>,
+    ) -> Result<Outcome> {
+        let state = alone.state()?;
+        let parting = alone.parting()?;
+        let reached = match &fenced {
+            Ok(_) => Ok(()),
+            Err(e) => Err(e.to_string()),
+        };
+        let unread = fenced.as_ref().ok().and_then(|f| f.read.as_ref().err()).map(ToString::to_string);
+        let mut out = self.outcome_of(&state, begun);
+        let left_out = (parting.left_out > 0).then(|| alone.left_out().title());
+        if parting.untrusted {
+            notes.push(format!("the source is as the target was at {}, by the target's clock", parting.upto));
+            let path = left_out.as_deref().unwrap_or("no file");
+            notes.push(format!("left out: {}, in {path}", super::count(parting.left_out as usize, "row")));
+            if !parting.whole {
+                let why = reached.clone().err().or(unread.clone()).unwrap_or_default();
+                notes.push(format!(
+                    "what the target took after its last drain could not be read and is not in that file: {why}"
+                ));
+            }
+        } else if !parting.whole {
+            notes.push(format!(
+                "carried: every write that the target had acknowledged at {}, by its clock",
+                parting.upto
+            ));
+            notes.push("not carried: what was written to the target after that".into());
+            notes.extend(unmoved(alone.plan.source_tables(), alone.source.kind()));
+            if let Some(why) = unread.as_ref().filter(|_| reached.is_ok()) {
+                notes.push(format!("the target could not be read: {why}"));
+            }
+        }
+        if let (Err(why), false) = (&reached, parting.sealed) {
+            notes.push(format!("the target could not be reached ({why}): it may still take writes"));
+        }
+        let ends = parting.whole || parting.untrusted;
+        let source_line = || {
+            let note =
+                format!("taken back to {}, {} left out", parting.upto, super::count(parting.left_out as usize, "row"));
+            close::line(&state, "rolled back", if parting.untrusted { &note } else { "the target was gone at the end" })
+        };
+        match fenced {
+            Ok(fenced) if ends => {
+                let Alone { id, plan, source, .. } = alone;
+                let mut run = self.run(id, plan, source, fenced.store)?;
+                run.settings.clean_target = asked.clean_target.unwrap_or(run.settings.clean_target);
+                let phase = close::rolled_back(&mut run)?;
+                out = self.ended(&run, phase, out, begun);
+            }
+            Err(_) if ends => {
+                emergency::close(&mut alone, &source_line())?;
+                (out.phase, out.next) = (Some(Phase::RolledBack), super::ways_out(Phase::RolledBack));
+                out.state = super::state_words(Phase::RolledBack).into();
+            }
+            _ => out.upto = Some(parting.upto.clone()),
+        }
+        if parting.untrusted {
+            out.state = format!("the application runs on the source, as the target was at {}", parting.upto);
+            out.upto = Some(parting.upto.clone());
+            out.exported = left_out.or(out.exported);
+        }
+        let budget = asked.timeout.unwrap_or(self.config.rollback.timeout);
+        out.budget = Some((budget.as_secs_f64(), begun.elapsed() <= budget));
+        out.notes = notes;
+        out.seconds = begun.elapsed().as_secs_f64();
+        Ok(out)
+    }
+
+    /// Carries what an emergency left in the target, now that it can be reached, and ends the run. With `forget` it is given
+    /// up instead.
+    ///
+    /// # Errors
+    /// As for `up`; what was carried stays carried, and the command may be run again.
+    pub fn salvage(&self, forget: bool) -> Done<Outcome> {
+        let begun = Instant::now();
+        let (m, state) = self.the_open_run()?;
+        if state.phase != Phase::Outstanding {
+            return Err(self.not_now("salvage", state.phase));
+        }
+        let during = |e: Error| Failure::during(e, Phase::Outstanding);
+        if forget {
+            return self.forget(m, &state, begun).map_err(during);
+        }
+        let mut run = self.attach(m, &state).map_err(|e| during(lost(e)))?;
+        let before = self.outcome_of(&state, begun);
+        let phase = salvage::salvage(&mut run).map_err(during)?;
+        Ok(self.ended(&run, phase, before, begun))
+    }
+
+    /// Ends the run with what the source has.
+    fn forget(&self, m: &Migration, state: &State, begun: Instant) -> Result<Outcome> {
+        let mut out = self.outcome_of(state, begun);
+        let upto = state.parting.as_ref().map(|p| p.upto.clone()).unwrap_or_default();
+        let mut alone = self.alone(m, state)?;
+        if state.last_error.is_some() {
+            emergency::start(&mut alone)?;
+        }
+        let note = format!("carried up to {upto}; what was written to the target later was given up");
+        close::export_alone(&mut alone)?;
+        emergency::close(&mut alone, &close::line(state, "rolled back", &note))?;
+        out.notes.push(format!("given up: what was written to the target after {upto}"));
+        (out.phase, out.next) = (Some(Phase::RolledBack), super::ways_out(Phase::RolledBack));
+        (out.state, out.upto) =
+            (format!("the application runs on the source, as the target was at {upto}"), Some(upto));
+        Ok(out)
+    }
+
+    /// Whether going back to `to` (`-N`, `base`, or the migration at which to end) takes the open run back; `false` where there is
+    /// nothing to take back.
+    ///
+    /// # Errors
+    /// It would take back more than the open run, or there is no such migration.
+    pub fn takes_back(&self, to: &str) -> Done<bool> {
+        let refuse = |cause: String, hint: &str| Err(Failure::untouched(Error::Refused { cause, hint: hint.into() }));
+        if to == "-1" {
+            return Ok(true);
+        }
+        let list = self.list()?;
+        let open = self.open_state().map_err(Failure::untouched)?.map(|(m, _)| m.stamp.as_str());
+        let mut chain: Vec<&str> =
+            list.iter().filter(|m| m.state == "completed").map(|m| m.migration.as_str()).collect();
+        chain.extend(open);
+        let steps = match to.strip_prefix('-').map(str::parse::<usize>) {
+            Some(Ok(n)) => n,
+            _ if to == "base" => chain.len(),
+            _ => {
+                let goal = self.migrations.find(to).map_err(|e| Failure::untouched(e.into()))?;
+                match chain.iter().position(|m| *m == goal.stamp) {
+                    Some(i) => chain.len() - 1 - i,
+                    None => return refuse(format!("{} is not applied", goal.stamp), "`backout history` shows what is"),
+                }
+            }
+        };
+        if steps > 1 {
+            return refuse(
+                format!("{to} would take back {steps} migrations, and only the soaking one can be taken back"),
+                "a completed migration is taken back by a migration of its own that goes the other way",
+            );
+        }
+        Ok(steps == 1)
+    }
+
+    /// The target's tables that hold rows, and how many: what a rollback that cleans the target drops.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn would_drop(&self) -> Done<Vec<(String, u64)>> {
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return Ok(Vec::new()) };
+        if state.phase != Phase::Soaking {
+            return Ok(Vec::new());
+        }
+        let count = || -> Result<Vec<(String, u64)>> {
+            let mut source = self.store(&m.transfer.from, false)?;
+            let mut target = self.store(&m.transfer.to, false)?;
+            let plan = frozen(source.as_mut(), &state.run)?;
+            let counted = plan.target_tables().into_iter().map(|t| Ok((t.name.clone(), target.count(t)?)));
+            counted.filter(|c| !matches!(c, Ok((_, 0)))).collect()
+        };
+        count().map_err(|e| Failure::during(e, state.phase))
+    }
+
+    /// What a rollback would do now. Changes nothing.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn rollback_preview(&self) -> Done<Status> {
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
+            return Err(Failure::untouched(self.nothing_to_roll_back()));
+        };
+        if state.phase != Phase::Soaking {
+            return Err(self.not_now("rollback", state.phase));
+        }
+        self.status_of(m, state).map_err(|e| Failure::during(e, Phase::Soaking))
+    }
+}
+
+/// Nothing of the target is outstanding; only the records are still to be closed.
+fn finished(state: &State) -> bool {
+    state.parting.as_ref().is_some_and(|p| p.whole || p.untrusted)
+}
+
+/// The application does not run on the target any more, so that to wait for it is no emergency.
+fn lost(e: Error) -> Error {
+    match e {
+        Error::TargetLost(cause) => *cause,
+        e => e,
+    }
+}
+
+/// Tables whose keys go on after the greatest one that is there, and which therefore are given twice.
+fn unmoved(tables: Vec<&Table>, kind: Kind) -> Option<String> {
+    let plain = |t: &&&Table| match kind {
+        Kind::Sqlite => !t.details.autoincrement && t.columns.iter().any(|c| c.identity),
+        _ => false,
+    };
+    let names: Vec<&str> = tables.iter().filter(plain).map(|t| t.title()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "keys of {} go on after the greatest one there: they may be given again that the target gave already; `backout salvage` lists them",
+            names.join(", ")
+        )
+    })
+}

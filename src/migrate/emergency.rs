@@ -1,0 +1,314 @@
+//! Taking a migration back without relying on its target: it may be gone, or what it holds may not be wanted (P22, P25).
+//!
+//! Fences first, then as few steps as can be: the epoch is raised in the source, services are stopped, the target is sealed if it
+//! answers in time. The commit point is the opening of the source; before it nobody is told anything, after it only forward.
+//! Each step may be cut off and run again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::gate::Gate;
+use crate::mapping::Way;
+use crate::plan::{Kind, Plan, Table};
+use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Side, State, Store};
+
+use super::drain::{self, Moment, Read};
+use super::export::Export;
+use super::undo::{self, own};
+use super::{Error, Event, Observer, Result, change_state, now, within};
+
+/// Numbers that the target may have given since its last drain are passed over by this many.
+const GAP: i64 = 10_000;
+
+/// A run without its target.
+pub(crate) struct Alone {
+    pub id: String,
+    pub plan: Plan,
+    pub source: Box<dyn Store>,
+    pub app: App,
+    pub gate: Gate,
+    /// The project's.
+    pub folder: PathBuf,
+    pub observer: Arc<dyn Observer>,
+}
+
+/// What shall become of what was carried, and of what was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// All of it is wanted.
+    All,
+    /// What was written after this moment is not; without one, all that was written since the cutover.
+    Until(Option<jiff::Timestamp>),
+}
+
+/// A target that was reached: it is sealed, and what it had to say was read.
+pub(crate) struct Fenced {
+    pub store: Box<dyn Store>,
+    /// What it had beyond the source's checkpoint, with a position that is marked there; or why that cannot be told.
+    pub read: Result<Read>,
+}
+
+impl Alone {
+    pub(crate) fn state(&mut self) -> Result<State> {
+        own(self.source.as_mut(), &self.id)
+    }
+
+    pub(crate) fn parting(&mut self) -> Result<Parting> {
+        let parting = self.state()?.parting;
+        parting.ok_or_else(|| Error::Internal("this run does not part from its target".into()))
+    }
+
+    /// Where rows go that are left out.
+    pub(crate) fn left_out(&self) -> Export {
+        Export::of(&self.folder, "left-out", &self.id, &self.gate)
+    }
+
+    fn change(&mut self, what: &str, change: impl FnOnce(&mut State)) -> Result<State> {
+        change_state(self.source.as_mut(), &self.id, what, change)
+    }
+
+    fn note(&self, text: impl Into<String>) {
+        self.observer.event(Event::Note(text.into()));
+    }
+}
+
+/// Writes down that the run parts from its target, and fences out whatever still runs of an earlier attempt (P4).
+pub(crate) fn begin(alone: &mut Alone, trust: Trust) -> Result<State> {
+    let state = alone.state()?;
+    let fresh = match &state.parting {
+        Some(_) => None,
+        None => {
+            let cutover = || state.cutover_at.clone().unwrap_or_else(|| state.started_at.clone());
+            let (untrusted, keep, upto) = match trust {
+                Trust::All => (false, 0, state.drained_at.clone().unwrap_or_else(cutover)),
+                Trust::Until(time) => {
+                    let (keep, upto) = undo::moment(alone.source.as_mut(), &state, time)?;
+                    (true, keep, upto)
+                }
+            };
+            let (sealed, whole, opened_at) = (false, false, None);
+            Some(Parting { upto, untrusted, keep, undone: 0, exported: 0, left_out: 0, sealed, whole, opened_at })
+        }
+    };
+    alone.change("source: parting from the target", |s| {
+        s.epoch += 1;
+        s.phase = Phase::RollingBack;
+        s.last_error = None;
+        if fresh.is_some() {
+            s.parting = fresh;
+        }
+    })
+}
+
+/// Stops the services. One that cannot be stopped holds nothing up: the target is sealed, or said not to be.
+pub(crate) fn stop(alone: &mut Alone) {
+    if let Err(e) = alone.app.stop() {
+        alone.note(format!("{e}: going on, for the source is sealed; it may still write to the target"));
+    }
+}
+
+/// Seals the target and reads what it had to say, in a thread of its own, so that a server that does not answer holds up
+/// nobody: it has `patience` to let us in, and `budget` for all of it.
+pub(crate) fn fence(
+    open: impl FnOnce() -> Result<Box<dyn Store>> + Send + 'static,
+    alone: &mut Alone,
+    patience: Duration,
+    budget: Duration,
+) -> Result<Fenced> {
+    enum Told {
+        Answers,
+        Done(Box<Result<Fenced>>),
+    }
+    let state = alone.state()?;
+    let parked = alone.source.parked(&alone.id)?;
+    let (id, plan) = (alone.id.clone(), alone.plan.clone());
+    let (tell, told) = channel();
+    let begun = Instant::now();
+    std::thread::spawn(move || {
+        let done = open().and_then(|mut store| {
+            let _ = tell.send(Told::Answers);
+            store.lock(Duration::from_secs(3).min(budget))?;
+            let read = seal_and_read(store.as_mut(), &id, &plan, state.epoch, state.checkpoint, &parked)?;
+            Ok(Fenced { store, read })
+        });
+        let _ = tell.send(Told::Done(Box::new(done)));
+    });
+    let mut limit = patience;
+    loop {
+        match told.recv_timeout(limit.saturating_sub(begun.elapsed())) {
+            Ok(Told::Answers) => limit = budget,
+            Ok(Told::Done(done)) => return *done,
+            Err(RecvTimeoutError::Timeout) => return Err(silent(limit)),
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Internal("the thread at the target died".into())),
+        }
+    }
+}
+
+fn silent(limit: Duration) -> Error {
+    let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
+    Error::Refused { cause: format!("the target did not answer within {seconds} s"), hint: String::new() }
+}
+
+/// It has the lower epoch: sealed before it is read (P22). `from`: where the source stands in its log.
+pub(crate) fn seal_and_read(
+    target: &mut dyn Store,
+    id: &str,
+    plan: &Plan,
+    epoch: u64,
+    from: Option<Position>,
+    parked: &[Parked],
+) -> Result<Result<Read>> {
+    let state = own(target, id)?;
+    let tables = plan.target_tables();
+    let here = present(target, &tables)?;
+    let from = from.or(state.captured_from.clone()).ok_or_else(|| Error::Internal("it noted no changes".into()));
+    if state.side == Side::Open || state.epoch < epoch {
+        within(target, Mode::Lease, &here, "target: sealed", |t| {
+            let mut state = own(t, id)?;
+            state.epoch = epoch.max(state.epoch);
+            if state.side == Side::Open {
+                t.seal(&here, id)?;
+                let position = from.as_ref().map_or(Position(serde_json::Value::Null), Clone::clone);
+                state.side = Side::Sealed { epoch, position };
+                (state.checkpoint, state.previous) = (None, None);
+            }
+            Ok(t.put_state(&state, None)?)
+        })?;
+    }
+    if let Some(gone) = tables.iter().find(|t| !here.iter().any(|h| h.name == t.name)) {
+        let cause = format!("table {} is gone", gone.name);
+        return Ok(Err(
+            store::Error::Capture { store: target.title(), cause, schema_changed: true, rewound: false }.into()
+        ));
+    }
+    Ok(from.and_then(|from| {
+        let read = drain::read_now(target, Way::Down, &plan.tables, &tables, &from, parked)?;
+        let position = target.mark(read.position)?;
+        Ok(Read { position, ..read })
+    }))
+}
+
+/// Those of the tables that are still there.
+pub(crate) fn present<'t>(store: &mut dyn Store, tables: &[&'t Table]) -> Result<Vec<&'t Table>> {
+    let there = store.schema()?.tables;
+    Ok(tables.iter().filter(|t| there.iter().any(|x| x.name == t.name)).copied().collect())
+}
+
+/// What the sealed target had is carried, or exported, and undone is what is not to stay.
+pub(crate) fn settle(alone: &mut Alone, fenced: &Result<Fenced>) -> Result<()> {
+    let parting = alone.parting()?;
+    let sealed = parting.sealed || fenced.is_ok();
+    if sealed != parting.sealed {
+        alone.change("source: the target is sealed", |s| s.parting.iter_mut().for_each(|p| p.sealed = true))?;
+    }
+    let read = fenced.as_ref().ok().and_then(|f| f.read.as_ref().ok());
+    if let Some(read) = read.filter(|_| !parting.whole) {
+        if parting.untrusted {
+            undo::leave_out(alone, &read.changes, &read.at)?;
+        } else if let Err(e) = carry(alone, read) {
+            alone.note(format!("the last changes could not be carried ({e}); `backout salvage` tries again"));
+        }
+    }
+    if parting.untrusted {
+        undo::take_out(alone)?;
+    }
+    Ok(())
+}
+
+fn carry(alone: &mut Alone, read: &Read) -> Result<()> {
+    let epoch = alone.state()?.epoch;
+    let moment = Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, handing: None };
+    let (id, plan) = (alone.id.clone(), alone.plan.clone());
+    drain::apply(&id, &plan, alone.source.as_mut(), Way::Down, &read.changes, &moment)?;
+    alone.change("source: everything is carried", |s| {
+        let at = s.drained_at.clone();
+        if let Some(p) = &mut s.parting {
+            p.whole = true;
+            p.upto = at.unwrap_or_else(|| p.upto.clone());
+        }
+    })?;
+    Ok(())
+}
+
+/// The commit point.
+pub(crate) fn open(alone: &mut Alone) -> Result<()> {
+    let (plan, id) = (alone.plan.clone(), alone.id.clone());
+    let tables = plan.source_tables();
+    if alone.state()?.side == Side::Open {
+        return Ok(());
+    }
+    within(alone.source.as_mut(), Mode::Write, &tables, "source: open", |s| {
+        let mut state = own(s, &id)?;
+        let Some(parting) = &mut state.parting else { return Err(Error::Internal("no parting is under way".into())) };
+        let gap = if parting.whole { 0 } else { GAP };
+        parting.opened_at = Some(now());
+        s.unseal(&tables)?;
+        state.captured_from = Some(s.capture_on(&tables, &id)?);
+        let marks: Vec<Option<i64>> = s
+            .high_water(&tables)?
+            .into_iter()
+            .enumerate()
+            .map(|(i, own)| own.max(state.marks.get(i).copied().flatten()).map(|n| n.saturating_add(gap)))
+            .collect();
+        s.raise_high_water(&tables, &marks)?;
+        state.side = Side::Open;
+        state.previous = None;
+        Ok(s.put_state(&state, None)?)
+    })
+}
+
+/// Past the commit point: switches and services.
+pub(crate) fn start(alone: &mut Alone) -> Result<()> {
+    let not_yet = alone.app.has_services().then(|| "the application was not started yet".to_owned());
+    alone.change("source: phase outstanding", |s| {
+        s.phase = Phase::Outstanding;
+        s.last_error = not_yet;
+    })?;
+    alone.app.undo()?.into_iter().for_each(|n| alone.note(n));
+    let started = alone.app.start().and_then(|()| alone.app.check());
+    started.map_err(|e| Error::NotStarted(Box::new(e.into())))?;
+    if alone.app.has_services() {
+        alone.change("source: started", |s| s.last_error = None)?;
+    }
+    Ok(())
+}
+
+/// The run ends in the source; its target, if it ever comes back, is set aside by the next `up`.
+pub(crate) fn close(alone: &mut Alone, line: &HistoryLine) -> Result<()> {
+    alone.app.forget()?;
+    let plan = alone.plan.clone();
+    let tables = plan.source_tables();
+    within(alone.source.as_mut(), Mode::Write, &tables, "source: closed", |s| Ok(s.close(&tables, line)?))
+}
+
+/// A resting file that someone wrote to: what it holds is kept beside it, and from here on it is what rests (P20). Returns the
+/// copy's path.
+pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<String>> {
+    let (plan, id) = (alone.plan.clone(), alone.id.clone());
+    let tables = plan.source_tables();
+    let (Some(file), Kind::Json) = (file, alone.source.kind()) else { return Ok(None) };
+    let foreign = match super::looking(alone.source.as_mut(), &tables, |s| Ok(s.look(&tables)?)) {
+        Err(Error::Store(store::Error::Capture { cause, .. })) => cause,
+        Err(e) => return Err(e),
+        Ok(()) => return Ok(None),
+    };
+    let name = format!("{}.foreign-{id}", file.file_name().unwrap_or_default().to_string_lossy());
+    let copy = file.with_file_name(name);
+    let shown = copy.display().to_string();
+    let failed = |cause| store::Error::File { operation: "write".into(), path: shown.clone(), cause };
+    alone.gate.pass(&format!("write {shown}"), || {
+        let kept = std::fs::copy(&file, &copy).and_then(|_| std::fs::File::open(&copy)?.sync_all());
+        kept.map_err(failed)
+    })?;
+    within(alone.source.as_mut(), Mode::Write, &tables, "source: what is there is accepted", |s| {
+        let mut state = own(s, &id)?;
+        s.unseal(&tables)?;
+        s.seal(&tables, &id)?;
+        state.doubt = Some(foreign);
+        Ok(s.put_state(&state, None)?)
+    })?;
+    Ok(Some(shown))
+}

@@ -1,0 +1,220 @@
+//! After an emergency: the target has come back, and what was never carried is carried into the live source (P22).
+//!
+//! The target is sealed before it is read. What only it changed is written to the source in one transaction, as the application's own writes
+//! would be; a key that the source changed too since it was opened is a conflict: kept whole, listed, exported, never merged.
+
+use std::collections::HashSet;
+
+use crate::mapping::fold::Origin;
+use crate::mapping::{Way, map_key, map_row};
+use crate::plan::{Kind, TablePlan};
+use crate::store::{self, Mode, Parked, Phase, Side, Store, Write};
+use crate::value::{Key, Row, encode_row};
+
+use super::drain::{Changes, Read, Unfit, map_changes, read_back};
+use super::undo::own;
+use super::{Error, Result, Run, close, emergency, hand_over, sums, within};
+
+/// Carries what is left of the target, and ends the run.
+pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
+    let state = run.source_state()?;
+    let parting = state.parting.clone().ok_or_else(|| Error::Internal("nothing is outstanding".into()))?;
+    if state.last_error.is_some() {
+        hand_over::start(run)?;
+        run.enter(Phase::Outstanding)?;
+    }
+    if !parting.whole && !parting.untrusted {
+        let (plan, id) = (run.plan.clone(), run.id.clone());
+        let parked = run.source.parked(&id)?;
+        let read = emergency::seal_and_read(run.target.as_mut(), &id, &plan, state.epoch, state.checkpoint, &parked)?;
+        let (read, full) = match read {
+            Err(Error::Store(store::Error::Capture { cause, schema_changed: false, .. })) => {
+                run.note(format!(
+                    "the target's change log cannot be relied on ({cause}): both sides are compared in full"
+                ));
+                (read_all(run)?, true)
+            }
+            other => (other?, false),
+        };
+        let file = run.source.kind() == Kind::Json;
+        if file && !run.app.has_services() && !run.settings.writers_stopped {
+            return Err(Error::Refused {
+                cause: format!(
+                    "{} cannot be locked, and no [[service]] says how to stop the application that writes it",
+                    run.source.title()
+                ),
+                hint: "stop the application, then `backout salvage --writers-stopped`".into(),
+            });
+        }
+        if file {
+            run.app.stop()?;
+        }
+        let carried = carry(run, &read, full);
+        if file {
+            hand_over::start(run)?;
+        }
+        carried?;
+    }
+    close::rolled_back(run)
+}
+
+/// Every row that differs, as if the log had named it.
+fn read_all(run: &mut Run) -> Result<Read> {
+    let (plan, id) = (run.plan.clone(), run.id.clone());
+    let tables = plan.target_tables();
+    let at = run.target.now()?;
+    let position = within(run.target.as_mut(), Mode::Write, &tables, "target: change capture anew", |t| {
+        let from = t.capture_on(&tables, &id)?;
+        let mut state = own(t, &id)?;
+        state.captured_from = Some(from.clone());
+        t.put_state(&state, None)?;
+        Ok(from)
+    })?;
+    let mut changes = Vec::new();
+    for (i, t) in plan.tables.iter().enumerate() {
+        let keys = sums::suspects(run, i, t)?;
+        let rows = super::looking(run.target.as_mut(), &tables, |s| Ok(s.fetch(&t.target, &keys)?))?;
+        let rows = keys.into_iter().zip(rows).map(|(k, row)| (k, Origin::Kept, row)).collect();
+        changes.push(Changes { table: i, truncated: false, doubted: HashSet::new(), rows });
+    }
+    let entries = changes.iter().map(|c| c.rows.len()).sum();
+    Ok(Read { changes, entries, position, at, marks: Vec::new() })
+}
+
+fn carry(run: &mut Run, read: &Read, full: bool) -> Result<()> {
+    let mut unfit = Unfit::new();
+    loop {
+        match carry_without(run, read, full, &unfit) {
+            Err(Error::Store(store::Error::Unfit { store, rows })) => {
+                let before = unfit.len();
+                unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
+                if unfit.len() == before {
+                    return Err(store::Error::Unfit { store, rows }.into());
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+fn carry_without(run: &mut Run, read: &Read, full: bool, unfit: &Unfit) -> Result<()> {
+    let (plan, id) = (run.plan.clone(), run.id.clone());
+    let epoch = run.source_state()?.epoch;
+    let tables = plan.source_tables();
+    within(run.source.as_mut(), Mode::Lease, &tables, "source: salvaged", |s| {
+        let mut state = own(s, &id)?;
+        if state.epoch != epoch || state.side != Side::Open || state.phase != Phase::Outstanding {
+            return Err(Error::Internal("another command has gone on with this meanwhile".into()));
+        }
+        let opened = state.parting.as_ref().and_then(|p| p.opened_at.clone()).unwrap_or_default();
+        let mine = changed_here(s, &tables, &state)?;
+        let known = s.parked(&id)?;
+        let (mut writes, mut images) = (Vec::<(usize, Vec<Write>)>::new(), Vec::new());
+        let (mut park, mut unpark) = (Vec::new(), Vec::new());
+        for c in &read.changes {
+            let (i, t) = (c.table, &plan.tables[c.table]);
+            let refused = conflicts(s, t, c, &mine, full, &opened, unfit)?;
+            let done = map_changes(s, Way::Down, t, c, &refused)?;
+            for (key, row, misfit) in done.misfits {
+                park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
+            }
+            for (key, row, reason) in done.refused {
+                if agrees(s, t, &key, &row)? {
+                    unpark.push((i, key));
+                } else {
+                    park.push(Parked { table: i, key, row: encode_row(&row), reason });
+                }
+            }
+            unpark.extend(done.through.into_iter().map(|k| (i, k)));
+            images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
+            if !done.writes.is_empty() {
+                writes.push((i, done.writes));
+            }
+        }
+        unpark.retain(|(i, k)| known.iter().any(|p| p.table == *i && p.key == *k));
+        let rows = writes.iter().map(|(_, w)| w.len() as u64).sum::<u64>();
+        if rows > 0 {
+            s.write(&tables, &writes)?;
+            read_back(s, &plan.tables, Way::Down, &writes)?;
+        }
+        state.drains += 1;
+        s.keep_images(&id, state.drains, &read.at, &images)?;
+        s.put_parked(&id, &park, &unpark)?;
+        state.checkpoint = Some(read.position.clone());
+        state.drained_at = Some(read.at.clone());
+        state.carried += rows;
+        if let Some(p) = &mut state.parting {
+            (p.whole, p.sealed, p.upto) = (true, true, read.at.clone());
+        }
+        Ok(s.put_state(&state, None)?)
+    })
+}
+
+/// Keys, per table, that others changed in the source since it was opened; `None`: it cannot be told, so any of them.
+type Mine = Option<(HashSet<(usize, Key)>, HashSet<usize>)>;
+
+fn changed_here(s: &mut dyn Store, tables: &[&crate::plan::Table], state: &store::State) -> Result<Mine> {
+    let Some(from) = &state.captured_from else { return Ok(None) };
+    let log = s.look(tables).and_then(|()| s.log_since(tables, from));
+    let log = match log {
+        Ok((log, _)) => log,
+        Err(store::Error::Capture { schema_changed: false, .. }) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let (mut keys, mut all) = (HashSet::new(), HashSet::new());
+    for e in log {
+        if e.op == store::Op::Truncate {
+            all.insert(e.table);
+        }
+        keys.extend(e.before.into_iter().chain(e.after).map(|k| (e.table, k)));
+    }
+    Ok(Some((keys, all)))
+}
+
+/// The source's keys that this must not touch, and why.
+fn conflicts(
+    s: &mut dyn Store,
+    t: &TablePlan,
+    c: &Changes,
+    mine: &Mine,
+    full: bool,
+    opened: &str,
+    unfit: &Unfit,
+) -> Result<Unfit> {
+    let i = c.table;
+    let mut out: Unfit = unfit.iter().filter(|((n, _), _)| *n == i).map(|(k, why)| (k.clone(), why.clone())).collect();
+    let touched = |key: &Key| match mine {
+        None => true,
+        Some((keys, all)) => all.contains(&i) || keys.contains(&(i, key.clone())),
+    };
+    let name = t.source.title();
+    let why = |key: &Key| format!("{name} {key} was changed on both sides since {opened}: the source's stays");
+    for (key, origin, row) in &c.rows {
+        let Ok(rkey) = map_key(Way::Down, t, key) else { continue };
+        let was = match origin {
+            Origin::MovedFrom(was) => map_key(Way::Down, t, was).ok(),
+            _ => None,
+        };
+        if touched(&rkey) || was.is_some_and(|was| touched(&was)) {
+            out.insert((i, rkey.clone()), why(&rkey));
+        } else if full && row.is_none() {
+            out.insert((i, rkey.clone()), format!("{name} {rkey} is only in the source: it stays"));
+        }
+    }
+    if c.truncated {
+        for key in s.keys(&t.source)?.into_iter().filter(touched) {
+            out.insert((i, key.clone()), why(&key));
+        }
+    }
+    Ok(out)
+}
+
+/// Both sides say the same of this key of the target already.
+fn agrees(s: &mut dyn Store, t: &TablePlan, key: &Key, row: &Row) -> Result<bool> {
+    let Ok(rkey) = map_key(Way::Down, t, key) else { return Ok(false) };
+    let here = s.fetch(&t.source, &[rkey])?.pop().flatten();
+    if row.is_empty() {
+        return Ok(here.is_none());
+    }
+    Ok(here.is_some_and(|here| map_row(Way::Down, t, row, Some(&here)).is_ok_and(|mapped| mapped == here)))
+}
