@@ -226,6 +226,15 @@ pub fn assemble(
         for (i, (c, (plan, ty))) in source.columns.iter().zip(columns).enumerate() {
             let asked =
                 wanted.columns.iter().find(|w| w.table == source.name && w.column == c.name).and_then(|w| w.ty.clone());
+            if from == to && to == Kind::Postgres && REFERRING.contains(&base_type(&c.ty).as_str()) {
+                return refuse(
+                    format!(
+                        "{}.{} is of type {}: it names an object of this database alone",
+                        source.name, c.name, c.ty
+                    ),
+                    format!("keep the name as text, or leave the table out with exclude = [{:?}]", source.name),
+                );
+            }
             if from == to && asked.is_some() {
                 return refuse(
                     format!("{}.{}: from {} to {} types stay as they are", source.name, c.name, from.name(), to.name()),
@@ -299,7 +308,10 @@ pub fn assemble(
         } else {
             columns_differ(&target)?;
         }
-        plans.push(TablePlan { source: source.clone(), target, codecs, from, to });
+        let mut source = source.clone();
+        // they are made with the target; the source's own are not ours
+        source.details.types.clear();
+        plans.push(TablePlan { source, target, codecs, from, to });
     }
     let mut seen = HashSet::new();
     for p in &plans {
@@ -333,6 +345,21 @@ pub fn assemble(
     }
     Ok(Assembled { tables: plans, not_moved: left, notes })
 }
+
+/// PostgreSQL's types whose values are objects of a database.
+const REFERRING: [&str; 11] = [
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+];
 
 /// SQLite's integers as a PostgreSQL source's columns become them.
 const INTEGERS: [&str; 3] = ["SMALLINT", "INTEGER", "BIGINT"];

@@ -78,12 +78,18 @@ pub(crate) fn propose(
         chosen.push(columns);
         counts.tables.push((rows, bytes));
     }
-    let transfer::Assembled { tables, not_moved: left, notes: more } =
+    let transfer::Assembled { mut tables, not_moved: left, notes: more } =
         transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
     not_moved.extend(left);
     notes.extend(more);
     if let Some(target) = target {
-        not_taken(target, &tables)?;
+        if from_kind == to_kind && source.identity()? == target.identity()? {
+            return Err(refusal(
+                format!("{} and {} are the same store", source.title(), target.title()),
+                "a transfer goes from one store to another: two files, or two databases (two schemas of one do not do)",
+            ));
+        }
+        not_taken(target, &mut tables)?;
     }
     if let Some(reason) = &migration.irreversible {
         notes.push(format!("declared irreversible: {reason}"));
@@ -232,11 +238,26 @@ fn implied(from: Kind, ty: &str) -> Option<String> {
     }
 }
 
-/// The places in the target must be free.
-fn not_taken(target: &mut dyn Store, tables: &[crate::plan::TablePlan]) -> Result<()> {
-    target.may_create()?;
+/// The places in the target must be free. Types that are there already, and the same, are not made again.
+fn not_taken(target: &mut dyn Store, tables: &mut [crate::plan::TablePlan]) -> Result<()> {
     let there = target.schema()?;
-    for t in tables {
+    for t in tables.iter_mut() {
+        let types = std::mem::take(&mut t.target.details.types);
+        for made in types {
+            match there.types.iter().find(|x| x.name == made.name) {
+                None => t.target.details.types.push(made),
+                Some(same) if *same == made => {}
+                Some(other) => {
+                    return Err(refusal(
+                        format!("{} has another type {}: {}", target.title(), made.name, other.definition),
+                        format!("the source has: {}; make them the same, or rename one", made.definition),
+                    ));
+                }
+            }
+        }
+    }
+    target.may_create(&tables.iter().map(|t| &t.target).collect::<Vec<_>>())?;
+    for t in tables.iter() {
         let taken = there.tables.iter().find(|x| match target.kind() {
             Kind::Sqlite => x.name.eq_ignore_ascii_case(&t.target.name),
             _ => x.name == t.target.name,

@@ -161,7 +161,11 @@ impl Project {
         }
         // tried and taken back at once: what we may not do there is known before anything is changed
         target.begin(Mode::Write, &[])?;
-        let may = target.prepare().and_then(|()| target.create(&proposal.plan.target_tables()));
+        let tables = proposal.plan.target_tables();
+        let may = target.prepare().and_then(|()| target.create(&tables)).and_then(|()| {
+            tables.iter().try_for_each(|t| target.build_key(t))?;
+            target.build_rest(&tables)
+        });
         target.rollback();
         may?;
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();

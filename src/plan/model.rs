@@ -134,6 +134,19 @@ pub struct Details {
     /// Why its rows cannot be moved, if they cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cannot: Option<String>,
+    /// PostgreSQL: types of the application's own that its columns need, each after those that it needs itself. In a target: those
+    /// that are made with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<UserType>,
+}
+
+/// A type that an application has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserType {
+    /// Its name as SQL.
+    pub name: String,
+    /// What follows CREATE: `TYPE mood AS ENUM (…)`; empty if we cannot make it.
+    pub definition: String,
 }
 
 /// A constraint as its store writes it down.
@@ -183,6 +196,9 @@ pub struct Generated {
     pub ty: String,
     /// Expression, as SQL of its store, when it is known.
     pub expression: Option<String>,
+    /// How many of the table's `columns` stand before it.
+    #[serde(default)]
+    pub place: usize,
 }
 
 /// An index or unique constraint.
@@ -264,6 +280,8 @@ pub struct Schema {
     pub tables: Vec<Table>,
     /// What else is there and is no table of rows: (`view recent`, why it does not move).
     pub others: Vec<(String, String)>,
+    /// Types that applications have made here.
+    pub types: Vec<UserType>,
     /// Per table (same order), notes such as NULLs in a key, dangling foreign keys, CHECKs that could not be read.
     pub notes: Vec<String>,
 }

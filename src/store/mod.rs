@@ -157,6 +157,11 @@ pub trait Store: Send {
     /// For people: path, or host and database; never a password.
     fn title(&self) -> String;
 
+    /// Which store this really is, however its address is spelled: what is the same for two of them is one store.
+    fn identity(&mut self) -> Result<String> {
+        Ok(self.title())
+    }
+
     /// A second connection to the same store, for another thread.
     fn again(&self) -> Result<Box<dyn Store>>;
 
@@ -209,8 +214,8 @@ pub trait Store: Send {
 
     // ── building a target (never a JSON file) ──────────────────────────────────────────────────────────────────────
 
-    /// Refuses, before anything is made, if `create` would not be permitted.
-    fn may_create(&mut self) -> Result<()> {
+    /// Refuses, before anything is made, if `create` would not be permitted, or a column's type is not known here.
+    fn may_create(&mut self, _tables: &[&Table]) -> Result<()> {
         Ok(())
     }
 

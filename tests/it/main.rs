@@ -14,4 +14,5 @@ mod room;
 mod scenarios;
 mod sqlite;
 mod sweep;
+mod traps_b;
 mod ways;

@@ -282,3 +282,190 @@ fn an_abort_leaves_nothing_of_sqlite_to_sqlite() {
     let left = sqlite_schema(&home.sqlite("to.db"));
     assert!(left.iter().all(|o| o.contains("sqlite_sequence")), "{left:?}");
 }
+
+// ── PostgreSQL, what it is made of ─────────────────────────────────────────────────────────────────────────────────
+
+const MADE_OF: &str = r#"
+CREATE EXTENSION btree_gist;
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+CREATE DOMAIN positive AS numeric(10,2) DEFAULT 1 NOT NULL CONSTRAINT above_zero CHECK (VALUE > 0);
+CREATE TYPE address AS (street text, feeling mood);
+CREATE TYPE span AS RANGE (SUBTYPE = float8, SUBTYPE_DIFF = float8mi);
+CREATE TABLE parents (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    "Odd Name" text COLLATE "C" DEFAULT 'it''s' NOT NULL, m mood[] DEFAULT '{sad}', p positive, a address, s span,
+    first text, last text, whole text GENERATED ALWAYS AS (first || ' ' || last) STORED,
+    doc jsonb, during tstzrange, tags text[],
+    CONSTRAINT names UNIQUE (first, last) DEFERRABLE INITIALLY DEFERRED,
+    CONSTRAINT not_both CHECK (first IS NULL OR last IS NULL OR first <> last),
+    CONSTRAINT no_overlap EXCLUDE USING gist (first WITH =, during WITH &&)
+);
+CREATE INDEX by_doc ON parents USING gin (doc);
+CREATE INDEX by_lower ON parents (lower(first) text_pattern_ops, id DESC NULLS LAST) INCLUDE (last) WHERE first IS NOT NULL;
+CREATE UNIQUE INDEX " USING odd" ON parents USING btree (tags) NULLS NOT DISTINCT;
+CREATE INDEX by_hash ON parents USING hash (last);
+CREATE TABLE children (
+    a int NOT NULL, b text NOT NULL, parent int, n1 text, n2 text,
+    CONSTRAINT of_parent FOREIGN KEY (parent) REFERENCES parents ON DELETE SET NULL ON UPDATE CASCADE,
+    CONSTRAINT by_names FOREIGN KEY (n1, n2) REFERENCES children (b, n2) MATCH FULL ON DELETE SET NULL (n1) DEFERRABLE
+);
+"#;
+
+/// Unique, and no key by that name: `ON CONFLICT` needs it, and nobody made it the primary key.
+const AND_ALSO: &str = "CREATE UNIQUE INDEX the_key ON children (b, a);";
+
+#[test]
+fn postgres_to_postgres_is_the_same_definition() {
+    let (source, target) = (Database::new(), Database::new());
+    let made = MADE_OF
+        .replace("REFERENCES children (b, n2)", "REFERENCES parents (first, last)")
+        .replace("DEFERRABLE INITIALLY DEFERRED", "");
+    source
+        .client()
+        .batch_execute(&format!(
+            "{made}{AND_ALSO} INSERT INTO parents (first, last, during, tags) VALUES ('a', 'b', '[2024-01-01,2024-02-01)', NULL), ('a', 'c', NULL, '{{x}}');
+             INSERT INTO children VALUES (1, 'x', 1, 'a', 'b'), (1, 'y', NULL, NULL, NULL);"
+        ))
+        .unwrap();
+    target.client().batch_execute("CREATE EXTENSION btree_gist").unwrap();
+    let schema = pg_schema(&source);
+    let home = home(&source.url, &target.url);
+    home.up();
+    same(&pg_dump_rows(&mut target.client()), &pg_dump_rows(&mut source.client()));
+    target
+        .client()
+        .batch_execute("INSERT INTO parents (first, last) VALUES ('n', 'o'); UPDATE parents SET last = 'z' WHERE first = 'a' AND last = 'c'; UPDATE children SET a = 5 WHERE b = 'x'")
+        .unwrap();
+    home.rollback();
+    assert_eq!(pg_schema(&source), schema);
+    assert_eq!(
+        pg_rows(&mut source.client(), "SELECT first, last, whole, id FROM parents"),
+        ["a | b | a b | 1", "a | z | a z | 2", "n | o | n o | 3"]
+    );
+    // what was kept is out of the way: again, and for good
+    home.up();
+    home.complete();
+    assert_eq!(pg_schema(&target), schema);
+    let refused = source.client().batch_execute("DELETE FROM children").unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "25006", "a source that rests for good stays sealed");
+    assert_eq!(pg_ours(&mut source.client()).len(), 2 + 4 + 1, "{:?}", pg_ours(&mut source.client()));
+}
+
+#[track_caller]
+fn refused(home: &Home, words: &[&str]) {
+    let failure = home.project().plan(None).unwrap_err();
+    let said = format!("{failure} {}", failure.hint);
+    for word in words {
+        assert!(said.contains(word), "{word} is not in: {said}");
+    }
+}
+
+#[test]
+fn what_cannot_move_from_postgres_is_refused_by_name() {
+    let (source, target) = (Database::new(), Database::new());
+    let mut pg = source.client();
+    let to = home(&source.url, &target.url);
+    pg.batch_execute("CREATE TABLE t (id int PRIMARY KEY, what regclass)").unwrap();
+    refused(&to, &["t.what", "regclass"]);
+    pg.batch_execute("ALTER TABLE t DROP what; CREATE EXTENSION citext; ALTER TABLE t ADD mail citext").unwrap();
+    refused(&to, &["t.mail", "citext", "CREATE EXTENSION"]);
+    target.client().batch_execute("CREATE TYPE mood AS ENUM ('x')").unwrap();
+    pg.batch_execute("ALTER TABLE t DROP mail; CREATE TYPE mood AS ENUM ('y'); ALTER TABLE t ADD m mood").unwrap();
+    refused(&to, &["another type mood", "'x'", "'y'"]);
+    target.client().batch_execute("DROP TYPE mood; CREATE TYPE mood AS ENUM ('y')").unwrap();
+    ok(to.project().plan(None));
+    pg.batch_execute("CREATE TABLE heir () INHERITS (t)").unwrap();
+    refused(&to, &["table heir", "inherit"]);
+    pg.batch_execute("DROP TABLE heir; CREATE TABLE nokey (a int)").unwrap();
+    refused(&to, &["nokey", "no key"]);
+    pg.batch_execute("DROP TABLE nokey").unwrap();
+    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    pg.batch_execute(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT ALL ON DATABASE {} TO {role}; GRANT ALL ON t TO {role}",
+        source.name
+    ))
+    .unwrap();
+    let url = source.url.split_once('@').unwrap().1;
+    let other = home(&format!("postgres://{role}:pw@{url}"), &target.url);
+    refused(&other, &["table t", "belongs to postgres", "exclude"]);
+    pg.batch_execute(&format!(
+        "REVOKE ALL ON t FROM {role}; REVOKE ALL ON DATABASE {} FROM {role}; DROP ROLE {role}",
+        source.name
+    ))
+    .unwrap();
+}
+
+#[test]
+fn one_store_is_not_both_sides() {
+    let source = shop();
+    let same_one = source.url.replace("127.0.0.1", "localhost");
+    refused(&home(&source.url, &same_one), &["are the same store"]);
+    let twice = home("sqlite:from.db", "sqlite:./x/../from.db");
+    std::fs::create_dir(twice.path("x")).unwrap();
+    drop(file(&twice));
+    refused(&twice, &["are the same store"]);
+}
+
+/// A partitioned table's rows move, whichever partition they are in, and come back to theirs.
+#[test]
+fn a_partitioned_table_goes_and_comes_back() {
+    for to in ["sqlite", "postgres"] {
+        let (source, target) = (Database::new(), Database::new());
+        let sql = "CREATE TABLE m (id int, day date, v int, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+            CREATE TABLE m_old PARTITION OF m FOR VALUES FROM (MINVALUE) TO ('2024-01-01');
+            CREATE TABLE m_new PARTITION OF m FOR VALUES FROM ('2024-01-01') TO (MAXVALUE);
+            INSERT INTO m SELECT i, date '2023-12-01' + i, i FROM generate_series(1, 60) i";
+        source.client().batch_execute(sql).unwrap();
+        let schema = pg_schema(&source);
+        let home = home(&source.url, if to == "sqlite" { "sqlite:app.db" } else { &target.url });
+        home.up();
+        let changes = "UPDATE m SET day = '2024-06-01' WHERE id = 1; UPDATE m SET v = 0 WHERE id = 60; DELETE FROM m WHERE id = 2; INSERT INTO m VALUES (99, '2020-01-01', 1)";
+        if to == "sqlite" {
+            home.sqlite("app.db").execute_batch(changes).unwrap();
+        } else {
+            target.client().batch_execute(changes).unwrap();
+        }
+        assert_eq!(source.client().batch_execute("DELETE FROM m_old").unwrap_err().code().unwrap().code(), "25006");
+        assert_eq!(source.client().batch_execute("TRUNCATE m_new").unwrap_err().code().unwrap().code(), "25006");
+        home.rollback();
+        let model = Database::new();
+        model.client().batch_execute(&format!("{sql}; {changes}")).unwrap();
+        let each = "SELECT tableoid::regclass, * FROM m";
+        assert_eq!(pg_rows(&mut source.client(), each), pg_rows(&mut model.client(), each), "{to}");
+        assert_eq!(pg_schema(&source), schema);
+    }
+}
+
+/// What SQLite cannot say of a PostgreSQL table is named in the plan, each by its name.
+#[test]
+fn what_sqlite_has_not_is_said() {
+    let source = Database::new();
+    let mut pg = source.client();
+    pg.batch_execute(
+        &MADE_OF
+            .replace("REFERENCES children (b, n2)", "REFERENCES parents (first, last)")
+            .replace("DEFERRABLE INITIALLY DEFERRED", ""),
+    )
+    .unwrap();
+    pg.batch_execute(AND_ALSO).unwrap();
+    pg.batch_execute("CREATE VIEW v AS SELECT 1; ALTER TABLE parents ALTER last SET DEFAULT upper('x'); ALTER TABLE parents ADD num serial").unwrap();
+    let plan = ok(home(&source.url, "sqlite:app.db").project().plan(None)).unwrap().plan;
+    let mut said: Vec<&str> = plan.not_moved.iter().map(|n| n.what.as_str()).collect();
+    said.sort_unstable();
+    assert_eq!(
+        said,
+        [
+            "MATCH FULL of foreign key children → parents",
+            "constraint not_both of parents: CHECK (((first IS NULL) OR (last IS NULL) OR (first <> last)))",
+            "default of parents.last: upper('x'::text)",
+            "generated column parents.whole",
+            "index  USING odd on parents",
+            "index by_doc on parents",
+            "index by_hash on parents",
+            "index by_lower on parents",
+            "index no_overlap on parents",
+            "numbering of parents.num",
+            "view v",
+        ]
+    );
+}

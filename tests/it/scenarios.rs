@@ -26,7 +26,7 @@ fn sample(name: &str) -> PathBuf {
 
 /// A database of its own on the test server, dropped at the end.
 pub(crate) struct Database {
-    name: String,
+    pub(crate) name: String,
     pub(crate) url: String,
 }
 

@@ -1,11 +1,46 @@
 //! Building a target's tables, and taking them away.
 
 use super::{Postgres, code, list, literal, quoted, words};
-use crate::plan::{ForeignKey, Index, Table};
+use crate::plan::{ForeignKey, Index, Table, UserType};
 use crate::store::{Error, Result};
 
 impl Postgres {
+    /// Each column's type is here, or is made with the table.
+    pub(super) fn types_known(&mut self, tables: &[&Table]) -> Result<()> {
+        for table in tables {
+            let columns = table.columns.iter().map(|c| (&c.name, &c.ty));
+            for (name, ty) in columns.chain(table.generated.iter().map(|g| (&g.name, &g.ty))) {
+                let one = ty.trim_end_matches("[]");
+                let made = table.details.types.iter().find(|t| t.name == one);
+                let known = match made {
+                    Some(t) => !t.definition.is_empty(),
+                    None => {
+                        let found = self.query("looking for types", "SELECT to_regtype($1) IS NOT NULL", &[&one])?;
+                        found.first().is_some_and(|l| l.get(0))
+                    }
+                };
+                if !known {
+                    return Err(self.refused(
+                        format!("{}.{name} is of type {ty}, which is not there and cannot be made by its definition alone", table.name),
+                        &format!(
+                            "make the type there first (or its extension: CREATE EXTENSION …), or leave the table out with exclude = [{:?}]",
+                            table.name
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn create_tables(&mut self, tables: &[&Table]) -> Result<()> {
+        for made in types(tables) {
+            // another table of this set, or the run before it was cut off, may have made it
+            let sql = "SELECT to_regtype($1) IS NULL";
+            if self.query("looking for types", sql, &[&made.name])?.first().is_some_and(|l| l.get(0)) {
+                self.run(&format!("creating type {}", made.name), &format!("CREATE {}", made.definition))?;
+            }
+        }
         for table in tables {
             let mut columns = Vec::new();
             for c in &table.columns {
@@ -18,9 +53,11 @@ impl Postgres {
                 };
                 columns.push(format!("{} {}{collation}{not_null}{identity}", quoted(&c.name), c.ty));
             }
-            for g in &table.generated {
+            // the last first, so that the places of the others stay
+            for g in table.generated.iter().rev() {
                 if let Some(expression) = &g.expression {
-                    columns.push(format!("{} {} GENERATED ALWAYS AS ({expression}) STORED", quoted(&g.name), g.ty));
+                    let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) STORED", quoted(&g.name), g.ty);
+                    columns.insert(g.place.min(table.columns.len()), sql);
                 }
             }
             let sql = format!("CREATE TABLE {} ({})", self.name(table), columns.join(", "));
@@ -234,7 +271,11 @@ impl Postgres {
             return Ok(());
         }
         let names: Vec<String> = there.iter().map(|t| self.name(t)).collect();
-        match self.ddl("dropping tables", &there, &format!("DROP TABLE {}", names.join(", "))) {
+        let mut sql = format!("DROP TABLE {}", names.join(", "));
+        for made in types(&there).into_iter().rev() {
+            sql.push_str(&format!("; DROP TYPE IF EXISTS {}", made.name));
+        }
+        match self.ddl("dropping tables", &there, &sql) {
             Err(Error::Database { cause, .. }) if cause.contains("depend") => {
                 Err(self.refused(cause, "drop what was built on these tables, then go on"))
             }
@@ -254,8 +295,9 @@ impl Postgres {
                 _ => self.fail(&format!("creating schema {kept}"), &e),
             })?;
         }
-        let all: Vec<String> =
+        let mut all: Vec<String> =
             there.iter().map(|t| format!("ALTER TABLE {} SET SCHEMA {}", self.name(t), quoted(&kept))).collect();
+        all.extend(types(&there).into_iter().map(|t| format!("ALTER TYPE {} SET SCHEMA {}", t.name, quoted(&kept))));
         if !all.is_empty() {
             self.ddl("setting tables aside", &there, &all.join(";"))?;
         }
@@ -316,6 +358,17 @@ impl Postgres {
         }
         Ok(out)
     }
+}
+
+/// The types that are made with these tables, once each.
+fn types<'t>(tables: &[&'t Table]) -> Vec<&'t UserType> {
+    let mut out: Vec<&UserType> = Vec::new();
+    for made in tables.iter().flat_map(|t| &t.details.types) {
+        if !out.iter().any(|o| o.name == made.name) {
+            out.push(made);
+        }
+    }
+    out
 }
 
 /// An index or a constraint by its definition.
@@ -380,19 +433,22 @@ impl Postgres {
 
     pub(super) fn raise_numbers(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()> {
         for (table, mark) in tables.iter().zip(marks) {
-            let Some(column) = table.columns.iter().find(|c| c.identity) else { continue };
-            let Some(sequence) = self.sequence(table, &column.name)? else { continue };
-            // `setval` is no part of the transaction; it only raises, so that a rollback does not matter.
-            let sql = format!(
-                "SELECT setval({}::regclass, least(g.n, s.seqmax)) FROM (SELECT greatest($1, (SELECT max({})::int8 FROM {}), \
-                 (SELECT CASE WHEN is_called THEN last_value END FROM {sequence})) AS n) g \
-                 JOIN pg_catalog.pg_sequence s ON s.seqrelid = {}::regclass WHERE g.n >= s.seqmin",
-                literal(&sequence),
-                quoted(&column.name),
-                self.name(table),
-                literal(&sequence)
-            );
-            self.query(&format!("raising the sequence of {}", table.name), &sql, &[mark])?;
+            // the mark is of the first; of the others only their rows tell
+            for (n, column) in table.columns.iter().filter(|c| c.identity).enumerate() {
+                let Some(sequence) = self.sequence(table, &column.name)? else { continue };
+                let mark = mark.filter(|_| n == 0);
+                // `setval` is no part of the transaction; it only raises, so that a rollback does not matter.
+                let sql = format!(
+                    "SELECT setval({}::regclass, least(g.n, s.seqmax)) FROM (SELECT greatest($1, (SELECT max({})::int8 FROM {}), \
+                     (SELECT CASE WHEN is_called THEN last_value END FROM {sequence})) AS n) g \
+                     JOIN pg_catalog.pg_sequence s ON s.seqrelid = {}::regclass WHERE g.n >= s.seqmin",
+                    literal(&sequence),
+                    quoted(&column.name),
+                    self.name(table),
+                    literal(&sequence)
+                );
+                self.query(&format!("raising the sequence of {}", table.name), &sql, &[&mark])?;
+            }
         }
         Ok(())
     }

@@ -232,15 +232,17 @@ impl Postgres {
         )
     }
 
-    /// Drops the logs and the functions of our triggers, and with them any trigger of ours on tables moved elsewhere.
+    /// Drops the logs and the functions that write them, with their triggers on tables moved elsewhere. A seal on a table that
+    /// was not named stays, and its function with it.
     pub(super) fn drop_logs(&mut self) -> Result<()> {
         let sql = "SELECT s FROM ( \
             SELECT 1, format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_catalog.pg_trigger t \
                 JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
-                WHERE n.nspname = 'backout' AND t.tgparentid = 0 \
+                WHERE n.nspname = 'backout' AND t.tgparentid = 0 AND f.proname <> 'refuse' \
             UNION ALL SELECT 2, format('DROP FUNCTION backout.%I()', f.proname) FROM pg_catalog.pg_proc f \
                 JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
-                WHERE n.nspname = 'backout' AND (f.proname = 'refuse' OR f.proname ~ '^capture_[0-9]+$') \
+                WHERE n.nspname = 'backout' AND (f.proname ~ '^capture_[0-9]+$' OR f.proname = 'refuse' \
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = f.oid)) \
             UNION ALL SELECT 3, format('DROP TABLE backout.%I', c.relname) FROM pg_catalog.pg_class c \
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                 WHERE n.nspname = 'backout' AND c.relname ~ '^log_[0-9]+$' AND c.relkind = 'r') x(o, s) ORDER BY o, s";

@@ -373,6 +373,14 @@ impl Store for Postgres {
         self.title.clone()
     }
 
+    fn identity(&mut self) -> Result<String> {
+        // two servers do not start in the same microsecond and have a database of the same number and name
+        let sql = "SELECT concat_ws(' ', d.oid, d.datname, pg_postmaster_start_time()) \
+            FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
+        let lines = self.query("asking which database this is", sql, &[])?;
+        Ok(lines.first().map(|l| l.get(0)).unwrap_or_default())
+    }
+
     fn again(&self) -> Result<Box<dyn Store>> {
         Ok(Box::new(Postgres::connect(self.config.clone(), self.gate.clone())?))
     }
@@ -498,8 +506,9 @@ impl Store for Postgres {
         self.apply(tables, writes)
     }
 
-    fn may_create(&mut self) -> Result<()> {
-        self.may_make()
+    fn may_create(&mut self, tables: &[&Table]) -> Result<()> {
+        self.may_make()?;
+        self.types_known(tables)
     }
 
     fn create(&mut self, tables: &[&Table]) -> Result<()> {

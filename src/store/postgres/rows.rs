@@ -9,7 +9,7 @@ use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::copy::{self, Wire};
 use super::{Postgres, failed, list, quoted, words};
-use crate::plan::{Column, Table};
+use crate::plan::{Column, Table, base_type};
 use crate::store::{Error, Result};
 use crate::value::{Batch, Key, Row, Value};
 
@@ -91,10 +91,17 @@ pub(super) fn unnest(wires: &[Wire], first: usize, alias: &str, letter: char) ->
 /// A column as it is selected: types without a binary form of ours as their text.
 pub(super) fn selected(prefix: &str, column: &Column) -> String {
     let name = quoted(&column.name);
-    if Wire::of_column(column) == Wire::Other {
-        format!("{prefix}{name}::pg_catalog.text")
+    if Wire::of_column(column) == Wire::Other { as_text(prefix, column) } else { format!("{prefix}{name}") }
+}
+
+/// A column as the server prints it.
+pub(super) fn as_text(prefix: &str, column: &Column) -> String {
+    let name = quoted(&column.name);
+    if base_type(&column.ty) == "inet" {
+        // its cast adds /32 to what is printed without
+        format!("CASE WHEN {prefix}{name} IS NOT NULL THEN pg_catalog.concat({prefix}{name}) END")
     } else {
-        format!("{prefix}{name}")
+        format!("{prefix}{name}::pg_catalog.text")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Postgres, quoted};
-use crate::plan::{Column, Constraint, ForeignKey, Generated, Index, IndexColumn, Table};
+use crate::plan::{Column, Constraint, ForeignKey, Generated, Index, IndexColumn, Table, UserType};
 use crate::store::{Result, Schema};
 
 /// Things of the schema that are no tables of rows: what, and why they do not move.
@@ -21,7 +21,7 @@ UNION ALL
 SELECT CASE p.prokind WHEN 'p' THEN 'procedure ' WHEN 'a' THEN 'aggregate ' ELSE 'function ' END || p.proname,
     'it is written for this database'
 FROM pg_catalog.pg_proc p WHERE p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-    WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+    WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
 UNION ALL
 SELECT 'trigger ' || t.tgname || ' on ' || c.relname, 'it is written for this database'
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
@@ -51,7 +51,63 @@ const OF_SCHEMA: &str = "c.relnamespace = $1::text::regnamespace AND c.relkind I
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
         AND d.objid = c.oid AND d.deptype = 'e')";
 
+/// The application's own types in this schema, not an extension's; each after those that it is made of. Of a range only what its
+/// subtype says is carried.
+const TYPES: &str = "
+WITH RECURSIVE own AS (
+    SELECT t.oid, t.typtype, t.typname, t.typrelid, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, t.typcollation
+    FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+    WHERE t.typnamespace = $1::text::regnamespace AND (t.typtype IN ('e', 'd', 'r') OR t.typtype = 'c' AND c.relkind = 'c')
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')),
+needs(oid, other) AS (
+    SELECT o.oid, e.oid FROM own o CROSS JOIN LATERAL (
+        SELECT o.typbasetype AS t UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = o.oid
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = o.typrelid AND o.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped) x
+    JOIN pg_catalog.pg_type y ON y.oid = x.t JOIN own e ON e.oid IN (y.oid, y.typelem)),
+depth(oid, n) AS (
+    SELECT oid, 0 FROM own UNION SELECT n.oid, d.n + 1 FROM depth d JOIN needs n ON n.other = d.oid WHERE d.n < 20)
+SELECT format_type(o.oid, NULL), CASE o.typtype
+    WHEN 'e' THEN format('TYPE %s AS ENUM (%s)', format_type(o.oid, NULL), (SELECT string_agg(quote_literal(e.enumlabel), ', '
+        ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = o.oid))
+    WHEN 'c' THEN format('TYPE %s AS (%s)', format_type(o.oid, NULL), (SELECT string_agg(quote_ident(a.attname) || ' ' ||
+        format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = o.typrelid AND a.attnum > 0 AND NOT a.attisdropped))
+    WHEN 'r' THEN (SELECT format('TYPE %s AS RANGE (SUBTYPE = %s%s)', format_type(o.oid, NULL), format_type(r.rngsubtype, NULL),
+        CASE WHEN r.rngsubdiff <> 0 THEN ', SUBTYPE_DIFF = ' || r.rngsubdiff::regproc END)
+        FROM pg_catalog.pg_range r WHERE r.rngtypid = o.oid AND r.rngcanonical = 0)
+    ELSE format('DOMAIN %s AS %s%s%s%s%s', format_type(o.oid, NULL), format_type(o.typbasetype, o.typtypmod),
+        (SELECT ' COLLATE ' || quote_ident(l.collname) FROM pg_catalog.pg_collation l
+            JOIN pg_catalog.pg_type b ON b.oid = o.typbasetype WHERE l.oid = o.typcollation AND o.typcollation <> b.typcollation),
+        ' DEFAULT ' || o.typdefault, CASE WHEN o.typnotnull THEN ' NOT NULL' END,
+        (SELECT string_agg(format(' CONSTRAINT %I %s', k.conname, pg_get_constraintdef(k.oid)), '' ORDER BY k.conname)
+            FROM pg_catalog.pg_constraint k WHERE k.contypid = o.oid AND k.contype = 'c')) END,
+    ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.relnamespace = $1::text::regnamespace
+        AND EXISTS (WITH RECURSIVE used(t) AS (
+            SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            UNION SELECT x.t FROM used u JOIN pg_catalog.pg_type y ON y.oid = u.t CROSS JOIN LATERAL (
+                SELECT y.typelem AS t WHERE y.typelem <> 0 UNION ALL SELECT y.typbasetype WHERE y.typbasetype <> 0
+                UNION ALL SELECT n.other FROM needs n WHERE n.oid = y.oid
+                UNION ALL SELECT r.rngtypid FROM pg_catalog.pg_range r WHERE to_jsonb(r) ->> 'rngmultitypid' = y.oid::text) x)
+            SELECT FROM used WHERE t = o.oid))
+FROM own o JOIN (SELECT oid, max(n) AS n FROM depth GROUP BY oid) d ON d.oid = o.oid ORDER BY d.n, 1";
+
 impl Postgres {
+    fn read_types(&mut self, home: &str, schema: &mut Schema, index: &HashMap<String, usize>) -> Result<()> {
+        for line in self.query("reading the types", TYPES, &[&home])? {
+            let definition: Option<String> = line.get(1);
+            let made = UserType { name: line.get(0), definition: definition.unwrap_or_default() };
+            for table in line.get::<_, Vec<&str>>(2) {
+                if let Some(table) = index.get(table).and_then(|&i| schema.tables.get_mut(i)) {
+                    table.details.types.push(made.clone());
+                }
+            }
+            schema.types.push(made);
+        }
+        Ok(())
+    }
+
     pub(super) fn read_schema(&mut self) -> Result<Schema> {
         let home = quoted(&self.home);
         let mut schema = Schema::default();
@@ -90,6 +146,7 @@ impl Postgres {
             notes.push(said);
         }
         self.read_columns(&home, &mut schema, &index)?;
+        self.read_types(&home, &mut schema, &index)?;
         self.read_indexes(&home, &mut schema, &index)?;
         self.read_constraints(&home, &mut schema, &index, &mut notes)?;
         let others = self.query("reading what else is there", OTHERS, &[&home])?;
@@ -116,7 +173,7 @@ impl Postgres {
             let (name, ty): (String, String) = (line.get(1), line.get(2));
             let expression: Option<String> = line.get(4);
             if line.get(6) {
-                table.generated.push(Generated { name, ty, expression });
+                table.generated.push(Generated { name, ty, expression, place: table.columns.len() });
                 continue;
             }
             let serial = expression.as_deref().is_some_and(|e| e.starts_with("nextval("));

@@ -4,10 +4,13 @@
 //! other's way, or a foreign key's action would touch rows, the long way: foreign keys dropped, every touched row
 //! deleted and put anew, foreign keys added again, by which the server checks them.
 
+mod unfit;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::rows::{
-    MANY, cell, insert_select, key_arrays, key_matches, key_wires, params, selected, staged, staged_each, unnest, wires,
+    MANY, as_text, cell, insert_select, key_arrays, key_matches, key_wires, params, selected, staged, staged_each,
+    unnest, wires,
 };
 use super::{Postgres, code, copy, list, quoted};
 use crate::plan::Table;
@@ -77,18 +80,32 @@ impl Postgres {
             let leaving: HashSet<&Key> = w.moved.iter().map(|(from, _)| *from).collect();
             w.deletes.retain(|key| !leaving.contains(key));
         }
-        let silenced = self.silence(tables, &work)?;
-        let incoming = self.incoming(tables, &work)?;
-        let beyond = self.beyond(tables, &work)?;
+        self.run("writing rows", "SAVEPOINT backout_set")?;
+        let (cause, tell) = match self.apply_work(tables, &work) {
+            Ok(()) => return self.run("writing rows", "RELEASE SAVEPOINT backout_set"),
+            Err(e @ (Error::Database { .. } | Error::Refused { .. })) => {
+                self.run("writing rows", "ROLLBACK TO SAVEPOINT backout_set")?;
+                (e, self.unfit(tables, &work)?)
+            }
+            Err(e) => return Err(e),
+        };
+        self.run("writing rows", "ROLLBACK TO SAVEPOINT backout_set; RELEASE SAVEPOINT backout_set")?;
+        if tell.is_empty() { Err(cause) } else { Err(Error::Unfit { store: self.title.clone(), rows: tell }) }
+    }
+
+    fn apply_work(&mut self, tables: &[&Table], work: &BTreeMap<usize, Work<'_>>) -> Result<()> {
+        let silenced = self.silence(tables, work)?;
+        let incoming = self.incoming(tables, work)?;
+        let beyond = self.beyond(tables, work)?;
         self.run("writing rows", "SAVEPOINT backout_write; SET CONSTRAINTS ALL DEFERRED")?;
-        let way = self.choose(tables, &work, &incoming)?;
+        let way = self.choose(tables, work, &incoming)?;
         let done = match way {
-            Way::Short => self.short_way(tables, &work, &beyond)?,
+            Way::Short => self.short_way(tables, work, &beyond)?,
             Way::Long => false,
         };
         if !done {
             self.run("writing rows", "ROLLBACK TO SAVEPOINT backout_write")?;
-            self.long_way(tables, &work, &beyond)?;
+            self.long_way(tables, work, &beyond)?;
         }
         self.run("writing rows", "RELEASE SAVEPOINT backout_write")?;
         if silenced.1.is_empty() { Ok(()) } else { self.run("enabling triggers again", &silenced.1) }
@@ -459,15 +476,15 @@ fn same_key(table: &Table, row: &str, keys: &str, letter: char) -> String {
     for (i, &c) in table.key.iter().enumerate() {
         let column = &table.columns[c];
         // what travels as text is compared as it was sent: a cast may cut it to another row's key
-        let cast = match copy::Wire::of_column(column) {
-            copy::Wire::Text => format!("::{}", copy::comparable(&column.ty)),
-            copy::Wire::Other => String::new(),
+        let (here, sent) = match copy::Wire::of_column(column) {
+            copy::Wire::Text => (
+                format!("{row}.{}::pg_catalog.text", quoted(&column.name)),
+                format!("::{}", copy::comparable(&column.ty)),
+            ),
+            copy::Wire::Other => (as_text(&format!("{row}."), column), String::new()),
             _ => continue,
         };
-        all.push_str(&format!(
-            " AND {row}.{}::pg_catalog.text COLLATE \"C\" = {keys}.{letter}{i}{cast}::pg_catalog.text COLLATE \"C\"",
-            quoted(&column.name)
-        ));
+        all.push_str(&format!(" AND {here} COLLATE \"C\" = {keys}.{letter}{i}{sent}::pg_catalog.text COLLATE \"C\""));
     }
     all
 }

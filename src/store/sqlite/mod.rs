@@ -281,6 +281,11 @@ impl Store for Sqlite {
         self.title.clone()
     }
 
+    fn identity(&mut self) -> Result<String> {
+        self.arrive(false)?;
+        Ok(if self.real { format!("{:?}", self.file()?) } else { self.path.display().to_string() })
+    }
+
     fn again(&self) -> Result<Box<dyn Store>> {
         let mut other = Sqlite::open(&self.path, self.create, &self.gate)?;
         other.title.clone_from(&self.title);

@@ -127,7 +127,8 @@ impl Sqlite {
         for (mut column, pk, hidden) in columns {
             if hidden != 0 {
                 let expression = column_text(&column.name).and_then(|c| c.2.clone());
-                table.generated.push(Generated { name: column.name, ty: column.ty, expression });
+                let place = table.columns.len();
+                table.generated.push(Generated { name: column.name, ty: column.ty, expression, place });
                 continue;
             }
             column.collation = column_text(&column.name).and_then(|c| c.1.as_deref()).and_then(collation);
