@@ -334,7 +334,7 @@ fn postgres_to_postgres_is_the_same_definition() {
     same(&pg_dump_rows(&mut target.client()), &pg_dump_rows(&mut source.client()));
     target
         .client()
-        .batch_execute("INSERT INTO parents (first, last) VALUES ('n', 'o'); UPDATE parents SET last = 'z' WHERE first = 'a' AND last = 'c'; UPDATE children SET a = 5 WHERE b = 'x'")
+        .batch_execute("INSERT INTO parents (first, last, tags) VALUES ('n', 'o', '{n}'); UPDATE parents SET last = 'z' WHERE first = 'a' AND last = 'c'; UPDATE children SET a = 5 WHERE b = 'x'")
         .unwrap();
     home.rollback();
     assert_eq!(pg_schema(&source), schema);
