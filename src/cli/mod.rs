@@ -31,8 +31,9 @@ use clap::{Parser, Subcommand};
 /// Migrations you can take back.
 ///
 /// Backout moves an application's data from one store to another (from a JSON file,
-/// SQLite or PostgreSQL to SQLite or PostgreSQL) while it is being written to, proves that both sides agree,
-/// and takes the change back in seconds without losing what was written since.
+/// SQLite or PostgreSQL to SQLite or PostgreSQL) while it is being written to,
+/// proves that both sides agree, and takes the change back in seconds without losing
+/// what was written since.
 ///
 /// It reads backout.toml and migrations/ in the present folder. `backout init`
 /// makes them, `backout demo` shows it all, `backout help COMMAND` explains one.
