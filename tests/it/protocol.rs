@@ -921,3 +921,116 @@ fn a15_numbers_go_on_on_both_sides() {
     house.up();
     assert_eq!(new("ten"), 10);
 }
+
+// ── a log that nobody drains ───────────────────────────────────────────────────────────────────────────────────────
+
+const SHORT: &str = "[rollback]\nlog_limit = 1000\n";
+
+impl House {
+    /// Room for entries in the target's log that is taken.
+    fn logged(&self) -> i64 {
+        if self.pair == JsonToSqlite {
+            let sql = "SELECT max(id) - min(id) FROM backout_log";
+            return self.file("target.db").query_row(sql, [], |r| r.get(0)).unwrap();
+        }
+        let sql = "SELECT pg_relation_size('backout.log_0') / 80";
+        self.server().query_one(sql, &[]).unwrap().get(0)
+    }
+    /// The application writes so much, in as many transactions.
+    fn write_much(&self, times: i64) {
+        if self.pair == JsonToSqlite {
+            let file = self.file("target.db");
+            file.execute_batch("BEGIN").unwrap();
+            for n in 0..times {
+                file.execute("UPDATE things SET word = ?1 WHERE id = 1", [format!("w{n}")]).unwrap();
+            }
+            file.execute_batch("COMMIT").unwrap();
+        } else {
+            let sql = "DO $$ BEGIN FOR i IN 0..TIMES LOOP UPDATE things SET word = 'w' || i WHERE id = 1; \
+                IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$";
+            self.at_target(&sql.replace("TIMES", &(times - 1).to_string()));
+        }
+    }
+}
+
+#[test]
+fn p17_a_log_that_nobody_drains_ends_at_its_limit_and_says_so() {
+    for pair in PAIRS {
+        let house = House::with(pair, SHORT);
+        house.up();
+        assert!(house.project().status().unwrap().unwrap().problems.is_empty());
+        house.write_much(3000);
+        let full = house.logged();
+        // some more than the limit, as room is counted in blocks
+        assert!((900..3000).contains(&full), "{pair:?} {full}");
+        house.write_much(3000);
+        assert_eq!(house.logged(), full, "{pair:?}: it does not grow any more");
+        house.at_target("DELETE FROM things WHERE id = 4; INSERT INTO things (id, word) VALUES (6, 'six')");
+        let told = house.project().status().unwrap().unwrap().problems;
+        assert!(told.len() == 1 && told[0].contains("reached its limit"), "{pair:?} {told:?}");
+        // what the log does not have is found by comparing both sides
+        house.project().shadow().unwrap();
+        assert_eq!(house.source(), house.target(), "{pair:?}");
+        assert!(house.project().status().unwrap().unwrap().problems.is_empty());
+        house.at_target(WRITES_AGAIN);
+        rolled_back(&house);
+        assert_eq!(house.source(), rows(&[(1, "w2999"), (2, "two"), (5, "fünf"), (6, "six")]), "{pair:?}");
+    }
+}
+
+const WRITES_AGAIN: &str = "DELETE FROM things WHERE id = 3; UPDATE things SET word = 'fünf' WHERE id = 5";
+
+#[test]
+fn p17_a_log_that_fills_up_during_a_drain_is_not_taken_for_a_short_one() {
+    for pair in PAIRS {
+        let house = House::with(pair, SHORT);
+        house.up();
+        house.at_target("UPDATE things SET word = 'zwei' WHERE id = 2");
+        let script: Script = vec![(
+            "receiver: changes",
+            act(|| {
+                house.write_much(3000);
+                house.at_target("DELETE FROM things WHERE id = 4");
+            }),
+        )];
+        house.when(script, |p| p.shadow()).unwrap();
+        rolled_back(&house);
+        assert_eq!(house.source(), rows(&[(1, "w2999"), (2, "zwei"), (3, "three"), (5, "five")]), "{pair:?}");
+    }
+}
+
+#[test]
+fn p17_a_writer_with_an_older_view_is_not_left_out_when_a_full_log_begins_anew() {
+    let house = House::with(SqliteToPostgres, SHORT);
+    house.up();
+    house.write_much(3000);
+    // his snapshot has the log full for ever
+    let mut app = house.server();
+    app.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    house.project().shadow().unwrap();
+    app.batch_execute("UPDATE things SET word = 'late' WHERE id = 2; COMMIT").unwrap();
+    rolled_back(&house);
+    assert_eq!(house.source()[1].1, "late");
+}
+
+#[test]
+fn p16_killed_while_capture_is_put_up_anew_a_deletion_is_still_a_deletion() {
+    for at in ["giver: change capture anew", "receiver: doubt resolved", "receiver: changes"] {
+        for pair in PAIRS {
+            let house = House::new(pair);
+            house.up();
+            house.at_target("UPDATE things SET word = 'zwei' WHERE id = 2");
+            house.project().shadow().unwrap();
+            if pair == JsonToSqlite {
+                let sql = "DROP TRIGGER backout_capture_delete__things; DELETE FROM things WHERE id = 4; VACUUM";
+                house.at_target(sql);
+            } else {
+                house.at_target("ALTER TABLE things DISABLE TRIGGER USER; DELETE FROM things WHERE id = 4");
+            }
+            house.killed(at, |p| p.shadow());
+            let out = house.project().shadow().unwrap();
+            assert_eq!((out.parked, house.source().len()), (vec![], 4), "{pair:?} {at}");
+            rolled_back(&house);
+        }
+    }
+}
