@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// Where things are, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pair {
+pub(crate) enum Pair {
     JsonToSqlite,
     JsonToPostgres,
     SqliteToPostgres,
@@ -28,14 +28,14 @@ const PAIRS: [Pair; 3] = [JsonToSqlite, JsonToPostgres, SqliteToPostgres];
 type Rows = Vec<(i64, String)>;
 
 /// A project of one migration and five things, 1 to 5, with a word each.
-struct House {
+pub(crate) struct House {
     pair: Pair,
     folder: TempDir,
     database: Option<(Mutex<Client>, String, String)>,
 }
 
 impl House {
-    fn new(pair: Pair) -> House {
+    pub(crate) fn new(pair: Pair) -> House {
         House::with(pair, "")
     }
 
@@ -81,12 +81,12 @@ impl House {
     fn json(&self) -> String {
         fs::read_to_string(self.path("source.json")).unwrap()
     }
-    fn file(&self, name: &str) -> Connection {
+    pub(crate) fn file(&self, name: &str) -> Connection {
         let file = Connection::open(self.path(name)).unwrap();
         file.busy_timeout(Duration::from_secs(5)).unwrap();
         file
     }
-    fn server(&self) -> Client {
+    pub(crate) fn server(&self) -> Client {
         Client::connect(&self.database.as_ref().unwrap().2, NoTls).unwrap()
     }
     fn url(&self, name: &str) -> String {
@@ -101,7 +101,7 @@ impl House {
         store::open(&self.url(name), self.folder.path(), false, &Gate::default()).unwrap()
     }
 
-    fn project(&self) -> Project {
+    pub(crate) fn project(&self) -> Project {
         let options = Options { batch: 2, writers_stopped: true, wait: Duration::from_secs(20), ..Options::default() };
         Project::open(self.folder.path(), &|_| None).unwrap().with(options)
     }
@@ -158,7 +158,7 @@ impl House {
         let out = self.project().up(&UpOptions::default()).unwrap();
         assert_eq!(out.phase, Some(Phase::Soaking));
     }
-    fn until_ready(&self) {
+    pub(crate) fn until_ready(&self) {
         let out = self.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }).unwrap();
         assert_eq!(out.phase, Some(Phase::Ready));
     }
@@ -167,7 +167,7 @@ impl House {
     }
 
     /// The application does this to the source; in SQL, or by another spelling of the file.
-    fn at_source(&self, sql: &str) {
+    pub(crate) fn at_source(&self, sql: &str) {
         if self.pair == SqliteToPostgres {
             self.file("source.db").execute_batch(sql).unwrap();
         } else {
@@ -176,7 +176,7 @@ impl House {
         }
     }
     /// The application does this to the target.
-    fn at_target(&self, sql: &str) {
+    pub(crate) fn at_target(&self, sql: &str) {
         self.try_target(sql).unwrap();
     }
     fn try_target(&self, sql: &str) -> Result<(), String> {
@@ -186,7 +186,7 @@ impl House {
             self.server().batch_execute(sql).map_err(|e| format!("{:?}", e.as_db_error()))
         }
     }
-    fn source(&self) -> Rows {
+    pub(crate) fn source(&self) -> Rows {
         if self.pair == SqliteToPostgres {
             return select(&self.file("source.db"));
         }
@@ -374,6 +374,78 @@ fn p02_after_a_rollback_capture_stays_until_both_sides_were_compared() {
                 .unwrap();
             assert_eq!(n, 1);
         }
+    }
+}
+
+impl House {
+    /// Somebody else raises this side's epoch: what is under way has become a ghost.
+    fn raise(&self, name: &str) {
+        let mut store = self.store(name);
+        store.begin(store::Mode::Write, &[]).unwrap();
+        let mut state = store.state().unwrap().unwrap();
+        state.epoch += 1;
+        store.put_state(&state, None).unwrap();
+        store.commit("another operator").unwrap();
+    }
+}
+
+#[test]
+fn p04_a_ghost_writes_neither_a_chunk_nor_a_drain_nor_a_seal() {
+    for pair in PAIRS {
+        let house = House::new(pair);
+        let script: Script = vec![("source: phase backfilling", act(|| house.raise("there")))];
+        house.when(script, go).unwrap_err();
+        assert_eq!(house.target(), [], "{pair:?}: a chunk of a ghost");
+        house.project().abort().unwrap();
+
+        house.until_ready();
+        if pair == SqliteToPostgres {
+            house.at_source(WRITES);
+            let script: Script = vec![("mark the change log", act(|| house.raise("there")))];
+            house.when(script, |p| p.cutover()).unwrap_err();
+            assert_eq!((house.target(), house.phase()), (first(), Phase::Ready), "a drain of a ghost");
+            house.project().cutover().unwrap();
+            assert_eq!(house.target(), after_writes());
+            house.at_target("DELETE FROM things WHERE id = 1");
+            let script: Script = vec![
+                ("receiver: changes", act(|| {})),
+                ("source: epoch", act(|| {})),
+                ("target: epoch", act(|| house.at_target("DELETE FROM things WHERE id = 2"))),
+                ("receiver: changes", act(|| house.raise("there"))),
+            ];
+            let end = house.when(script, back).unwrap_err();
+            assert!(matches!(*end.error, Error::CalledOff { .. }), "{end:?}");
+            assert_eq!(house.phase(), Phase::Soaking);
+            house.at_target("UPDATE things SET word = 'it is not sealed' WHERE id = 5");
+            rolled_back(&house);
+            assert_eq!(house.source(), rows(&[(5, "it is not sealed"), (6, "six"), (13, "three")]));
+        }
+    }
+}
+
+#[test]
+fn p02_a_receiver_that_was_withdrawn_meanwhile_is_not_opened() {
+    for pair in PAIRS {
+        let house = House::new(pair);
+        house.until_ready();
+        let script: Script = vec![(
+            "giver: sealed",
+            act(|| {
+                let mut store = house.store("there");
+                store.begin(store::Mode::Write, &[]).unwrap();
+                let mut state = store.state().unwrap().unwrap();
+                assert!(matches!(state.side, store::Side::Drained { .. }));
+                state.side = store::Side::Withdrawn { epoch: state.epoch };
+                store.put_state(&state, None).unwrap();
+                store.commit("another operator").unwrap();
+            }),
+        )];
+        house.when(script, |p| p.cutover()).unwrap_err();
+        assert_eq!(house.phase(), Phase::Ready, "{pair:?}");
+        assert!(house.try_target("DELETE FROM things").is_err(), "{pair:?}: it never opened");
+        house.at_source(WRITES);
+        house.project().cutover().unwrap();
+        assert_eq!(house.target(), after_writes());
     }
 }
 
