@@ -1106,3 +1106,43 @@ fn p16_killed_while_capture_is_put_up_anew_a_deletion_is_still_a_deletion() {
         }
     }
 }
+
+#[test]
+fn p05_a_giver_whose_crash_took_back_what_it_gave_under_the_lease_is_compared() {
+    let house = House::new(SqliteToPostgres);
+    house.until_ready();
+    let before = Mutex::new(Vec::new());
+    let script: Script = vec![
+        ("target: epoch", act(|| house.at_source("UPDATE things SET word = 'due' WHERE id = 2"))),
+        (
+            "receiver: changes",
+            act(|| {
+                *before.lock().unwrap() = fs::read(house.path("source.db")).unwrap();
+                // so late that it is carried under the lease, which never commits
+                house.at_source("UPDATE things SET word = 'uno' WHERE id = 1");
+            }),
+        ),
+        ("giver: sealed", None),
+    ];
+    assert!(catch_unwind(AssertUnwindSafe(|| house.when(script, |p| p.cutover()))).is_err());
+    assert_eq!(house.target()[0].1, "uno");
+    // the machine crashed too, and an application without fsync had not made its last write durable
+    fs::write(house.path("source.db"), &*before.lock().unwrap()).unwrap();
+    house.project().resume(None).unwrap();
+    assert_eq!(house.phase(), Phase::Soaking);
+    assert_eq!(house.target()[..2], rows(&[(1, "one"), (2, "due")]));
+    rolled_back(&house);
+}
+
+#[test]
+fn p09_a_row_deleted_and_born_anew_inherits_nothing_of_the_dead_one() {
+    for pair in [JsonToSqlite, JsonToPostgres] {
+        let house = House::new(pair);
+        house.up();
+        assert!(house.json().contains("1E1"));
+        house.at_target("DELETE FROM things WHERE id = 1; INSERT INTO things (id, word, n) VALUES (1, 'one', 10)");
+        rolled_back(&house);
+        assert!(!house.json().contains("1E1"), "{pair:?}: {}", house.json());
+        assert_eq!(house.source(), first());
+    }
+}
