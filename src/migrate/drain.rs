@@ -41,7 +41,11 @@ pub(crate) fn until_close(run: &mut Run, way: Way) -> Result<()> {
 
 /// Drains once. If capture cannot be trusted any more, it is put up anew and both sides are compared in full first (P15, P16).
 pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
-    if (if way == Way::Up { run.target_state()? } else { run.source_state()? }).doubt.is_some() {
+    let receiver = if way == Way::Up { run.target_state()? } else { run.source_state()? };
+    if let Some(cause) = receiver.doubt {
+        if receiver.checkpoint.is_none() {
+            distrust(run, way, &cause, false)?;
+        }
         super::verify::compare_and_doubt(run, way)?;
     }
     match drain_once(run, way) {
@@ -57,7 +61,8 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
     }
 }
 
-/// Capture anew on the giver, and the doubt written down before anything else happens.
+/// Capture anew on the giver, and the doubt written down before anything else happens; what the log told up to then counts no
+/// more. Killed in between, it is done again.
 fn distrust(run: &mut Run, way: Way, cause: &str, rewound: bool) -> Result<()> {
     let plan = run.plan.clone();
     let id = run.id.clone();
@@ -66,6 +71,7 @@ fn distrust(run: &mut Run, way: Way, cause: &str, rewound: bool) -> Result<()> {
     super::change_state(receiver, &id, "receiver: doubt", |s| {
         s.doubt = Some(cause.to_owned());
         s.rewound |= rewound;
+        s.checkpoint = None;
     })?;
     within(giver, Mode::Write, &givers, "giver: change capture anew", |g| {
         let from = g.capture_on(&givers, &id)?;
@@ -73,9 +79,7 @@ fn distrust(run: &mut Run, way: Way, cause: &str, rewound: bool) -> Result<()> {
             g.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("giver without a record".into()))?;
         state.captured_from = Some(from);
         Ok(g.put_state(&state, None)?)
-    })?;
-    super::change_state(receiver, &id, "receiver: checkpoint anew", |s| s.checkpoint = None)?;
-    Ok(())
+    })
 }
 
 fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {

@@ -479,8 +479,16 @@ impl Project {
         }
     }
 
-    pub(crate) fn run(&self, id: String, plan: Plan, source: Box<dyn Store>, target: Box<dyn Store>) -> Result<Run> {
+    pub(crate) fn run(
+        &self,
+        id: String,
+        plan: Plan,
+        mut source: Box<dyn Store>,
+        mut target: Box<dyn Store>,
+    ) -> Result<Run> {
         let app = App::new(&self.config, &id, &self.gate)?;
+        source.limit_log(self.config.rollback.log_limit);
+        target.limit_log(self.config.rollback.log_limit);
         Ok(Run {
             id,
             plan,

@@ -65,6 +65,13 @@ impl Project {
                     Ok(n) => lag = Some(n),
                     Err(e) => problems.push(e.to_string()),
                 }
+                if giver.log_is_full().unwrap_or(false) {
+                    problems.push(format!(
+                        "the change log of {} reached its limit, as nothing drained it: the next drain or rollback compares both sides in \
+                         full, which takes as long as the tables are large",
+                        giver.title()
+                    ));
+                }
             }
         }
         Ok(Status {

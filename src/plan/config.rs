@@ -47,6 +47,8 @@ pub struct RollbackConfig {
     pub verify: bool,
     /// Remove the kept target once the rollback is verified.
     pub clean_target: bool,
+    /// How many changes a store's log may hold before it is given up for a full comparison.
+    pub log_limit: u64,
 }
 
 impl Default for RollbackConfig {
@@ -57,6 +59,7 @@ impl Default for RollbackConfig {
             create_backup: true,
             verify: true,
             clean_target: false,
+            log_limit: 1_000_000,
         }
     }
 }
@@ -142,7 +145,7 @@ impl std::fmt::Debug for Config {
 pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("", &["project", "stores", "rollback", "service", "switch", "backup", "guard", "probe", "notify", "hook"]),
     ("project", &["name", "migrations", "default_store", "scratch"]),
-    ("rollback", &["window", "timeout", "create_backup", "verify", "clean_target"]),
+    ("rollback", &["window", "timeout", "create_backup", "verify", "clean_target", "log_limit"]),
     ("service", &["name", "systemd", "stop", "start", "check", "timeout"]),
     ("switch", &["dotenv", "set", "file", "with", "flag", "to"]),
 ];
@@ -221,6 +224,7 @@ impl Config {
                 create_backup: section.boolean("create_backup", by_default.create_backup)?,
                 verify: section.boolean("verify", by_default.verify)?,
                 clean_target: section.boolean("clean_target", by_default.clean_target)?,
+                log_limit: section.thousands("log_limit", by_default.log_limit)?,
             };
         }
         for section in top.sections("service", "service", keys(KEYS, "service"))? {

@@ -295,6 +295,17 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// A whole number of a thousand at least.
+    pub fn thousands(&self, key: &str, default: u64) -> Result<u64, ConfigError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some((span, other)) => match other.as_integer().and_then(|i| i.as_str().parse().ok()) {
+                Some(n) if n >= 1000 => Ok(n),
+                _ => Err(self.wrong(key, span.start, "a whole number, 1000 at least", other)),
+            },
+        }
+    }
+
     pub fn duration(&self, key: &str, default: Duration) -> Result<Duration, ConfigError> {
         let hint = || Some(r#"a duration is a text such as "90s", "5m", "24h", "7d" or "1h30m""#.to_owned());
         match self.get(key) {

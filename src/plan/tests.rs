@@ -101,6 +101,7 @@ fn nothing_that_is_written_is_dropped() {
             create_backup: false,
             verify: false,
             clean_target: true,
+            log_limit: 1_000_000,
         },
         services: vec![
             Service {

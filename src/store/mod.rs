@@ -246,6 +246,15 @@ pub trait Store: Send {
     /// `log_since` tells all of them. Installing it anew is fine. Within a `Write` or `Lease` transaction.
     fn capture_on(&mut self, tables: &[&Table], run: &str) -> Result<Position>;
 
+    /// How many changes the log may hold, for the next `capture_on`. Past that the triggers note nothing more, so that a log
+    /// nobody drains does not fill the disk; `log_since` then says [`Error::Capture`] until capture is put up anew.
+    fn limit_log(&mut self, _entries: u64) {}
+
+    /// The log has reached its limit: changes since are not in it.
+    fn log_is_full(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Removes the triggers; the log stays. Within a `Write` or `Lease` transaction.
     fn capture_off(&mut self, tables: &[&Table]) -> Result<()>;
 

@@ -603,6 +603,33 @@ fn p05_a_reader_has_its_locks_and_its_snapshot_from_the_beginning() {
 }
 
 #[test]
+fn p05_a_table_rewritten_while_we_wait_for_it_does_not_read_as_empty() {
+    let place = Place::with(T);
+    let t = place.table("t");
+    let mut app = place.app();
+    for n in 0..5 {
+        app.batch_execute("BEGIN; ALTER TABLE t ALTER v TYPE varchar(90); ALTER TABLE t ALTER v TYPE text; ALTER TABLE t ALTER v TYPE text USING v || '!'").unwrap();
+        let mut store = place.open();
+        let waiting = std::thread::scope(|threads| {
+            let t = &t;
+            let waiting = threads.spawn(move || {
+                store.begin(Mode::Read, &[t]).unwrap();
+                let seen = rows(&mut *store, t).len();
+                store.rollback();
+                seen
+            });
+            let mut other = place.app();
+            let until = Instant::now() + Duration::from_secs(5);
+            let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
+            while other.query_one(sql, &[]).map_or(0, |l| l.get::<_, i64>(0)) == 0 && Instant::now() < until {}
+            app.batch_execute("COMMIT").unwrap();
+            waiting.join().unwrap()
+        });
+        assert_eq!(waiting, 2, "{n}");
+    }
+}
+
+#[test]
 fn p05_under_row_security_hidden_rows_are_an_error() {
     let mut place = Place::with(T);
     let (role, url) = place.role();

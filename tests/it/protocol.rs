@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// Where things are, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pair {
+pub(crate) enum Pair {
     JsonToSqlite,
     JsonToPostgres,
     SqliteToPostgres,
@@ -28,14 +28,14 @@ const PAIRS: [Pair; 3] = [JsonToSqlite, JsonToPostgres, SqliteToPostgres];
 type Rows = Vec<(i64, String)>;
 
 /// A project of one migration and five things, 1 to 5, with a word each.
-struct House {
+pub(crate) struct House {
     pair: Pair,
     folder: TempDir,
     database: Option<(Mutex<Client>, String, String)>,
 }
 
 impl House {
-    fn new(pair: Pair) -> House {
+    pub(crate) fn new(pair: Pair) -> House {
         House::with(pair, "")
     }
 
@@ -81,12 +81,12 @@ impl House {
     fn json(&self) -> String {
         fs::read_to_string(self.path("source.json")).unwrap()
     }
-    fn file(&self, name: &str) -> Connection {
+    pub(crate) fn file(&self, name: &str) -> Connection {
         let file = Connection::open(self.path(name)).unwrap();
         file.busy_timeout(Duration::from_secs(5)).unwrap();
         file
     }
-    fn server(&self) -> Client {
+    pub(crate) fn server(&self) -> Client {
         Client::connect(&self.database.as_ref().unwrap().2, NoTls).unwrap()
     }
     fn url(&self, name: &str) -> String {
@@ -101,7 +101,7 @@ impl House {
         store::open(&self.url(name), self.folder.path(), false, &Gate::default()).unwrap()
     }
 
-    fn project(&self) -> Project {
+    pub(crate) fn project(&self) -> Project {
         let options = Options { batch: 2, writers_stopped: true, wait: Duration::from_secs(20), ..Options::default() };
         Project::open(self.folder.path(), &|_| None).unwrap().with(options)
     }
@@ -158,7 +158,7 @@ impl House {
         let out = self.project().up(&UpOptions::default()).unwrap();
         assert_eq!(out.phase, Some(Phase::Soaking));
     }
-    fn until_ready(&self) {
+    pub(crate) fn until_ready(&self) {
         let out = self.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }).unwrap();
         assert_eq!(out.phase, Some(Phase::Ready));
     }
@@ -167,7 +167,7 @@ impl House {
     }
 
     /// The application does this to the source; in SQL, or by another spelling of the file.
-    fn at_source(&self, sql: &str) {
+    pub(crate) fn at_source(&self, sql: &str) {
         if self.pair == SqliteToPostgres {
             self.file("source.db").execute_batch(sql).unwrap();
         } else {
@@ -176,7 +176,7 @@ impl House {
         }
     }
     /// The application does this to the target.
-    fn at_target(&self, sql: &str) {
+    pub(crate) fn at_target(&self, sql: &str) {
         self.try_target(sql).unwrap();
     }
     fn try_target(&self, sql: &str) -> Result<(), String> {
@@ -186,7 +186,7 @@ impl House {
             self.server().batch_execute(sql).map_err(|e| format!("{:?}", e.as_db_error()))
         }
     }
-    fn source(&self) -> Rows {
+    pub(crate) fn source(&self) -> Rows {
         if self.pair == SqliteToPostgres {
             return select(&self.file("source.db"));
         }
@@ -374,6 +374,78 @@ fn p02_after_a_rollback_capture_stays_until_both_sides_were_compared() {
                 .unwrap();
             assert_eq!(n, 1);
         }
+    }
+}
+
+impl House {
+    /// Somebody else raises this side's epoch: what is under way has become a ghost.
+    fn raise(&self, name: &str) {
+        let mut store = self.store(name);
+        store.begin(store::Mode::Write, &[]).unwrap();
+        let mut state = store.state().unwrap().unwrap();
+        state.epoch += 1;
+        store.put_state(&state, None).unwrap();
+        store.commit("another operator").unwrap();
+    }
+}
+
+#[test]
+fn p04_a_ghost_writes_neither_a_chunk_nor_a_drain_nor_a_seal() {
+    for pair in PAIRS {
+        let house = House::new(pair);
+        let script: Script = vec![("source: phase backfilling", act(|| house.raise("there")))];
+        house.when(script, go).unwrap_err();
+        assert_eq!(house.target(), [], "{pair:?}: a chunk of a ghost");
+        house.project().abort().unwrap();
+
+        house.until_ready();
+        if pair == SqliteToPostgres {
+            house.at_source(WRITES);
+            let script: Script = vec![("mark the change log", act(|| house.raise("there")))];
+            house.when(script, |p| p.cutover()).unwrap_err();
+            assert_eq!((house.target(), house.phase()), (first(), Phase::Ready), "a drain of a ghost");
+            house.project().cutover().unwrap();
+            assert_eq!(house.target(), after_writes());
+            house.at_target("DELETE FROM things WHERE id = 1");
+            let script: Script = vec![
+                ("receiver: changes", act(|| {})),
+                ("source: epoch", act(|| {})),
+                ("target: epoch", act(|| house.at_target("DELETE FROM things WHERE id = 2"))),
+                ("receiver: changes", act(|| house.raise("there"))),
+            ];
+            let end = house.when(script, back).unwrap_err();
+            assert!(matches!(*end.error, Error::CalledOff { .. }), "{end:?}");
+            assert_eq!(house.phase(), Phase::Soaking);
+            house.at_target("UPDATE things SET word = 'it is not sealed' WHERE id = 5");
+            rolled_back(&house);
+            assert_eq!(house.source(), rows(&[(5, "it is not sealed"), (6, "six"), (13, "three")]));
+        }
+    }
+}
+
+#[test]
+fn p02_a_receiver_that_was_withdrawn_meanwhile_is_not_opened() {
+    for pair in PAIRS {
+        let house = House::new(pair);
+        house.until_ready();
+        let script: Script = vec![(
+            "giver: sealed",
+            act(|| {
+                let mut store = house.store("there");
+                store.begin(store::Mode::Write, &[]).unwrap();
+                let mut state = store.state().unwrap().unwrap();
+                assert!(matches!(state.side, store::Side::Drained { .. }));
+                state.side = store::Side::Withdrawn { epoch: state.epoch };
+                store.put_state(&state, None).unwrap();
+                store.commit("another operator").unwrap();
+            }),
+        )];
+        house.when(script, |p| p.cutover()).unwrap_err();
+        assert_eq!(house.phase(), Phase::Ready, "{pair:?}");
+        assert!(house.try_target("DELETE FROM things").is_err(), "{pair:?}: it never opened");
+        house.at_source(WRITES);
+        house.project().cutover().unwrap();
+        assert_eq!(house.target(), after_writes());
     }
 }
 
@@ -920,4 +992,157 @@ fn a15_numbers_go_on_on_both_sides() {
     // and again
     house.up();
     assert_eq!(new("ten"), 10);
+}
+
+// ── a log that nobody drains ───────────────────────────────────────────────────────────────────────────────────────
+
+const SHORT: &str = "[rollback]\nlog_limit = 1000\n";
+
+impl House {
+    /// Room for entries in the target's log that is taken.
+    fn logged(&self) -> i64 {
+        if self.pair == JsonToSqlite {
+            let sql = "SELECT max(id) - min(id) FROM backout_log";
+            return self.file("target.db").query_row(sql, [], |r| r.get(0)).unwrap();
+        }
+        let sql = "SELECT pg_relation_size('backout.log_0') / 80";
+        self.server().query_one(sql, &[]).unwrap().get(0)
+    }
+    /// The application writes so much, in as many transactions.
+    fn write_much(&self, times: i64) {
+        if self.pair == JsonToSqlite {
+            let file = self.file("target.db");
+            file.execute_batch("BEGIN").unwrap();
+            for n in 0..times {
+                file.execute("UPDATE things SET word = ?1 WHERE id = 1", [format!("w{n}")]).unwrap();
+            }
+            file.execute_batch("COMMIT").unwrap();
+        } else {
+            let sql = "DO $$ BEGIN FOR i IN 0..TIMES LOOP UPDATE things SET word = 'w' || i WHERE id = 1; \
+                IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$";
+            self.at_target(&sql.replace("TIMES", &(times - 1).to_string()));
+        }
+    }
+}
+
+#[test]
+fn p17_a_log_that_nobody_drains_ends_at_its_limit_and_says_so() {
+    for pair in PAIRS {
+        let house = House::with(pair, SHORT);
+        house.up();
+        assert!(house.project().status().unwrap().unwrap().problems.is_empty());
+        house.write_much(3000);
+        let full = house.logged();
+        // some more than the limit, as room is counted in blocks
+        assert!((900..3000).contains(&full), "{pair:?} {full}");
+        house.write_much(3000);
+        assert_eq!(house.logged(), full, "{pair:?}: it does not grow any more");
+        house.at_target("DELETE FROM things WHERE id = 4; INSERT INTO things (id, word) VALUES (6, 'six')");
+        let told = house.project().status().unwrap().unwrap().problems;
+        assert!(told.len() == 1 && told[0].contains("reached its limit"), "{pair:?} {told:?}");
+        // what the log does not have is found by comparing both sides
+        house.project().shadow().unwrap();
+        assert_eq!(house.source(), house.target(), "{pair:?}");
+        assert!(house.project().status().unwrap().unwrap().problems.is_empty());
+        house.at_target(WRITES_AGAIN);
+        rolled_back(&house);
+        assert_eq!(house.source(), rows(&[(1, "w2999"), (2, "two"), (5, "fünf"), (6, "six")]), "{pair:?}");
+    }
+}
+
+const WRITES_AGAIN: &str = "DELETE FROM things WHERE id = 3; UPDATE things SET word = 'fünf' WHERE id = 5";
+
+#[test]
+fn p17_a_log_that_fills_up_during_a_drain_is_not_taken_for_a_short_one() {
+    for pair in PAIRS {
+        let house = House::with(pair, SHORT);
+        house.up();
+        house.at_target("UPDATE things SET word = 'zwei' WHERE id = 2");
+        let script: Script = vec![(
+            "receiver: changes",
+            act(|| {
+                house.write_much(3000);
+                house.at_target("DELETE FROM things WHERE id = 4");
+            }),
+        )];
+        house.when(script, |p| p.shadow()).unwrap();
+        rolled_back(&house);
+        assert_eq!(house.source(), rows(&[(1, "w2999"), (2, "zwei"), (3, "three"), (5, "five")]), "{pair:?}");
+    }
+}
+
+#[test]
+fn p17_a_writer_with_an_older_view_is_not_left_out_when_a_full_log_begins_anew() {
+    let house = House::with(SqliteToPostgres, SHORT);
+    house.up();
+    house.write_much(3000);
+    // his snapshot has the log full for ever
+    let mut app = house.server();
+    app.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    house.project().shadow().unwrap();
+    app.batch_execute("UPDATE things SET word = 'late' WHERE id = 2; COMMIT").unwrap();
+    rolled_back(&house);
+    assert_eq!(house.source()[1].1, "late");
+}
+
+#[test]
+fn p16_killed_while_capture_is_put_up_anew_a_deletion_is_still_a_deletion() {
+    for at in ["giver: change capture anew", "receiver: doubt resolved", "receiver: changes"] {
+        for pair in PAIRS {
+            let house = House::new(pair);
+            house.up();
+            house.at_target("UPDATE things SET word = 'zwei' WHERE id = 2");
+            house.project().shadow().unwrap();
+            if pair == JsonToSqlite {
+                let sql = "DROP TRIGGER backout_capture_delete__things; DELETE FROM things WHERE id = 4; VACUUM";
+                house.at_target(sql);
+            } else {
+                house.at_target("ALTER TABLE things DISABLE TRIGGER USER; DELETE FROM things WHERE id = 4");
+            }
+            house.killed(at, |p| p.shadow());
+            let out = house.project().shadow().unwrap();
+            assert_eq!((out.parked, house.source().len()), (vec![], 4), "{pair:?} {at}");
+            rolled_back(&house);
+        }
+    }
+}
+
+#[test]
+fn p05_a_giver_whose_crash_took_back_what_it_gave_under_the_lease_is_compared() {
+    let house = House::new(SqliteToPostgres);
+    house.until_ready();
+    let before = Mutex::new(Vec::new());
+    let script: Script = vec![
+        ("target: epoch", act(|| house.at_source("UPDATE things SET word = 'due' WHERE id = 2"))),
+        (
+            "receiver: changes",
+            act(|| {
+                *before.lock().unwrap() = fs::read(house.path("source.db")).unwrap();
+                // so late that it is carried under the lease, which never commits
+                house.at_source("UPDATE things SET word = 'uno' WHERE id = 1");
+            }),
+        ),
+        ("giver: sealed", None),
+    ];
+    assert!(catch_unwind(AssertUnwindSafe(|| house.when(script, |p| p.cutover()))).is_err());
+    assert_eq!(house.target()[0].1, "uno");
+    // the machine crashed too, and an application without fsync had not made its last write durable
+    fs::write(house.path("source.db"), &*before.lock().unwrap()).unwrap();
+    house.project().resume(None).unwrap();
+    assert_eq!(house.phase(), Phase::Soaking);
+    assert_eq!(house.target()[..2], rows(&[(1, "one"), (2, "due")]));
+    rolled_back(&house);
+}
+
+#[test]
+fn p09_a_row_deleted_and_born_anew_inherits_nothing_of_the_dead_one() {
+    for pair in [JsonToSqlite, JsonToPostgres] {
+        let house = House::new(pair);
+        house.up();
+        assert!(house.json().contains("1E1"));
+        house.at_target("DELETE FROM things WHERE id = 1; INSERT INTO things (id, word, n) VALUES (1, 'one', 10)");
+        rolled_back(&house);
+        assert!(!house.json().contains("1E1"), "{pair:?}: {}", house.json());
+        assert_eq!(house.source(), first());
+    }
 }

@@ -176,6 +176,22 @@ fn c_replace_victims_of_every_unique_index_are_deletes() {
 }
 
 #[test]
+fn p08_nothing_of_ours_drops_the_applications_lock() {
+    let file = File::new(USERS);
+    file.run("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; UPDATE users SET nick = 'held' WHERE id = 1");
+    let mut store = file.store();
+    let all = tables(&mut *store);
+    store.count(&all[0]).unwrap();
+    let mut batch = Batch::default();
+    store.scan(&all[0], &[], 10, &mut batch).unwrap();
+    drop(store);
+    // another process, as this one's locks are what would have gone
+    let (ok, said) = sqlite3(&file.path(), "UPDATE users SET nick = 'other' WHERE id = 1");
+    assert!(!ok && said.contains("locked"), "{said}");
+    file.run("COMMIT");
+}
+
+#[test]
 fn p09_replace_of_the_same_key_is_an_update() {
     assert_eq!(logged(USERS, "REPLACE INTO users VALUES (1, 'a', 'n')"), ["Update 1>1"]);
     assert_eq!(logged(USERS, "REPLACE INTO users VALUES (1, 'b', 'n')"), ["Delete 2>", "Update 1>1"]);

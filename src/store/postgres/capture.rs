@@ -120,11 +120,20 @@ impl Postgres {
     pub(super) fn start_capture(&mut self, tables: &[&Table], run: &str) -> Result<Position> {
         self.mark_session(run)?;
         self.grab("turning capture on", tables, "SHARE ROW EXCLUSIVE")?;
+        // Nobody who writes these tables is under way now. A writer with an older snapshot may still see that a log was full, but
+        // his trigger asks for this generation.
+        let generation = uuid::Uuid::new_v4().simple().to_string();
+        let full = self.full()?;
+        self.run("turning capture on", "DELETE FROM backout.overflow")?;
         for (n, table) in tables.iter().enumerate() {
             let operation = format!("noting changes of {}", table.name);
-            let sql = self.log_sql(n, table)?;
+            let mut sql = self.log_sql(n, table)?;
+            if full && sql.is_empty() {
+                sql = format!("DELETE FROM backout.log_{n}");
+            }
             self.run(&operation, &sql)?;
-            let mut sql = capture_function(n, table, run);
+            let last = self.last_block(n)?;
+            let mut sql = capture_function(n, table, run, &generation, last);
             let name = self.name(table);
             let function = format!("backout.capture_{n}()");
             sql.push_str(&trigger(self.version, ROW, "AFTER INSERT OR UPDATE OR DELETE", &name, "ROW", &function));
@@ -173,6 +182,24 @@ impl Postgres {
             return Ok(String::new());
         }
         Ok(format!("DROP TABLE IF EXISTS backout.log_{n}; CREATE TABLE backout.log_{n} ({})", columns.join(", ")))
+    }
+
+    /// The block of a log past which it is full. Entries are counted by the room they take, a hundred to a block: no other count
+    /// is free for a trigger. What a full log held is deleted and not yet vacuumed, so it is counted from its present end.
+    fn last_block(&mut self, n: usize) -> Result<u64> {
+        let sql = "SELECT pg_catalog.pg_relation_size($1::text::regclass) / current_setting('block_size')::int8";
+        let lines = self.query("looking how long the change log is", sql, &[&format!("backout.log_{n}")])?;
+        let there = lines.first().map_or(0, |l| l.get::<_, i64>(0)).unsigned_abs();
+        Ok((there + (self.log_limit / 100).max(1)).min(u64::from(u32::MAX) - 1))
+    }
+
+    /// A log is as long as it may be: what was written since is not in it.
+    pub(super) fn full(&mut self) -> Result<bool> {
+        if !self.has("overflow")? {
+            return Ok(false);
+        }
+        let lines = self.query("looking how long the change log is", "SELECT EXISTS (TABLE backout.overflow)", &[])?;
+        Ok(lines.first().is_some_and(|l| l.get(0)))
     }
 
     pub(super) fn stop_capture(&mut self, tables: &[&Table]) -> Result<()> {
@@ -306,6 +333,9 @@ impl Postgres {
                     .rewound("the marker of the last drain is gone: the database was taken back to an earlier state"));
             }
         }
+        if self.full()? {
+            return Err(self.broken("the change log reached its limit, and what was written since is not in it", false));
+        }
         let snapshot = self.snapshot(from)?;
         let mut out = Vec::new();
         for (n, table) in tables.iter().enumerate() {
@@ -388,7 +418,17 @@ impl Postgres {
         for n in 0..tables.len() {
             sql.push_str(&format!("DELETE FROM backout.log_{n} WHERE {visible};"));
         }
-        self.effect("trimming the change log", &sql)
+        self.effect("trimming the change log", &sql)?;
+        // so that its room is used again before it counts as full, whatever autovacuum does
+        for n in 0..tables.len() {
+            let sql = "SELECT pg_catalog.pg_relation_size($1::text::regclass)";
+            let lines = self.query("looking how long the change log is", sql, &[&format!("backout.log_{n}")])?;
+            let size = lines.first().map_or(0, |l| l.get::<_, i64>(0)).unsigned_abs();
+            if self.open.is_none() && size / 80 > self.log_limit / 4 {
+                self.effect("vacuuming the change log", &format!("VACUUM (SKIP_LOCKED) backout.log_{n}"))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn put_doubts(&mut self, table: usize, keys: &[Key]) -> Result<()> {
@@ -462,24 +502,30 @@ BEGIN
     RETURN NEW;
 END $backout$;";
 
-fn capture_function(n: usize, table: &Table, run: &str) -> String {
+fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_block: u64) -> String {
     let keys = table.key_names();
     let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
     let values = |row: &str| keys.iter().map(|k| format!(", {row}.{}", quoted(k))).collect::<String>();
+    let full = format!("tbl OPERATOR(pg_catalog.=) {n} AND generation OPERATOR(pg_catalog.=) '{generation}'");
     let insert = |op: char, names: &str, values: &str| {
         format!(
-            "INSERT INTO backout.log_{n} (xid, lsn, op{names}) VALUES (pg_catalog.pg_current_xact_id(), \
-             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values});"
+            "INSERT INTO backout.log_{n} (xid, lsn, op{names}) SELECT pg_catalog.pg_current_xact_id(), \
+             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values} \
+             WHERE NOT EXISTS (SELECT FROM backout.overflow WHERE {full}) RETURNING ctid INTO place;"
         )
     };
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
+DECLARE place pg_catalog.tid;
 BEGIN
     IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run} THEN RETURN NULL;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update}
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted}
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted}
     ELSE {truncated}
+    END IF;
+    IF place OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid THEN
+        INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
     END IF;
     RETURN NULL;
 END $backout$;",

@@ -58,6 +58,8 @@ struct Postgres {
     version: i32,
     open: Option<Mode>,
     locked: bool,
+    /// How many entries a table's change log may hold.
+    log_limit: u64,
 }
 
 /// A quoted identifier.
@@ -201,7 +203,17 @@ impl Postgres {
                 hint: "set one: ALTER ROLE … SET search_path = …".into(),
             });
         };
-        Ok(Postgres { client, config, gate, title, home, version: line.get(1), open: None, locked: false })
+        Ok(Postgres {
+            client,
+            config,
+            gate,
+            title,
+            home,
+            version: line.get(1),
+            open: None,
+            locked: false,
+            log_limit: u64::MAX,
+        })
     }
 
     /// A table of the plan, qualified and quoted.
@@ -544,6 +556,14 @@ impl Store for Postgres {
     fn capture_on(&mut self, tables: &[&Table], run: &str) -> Result<Position> {
         self.need("turning capture on")?;
         self.start_capture(tables, run)
+    }
+
+    fn limit_log(&mut self, entries: u64) {
+        self.log_limit = entries;
+    }
+
+    fn log_is_full(&mut self) -> Result<bool> {
+        self.full()
     }
 
     fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {

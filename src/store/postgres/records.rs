@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS backout.parked (run text, tbl int4, key bytea, row by
 CREATE TABLE IF NOT EXISTS backout.meta (tbl int4 PRIMARY KEY, name text NOT NULL, incarnation text NOT NULL,
     oid text, columns text, rewritten text, parts text, triggers text);
 CREATE TABLE IF NOT EXISTS backout.mark (nonce text PRIMARY KEY, xid xid8 NOT NULL);
+CREATE TABLE IF NOT EXISTS backout.overflow (tbl int4 NOT NULL, generation text NOT NULL);
 CREATE TABLE IF NOT EXISTS backout.history (line int8 PRIMARY KEY, run text NOT NULL, migration text NOT NULL,
     title text NOT NULL, plan_hash text NOT NULL, outcome text NOT NULL, started_at text NOT NULL,
     ended_at text NOT NULL, note text NOT NULL);
@@ -31,7 +32,7 @@ GRANT SELECT ON backout.migration_log TO PUBLIC;
 ";
 
 /// All of ours but the history.
-pub(super) const OURS: &[&str] = &["run", "chunk", "image", "parked", "meta", "mark"];
+pub(super) const OURS: &[&str] = &["run", "chunk", "image", "parked", "meta", "mark", "overflow"];
 
 impl Postgres {
     /// Is there a table of ours by this name?

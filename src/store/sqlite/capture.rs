@@ -28,6 +28,9 @@ use crate::value::{Key, values_of};
 pub(super) const CAPTURE: &str = "backout_capture_";
 pub(super) const SEAL: &str = "backout_seal_";
 
+/// What is said of a log that has reached its limit.
+const FULL: &str = "the change log reached its limit, and what was written since is not in it";
+
 /// `b1, b2` for a key of two columns.
 fn marked(letter: &str, n: usize) -> String {
     (1..=n).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ")
@@ -70,7 +73,7 @@ struct Nested {
 }
 
 /// The triggers of a table: name and text.
-fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested) -> Vec<(String, String)> {
+fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested, limit: i64) -> Vec<(String, String)> {
     let name = quote(&table.name);
     let n = table.key.len();
     let (ks, bs, az) = (marked("k", n), marked("b", n), marked("a", n));
@@ -158,7 +161,9 @@ fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested) -> Vec<(
     .filter(|(.., body)| !body.is_empty())
     .map(|(what, when, body)| {
         let own = format!("{CAPTURE}{what}__{}", table.name);
-        let sql = format!("CREATE TRIGGER {} {when} ON {name} BEGIN {} END", quote(&own), body.trim_end());
+        // ids are never given twice and grow by one, so two looks at the ends of the log tell how long it is (P17)
+        let room = format!("(SELECT max(id) FROM backout_log) - (SELECT min(id) FROM backout_log) < {limit}");
+        let sql = format!("CREATE TRIGGER {} {when} ON {name} WHEN {room} BEGIN {} END", quote(&own), body.trim_end());
         (own, sql)
     })
     .collect()
@@ -247,14 +252,24 @@ impl Sqlite {
         self.ddl()?;
         // positions of before remain good if nobody could have written unseen since then
         let names: Vec<String> = tables.iter().map(|t| t.name.clone()).collect();
-        let known = self.captured_names()?.is_some_and(|n| n == names) && self.ddl == Some(true) && !self.has_gap()?;
+        let known = self.captured_names()?.is_some_and(|n| n == names)
+            && self.ddl == Some(true)
+            && !self.has_gap()?
+            && !self.full()?;
         if !known {
             self.begin_log(tables)?;
         }
         if !known || self.captured(&names)? < names.len() {
             self.remove_triggers(tables, CAPTURE)?;
+            let limit = i64::try_from(self.log_limit).unwrap_or(i64::MAX);
+            self.conn
+                .execute_batch(&format!(
+                    "DELETE FROM backout_meta WHERE what = 'limit'; \
+                     INSERT INTO backout_meta (what, n) VALUES ('limit', {limit})"
+                ))
+                .map_err(self.err("remember the log's limit"))?;
             for (t, table) in tables.iter().enumerate() {
-                for (name, sql) in triggers(table, t, &self.uniques(table)?, self.nested(table)?) {
+                for (name, sql) in triggers(table, t, &self.uniques(table)?, self.nested(table)?, limit) {
                     self.run(&format!("make trigger {name}"), &sql)?;
                 }
             }
@@ -459,6 +474,16 @@ impl Sqlite {
         Ok(())
     }
 
+    /// The log is as long as it may be: what was written since is not in it.
+    pub(super) fn full(&self) -> Result<bool> {
+        if !self.has("backout_meta")? || !self.has("backout_log")? {
+            return Ok(false);
+        }
+        let sql = "SELECT coalesce((SELECT max(id) FROM backout_log) - (SELECT min(id) FROM backout_log) >= \
+                   (SELECT n FROM backout_meta WHERE what = 'limit'), 0)";
+        self.number("look how long the change log is", sql).map(|full| full != 0)
+    }
+
     fn incarnation(&self) -> Result<Option<(i64, String)>> {
         if !self.has("backout_meta")? || !self.has("backout_log")? {
             return Ok(None);
@@ -493,6 +518,9 @@ impl Sqlite {
 
     pub(super) fn entries(&self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
         let after = self.place(from)?;
+        if self.full()? {
+            return Err(self.broken(FULL, false));
+        }
         let names = self.captured_names()?.unwrap_or_default();
         let asked: Vec<Option<usize>> = names.iter().map(|n| tables.iter().position(|t| &t.name == n)).collect();
         let n = self.key_width()?;
@@ -574,6 +602,10 @@ impl Sqlite {
     /// The last row stays whatever it is, or its id would be given again.
     pub(super) fn forget(&mut self, position: &Position) -> Result<()> {
         let upto = self.place(position)?;
+        // it filled up since it was read: shortening it would hide that
+        if self.full()? {
+            return Ok(());
+        }
         self.conn
             .execute(
                 "DELETE FROM backout_log WHERE id <= ?1 AND id <> ?2 AND id < (SELECT max(id) FROM backout_log) \

@@ -56,6 +56,8 @@ struct Sqlite {
     /// The open transaction changed the schema (`Some`), having found it as remembered (`true`).
     ddl: Option<bool>,
     lock: Option<lock::Lock>,
+    /// How many entries the change log may hold.
+    log_limit: u64,
 }
 
 /// Opens it.
@@ -92,9 +94,20 @@ impl Sqlite {
             Err(e) => return Err(input(&e.to_string(), "check the path and its permissions")),
         }
         let conn = Connection::open_in_memory().map_err(|e| failure(&title, "open a connection", &e))?;
-        let (gate, lock) = (gate.clone(), None);
-        let mut store =
-            Sqlite { path, title, create, gate, conn, real: false, made: false, mode: None, ddl: None, lock };
+        let (gate, lock, log_limit) = (gate.clone(), None, i64::MAX.unsigned_abs());
+        let mut store = Sqlite {
+            path,
+            title,
+            create,
+            gate,
+            conn,
+            real: false,
+            made: false,
+            mode: None,
+            ddl: None,
+            lock,
+            log_limit,
+        };
         store.arrive(false)?;
         Ok(store)
     }
@@ -425,6 +438,15 @@ impl Store for Sqlite {
 
     fn capture_on(&mut self, tables: &[&Table], _run: &str) -> Result<Position> {
         self.install(tables)
+    }
+
+    fn limit_log(&mut self, entries: u64) {
+        self.log_limit = entries;
+    }
+
+    fn log_is_full(&mut self) -> Result<bool> {
+        self.arrive(false)?;
+        self.full()
     }
 
     fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {
