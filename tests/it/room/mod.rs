@@ -19,6 +19,16 @@ pub struct Pair {
     pub to: Kind,
 }
 
+/// Every pair that the engine carries.
+pub const PAIRS: [Pair; 6] = [
+    Pair { from: Kind::Json, to: Kind::Sqlite },
+    Pair { from: Kind::Json, to: Kind::Postgres },
+    Pair { from: Kind::Sqlite, to: Kind::Postgres },
+    Pair { from: Kind::Postgres, to: Kind::Sqlite },
+    Pair { from: Kind::Sqlite, to: Kind::Sqlite },
+    Pair { from: Kind::Postgres, to: Kind::Postgres },
+];
+
 impl std::fmt::Display for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} → {:?}", self.from, self.to)
@@ -64,12 +74,27 @@ impl Room {
 
     /// The same in a given folder.
     pub fn within(pair: Pair, folder: TempDir) -> Room {
+        let source = Place::new(pair.from, folder.path(), "source");
+        let target = Place::new(pair.to, folder.path(), "target");
+        Room::of(pair, folder, source, target)
+    }
+
+    /// The same with its PostgreSQL databases here.
+    pub fn on(pair: Pair, urls: [&str; 2]) -> Room {
+        let folder = folder();
+        let place = |kind, url, stem| match kind {
+            Kind::Postgres => Place::on(url, folder.path(), stem),
+            other => Place::new(other, folder.path(), stem),
+        };
+        let (source, target) = (place(pair.from, urls[0], "source"), place(pair.to, urls[1], "target"));
+        Room::of(pair, folder, source, target)
+    }
+
+    fn of(pair: Pair, folder: TempDir, source: Place, target: Place) -> Room {
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir(path("migrations")).unwrap();
         std::fs::write(path(".env"), ENV).unwrap();
         std::fs::write(path("running"), "").unwrap();
-        let source = Place::new(pair.from, folder.path(), "source");
-        let target = Place::new(pair.to, folder.path(), "target");
         source.fill();
         let (ledger, touched) = (source.rows(), BTreeSet::new());
         let (rows_before, schema_before) = (source.whole(), source.schema());
@@ -139,6 +164,25 @@ impl Room {
         assert_eq!(out.phase, Some(Phase::RolledBack));
     }
 
+    /// After a kill: waits until its sessions and the commands that it ran have ended.
+    pub fn settle(&self) {
+        self.source.settle();
+        self.target.settle();
+        let here = std::fs::canonicalize(self.folder.path()).unwrap();
+        let works_here = || {
+            let all = std::fs::read_dir("/proc").unwrap();
+            all.filter_map(Result::ok).any(|p| std::fs::read_link(p.path().join("cwd")).is_ok_and(|cwd| cwd == here))
+        };
+        let begun = std::time::Instant::now();
+        while works_here() {
+            assert!(
+                begun.elapsed() < std::time::Duration::from_secs(10),
+                "something still runs in the project's folder"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     pub fn forget(&self) {
         let _ = std::fs::remove_dir_all(self.path(".backout"));
     }
@@ -185,7 +229,12 @@ impl Room {
     /// Writes a few rows wherever that is possible. Returns where.
     pub fn write(&mut self) -> Option<At> {
         let status = self.status();
-        let at = self.open_side(status.as_ref())?;
+        let at = self.open_side(status.as_ref());
+        self.write_to(at)
+    }
+
+    fn write_to(&mut self, at: Option<At>) -> Option<At> {
+        let at = at?;
         if self.place(at).kind == Kind::Json && !self.running() {
             // only the application writes the file, and it does not run
             return None;
@@ -284,7 +333,7 @@ impl Room {
             let ours = [".env.backout-", ".source.json.backout.", "source.db-journal", "target.db-journal"];
             assert!(ours.iter().any(|o| name.starts_with(o)), "{name} lies about");
         }
-        self.write();
+        self.write_to(open);
         status.map(|s| s.source.phase)
     }
 
@@ -299,7 +348,7 @@ impl Room {
         assert_eq!(status.source.last_error, None);
         assert_eq!(self.open_side(Some(&status)), Some(Target));
         assert!(self.switched() && self.running());
-        self.write();
+        self.write_to(Some(Target));
         self.rows_are_the_ledgers(Target);
         self.project().shadow().unwrap();
         self.rows_are_the_ledgers(Source);
@@ -323,7 +372,7 @@ impl Room {
         assert!(self.status().is_none(), "a run is open");
         assert_eq!(self.open_side(None), Some(Source));
         assert!(!self.switched() && self.running());
-        self.write();
+        self.write_to(Some(Source));
         self.rows_are_the_ledgers(Source);
         self.untouched_rows_are_as_before();
         assert_eq!(self.source.schema(), self.schema_before);
