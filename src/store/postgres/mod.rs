@@ -186,7 +186,7 @@ impl Store for Postgres {
     }
 
     fn again(&self) -> Result<Box<dyn Store>> {
-        Ok(Box::new(Postgres::connect(self.config.clone(), self.gate.clone())?))
+        Ok(Box::new(self.another()?))
     }
 
     fn lock(&mut self, wait: Duration) -> Result<()> {
