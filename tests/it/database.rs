@@ -40,12 +40,6 @@ impl Database {
         Client::connect(&self.admin_url, NoTls).unwrap()
     }
 
-    /// Drops it now, which is refused if a session is left in it.
-    pub fn left(self) {
-        let mut admin = Client::connect(&self.server, NoTls).unwrap();
-        admin.batch_execute(&format!("DROP DATABASE {}", self.name)).unwrap();
-    }
-
     /// A role that may connect and no more, and the URL by which it does.
     pub fn role(&mut self, password: &str) -> (String, String) {
         let role = format!("r_{}", uuid::Uuid::new_v4().simple());
