@@ -40,12 +40,15 @@ fn set(database: &Database, name: &str, value: &str) {
 #[test]
 fn p26_settings_of_the_role_that_suit_others_are_not_ours() {
     let database = Database::new();
-    // functions that stand in front of the server's for whoever has evil first
+    // one of our statements takes longer than the timeout for others, and functions stand in front of
+    // the server's for whoever has evil first
     let owner = owner();
     database
         .admin()
         .batch_execute(&format!(
-            "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO {owner};
+            "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.2); END$$;
+             CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('CREATE VIEW') EXECUTE FUNCTION slow();
+             CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO {owner};
              CREATE FUNCTION evil.format_type(oid, int4) RETURNS text LANGUAGE sql AS $$SELECT 'evil'$$;
              CREATE FUNCTION evil.pg_current_xact_id() RETURNS xid8 LANGUAGE sql AS $$SELECT '3'::xid8$$;"
         ))
