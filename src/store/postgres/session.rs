@@ -33,8 +33,22 @@ pub fn open(location: &str, gate: &Gate) -> Result<Box<dyn Store>> {
     Ok(Box::new(Postgres::set_up(client, config, gate.clone())?))
 }
 
+/// Connects in a thread of its own: the driver's limit is for reaching the host, and a server that accepts and then says nothing
+/// would hold us up for ever.
 fn connect(config: &Config) -> Result<Client> {
-    config.connect(NoTls).map_err(|e| refused_connection(&title_of(config), &e))
+    let limit = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
+    let (tell, told) = std::sync::mpsc::channel();
+    let asked = config.clone();
+    std::thread::spawn(move || drop(tell.send(asked.connect(NoTls))));
+    let title = title_of(config);
+    match told.recv_timeout(limit + Duration::from_millis(500)) {
+        Ok(client) => client.map_err(|e| refused_connection(&title, &e)),
+        Err(_) => Err(Error::Server {
+            store: title,
+            cause: format!("it did not answer within {} s", limit.as_secs()),
+            hint: "is the server running, or does something on the way drop what we send?".into(),
+        }),
+    }
 }
 
 fn title_of(config: &Config) -> String {
