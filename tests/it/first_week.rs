@@ -1,6 +1,7 @@
 //! What meets a migration in its first week at somebody else's place: a role that owns its tables and nothing else, a pooler,
 //! settings that suit others, sessions in the way, servers that will not have us.
 
+mod blockers;
 mod pooler;
 mod settings;
 

@@ -21,6 +21,7 @@ impl Postgres {
         // The class is "back" in ASCII; a lock of this kind belongs to one database already.
         const CLASS: &str = "1650549611, hashtext(current_database())";
         let began = Instant::now();
+        self.refuse_standby()?;
         while !self.locked {
             let sql = format!("SELECT pg_try_advisory_lock({CLASS})");
             self.locked = self.query("taking the lock", &sql, &[])?.first().is_some_and(|l| l.get(0));
@@ -56,11 +57,11 @@ impl Postgres {
                     "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL row_security = off; \
                      SET LOCAL lock_timeout = '50ms'; {locks} SET LOCAL lock_timeout = '10s'; SELECT 1"
                 );
-                self.open_with(&sql, tables, false)?;
+                self.open_with(&sql, tables, Strength::Reads)?;
             }
             Mode::Write => {
                 let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; {MARK_SESSION}");
-                self.open_with(&sql, tables, true)?;
+                self.open_with(&sql, tables, Strength::Writes)?;
             }
             // Each statement sees what is committed when it begins: of the leased tables, what was when they were locked.
             Mode::Lease => {
@@ -70,21 +71,21 @@ impl Postgres {
                      SET LOCAL idle_in_transaction_session_timeout = '10s'; \
                      SET LOCAL lock_timeout = '50ms'; {locks} SET LOCAL lock_timeout = '10s'; {MARK_SESSION}"
                 );
-                self.open_with(&sql, tables, true)?;
+                self.open_with(&sql, tables, Strength::Writes)?;
             }
         }
         Ok(())
     }
 
     /// Opens a transaction with these statements, again and again until the locks in it are had.
-    fn open_with(&mut self, sql: &str, tables: &[&Table], strong: bool) -> Result<()> {
+    fn open_with(&mut self, sql: &str, tables: &[&Table], strength: Strength) -> Result<()> {
         let began = Instant::now();
         let mut blockers = String::new();
         for attempt in 0.. {
             match self.client.batch_execute(sql) {
                 Ok(()) => return Ok(()),
                 Err(e) => {
-                    let again = code(&e) == "55P03";
+                    let again = too_long(&e);
                     let _ = self.client.batch_execute("ROLLBACK");
                     if code(&e) == "42P01" {
                         return Err(self.broken(words(&e), true));
@@ -94,7 +95,7 @@ impl Postgres {
                     }
                 }
             }
-            self.wait_for(tables, strong, began, attempt, &mut blockers)?;
+            self.wait_for(tables, strength, began, attempt, &mut blockers)?;
         }
         Ok(())
     }
@@ -103,13 +104,13 @@ impl Postgres {
     fn wait_for(
         &mut self,
         tables: &[&Table],
-        strong: bool,
+        strength: Strength,
         began: Instant,
         attempt: u32,
         blockers: &mut String,
     ) -> Result<()> {
         // The holder may have gone when the patience ends, so whoever was seen last is named.
-        let seen = self.blockers(tables, strong)?;
+        let seen = self.blockers(tables, strength)?;
         if !seen.is_empty() || blockers.is_empty() {
             *blockers = seen;
         }
@@ -123,24 +124,25 @@ impl Postgres {
         Ok(())
     }
 
-    /// Who holds locks on these tables that are in our way.
-    fn blockers(&mut self, tables: &[&Table], strong: bool) -> Result<String> {
+    /// Who holds locks on these tables (or their partitions) that are in our way, and what ends it.
+    fn blockers(&mut self, tables: &[&Table], strength: Strength) -> Result<String> {
         let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
-        let sql = "SELECT DISTINCT coalesce('session ' || l.pid, 'prepared transaction') || coalesce(' (' || \
-                concat_ws(', ', nullif(a.application_name, ''), a.usename, host(a.client_addr), a.state, \
-                'since ' || to_char(a.xact_start, 'HH24:MI:SS')) || ')', '') || ' holding ' || c.relname \
-            FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-            WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() \
-            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
-            AND c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace \
-            AND (l.mode = 'AccessExclusiveLock' OR ($3 AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')))";
-        let home = quoted(&self.home);
-        let lines = self.query("looking who holds a lock", sql, &[&names, &home, &strong])?;
+        let (home, strength) = (quoted(&self.home), strength as i32);
+        let lines = self.query("looking who holds a lock", HOLDERS, &[&names, &home, &strength, &0_i32])?;
         Ok(lines.iter().map(|l| l.get::<_, String>(0)).collect::<Vec<_>>().join("; "))
     }
 
-    /// Runs statements on live tables within the transaction, in short attempts at their locks.
+    /// Who, as things are now, would keep a cutover or a rollback of these tables waiting: transactions that stand idle or go on
+    /// for a while, and prepared ones.
+    pub(super) fn linger(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+        let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
+        let (home, strength, seconds) = (quoted(&self.home), Strength::Writes as i32, LINGERING.as_secs() as i32);
+        let lines = self.query("looking who holds a lock", HOLDERS, &[&names, &home, &strength, &seconds])?;
+        Ok(lines.iter().map(|l| l.get(0)).collect())
+    }
+
+    /// Runs statements on live tables within the transaction, in short attempts at their locks. An attempt that fails holds none
+    /// of them while it waits for the next.
     pub(super) fn ddl(&mut self, operation: &str, tables: &[&Table], sql: &str) -> Result<()> {
         let began = Instant::now();
         let mut blockers = String::new();
@@ -151,22 +153,81 @@ impl Postgres {
             );
             match self.client.batch_execute(&text) {
                 Ok(()) => return Ok(()),
-                Err(e) if code(&e) == "55P03" => {
+                Err(e) if too_long(&e) => {
                     self.run(operation, "ROLLBACK TO SAVEPOINT backout_ddl; RELEASE SAVEPOINT backout_ddl")?;
                 }
                 Err(e) => return Err(self.fail(operation, &e)),
             }
-            self.wait_for(tables, true, began, attempt, &mut blockers)?;
+            self.wait_for(tables, Strength::Everything, began, attempt, &mut blockers)?;
         }
         Ok(())
     }
 
-    /// `LOCK TABLE …` of these tables, or nothing.
+    /// `LOCK TABLE …` of these tables, or nothing. All of them within one short attempt, or none.
     pub(super) fn lock_sql(&self, tables: &[&Table], mode: &str) -> String {
-        if tables.is_empty() {
-            return String::new();
-        }
         let names: Vec<String> = tables.iter().map(|t| self.name(t)).collect();
-        format!("LOCK TABLE {} IN {mode} MODE;", names.join(", "))
+        lock_all(&names, mode)
     }
 }
+
+/// `LOCK TABLE …` of relations by their qualified names, or nothing. `lock_timeout` is for each of them; this is for all.
+pub(super) fn lock_all(names: &[String], mode: &str) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "SET LOCAL statement_timeout = '50ms'; LOCK TABLE {} IN {mode} MODE; SET LOCAL statement_timeout = 0;",
+        names.join(", ")
+    )
+}
+
+/// An attempt at a lock was cut short.
+fn too_long(e: &postgres::Error) -> bool {
+    matches!(code(e), "55P03" | "57014")
+}
+
+/// What a lock that we want keeps waiting, and is kept waiting by.
+#[derive(Clone, Copy)]
+enum Strength {
+    /// ACCESS SHARE.
+    Reads,
+    /// SHARE ROW EXCLUSIVE.
+    Writes,
+    /// ACCESS EXCLUSIVE.
+    Everything,
+}
+
+/// From when on a transaction that holds a lock is worth a word in a plan.
+const LINGERING: Duration = Duration::from_secs(3);
+
+/// Holders of locks on the tables $1 of the schema $2 that are in the way of one of strength $3, their transactions being older than
+/// $4 seconds. Of other roles' sessions a plain role is told little.
+const HOLDERS: &str = "
+WITH wanted AS (
+    SELECT c.oid, c.relname::text AS name FROM pg_catalog.pg_class c
+        WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace
+    UNION SELECT p.relid::oid, c.relname::text FROM pg_catalog.pg_class c
+        CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) p
+        WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace),
+held AS (
+    SELECT l.pid, l.virtualtransaction, string_agg(DISTINCT w.name, ', ') AS names
+    FROM pg_catalog.pg_locks l JOIN wanted w ON w.oid = l.relation
+    WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND CASE $3::int4 WHEN 0 THEN l.mode = 'AccessExclusiveLock'
+            WHEN 1 THEN l.mode NOT IN ('AccessShareLock', 'RowShareLock') ELSE true END
+    GROUP BY 1, 2)
+SELECT CASE
+    WHEN h.pid IS NULL THEN format('prepared transaction %L of %s, since %s, holding %s: COMMIT PREPARED or ROLLBACK PREPARED ends it',
+        coalesce(p.gid, '?'), coalesce(p.owner::text, '?'), to_char(p.prepared, 'YYYY-MM-DD HH24:MI:SS') || ' UTC', h.names)
+    WHEN a.backend_type = 'autovacuum worker' THEN format('autovacuum (session %s), holding %s: it ends by itself', h.pid, h.names)
+    ELSE format('session %s (%s), holding %s%s', h.pid, concat_ws(', ', 'user ' || a.usename,
+            'application ' || nullif(a.application_name, ''), 'from ' || host(a.client_addr), a.state,
+            'since ' || to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS') || ' UTC'), h.names,
+        ', last query: ' || nullif(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100), '')) END
+FROM held h LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = h.pid
+LEFT JOIN pg_catalog.pg_locks own ON h.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = h.virtualtransaction
+    AND own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock'
+LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE coalesce(a.xact_start, p.prepared, '-infinity') <= clock_timestamp() - make_interval(secs => $4::int4)
+ORDER BY coalesce(a.xact_start, p.prepared)";

@@ -266,6 +266,14 @@ impl Store for Postgres {
         self.types_known(tables)
     }
 
+    fn may_follow(&mut self, tables: &[&Table]) -> Result<()> {
+        self.may_own(tables)
+    }
+
+    fn lingering(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+        self.linger(tables)
+    }
+
     fn create(&mut self, tables: &[&Table]) -> Result<()> {
         self.need("creating tables")?;
         self.create_tables(tables)
