@@ -58,6 +58,7 @@ impl Place {
     fn stall(&self, sql: &str, work: impl FnOnce() + Send) -> Duration {
         let mut blocker = self.database.client();
         let mut app = self.database.client();
+        app.batch_execute("SET lock_timeout = '5s'").unwrap();
         blocker.batch_execute(&format!("BEGIN; {sql}")).unwrap();
         let (done, until) = (AtomicBool::new(false), Instant::now() + Duration::from_millis(1500));
         std::thread::scope(|threads| {
