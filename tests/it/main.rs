@@ -7,6 +7,7 @@ mod contract;
 mod database;
 mod examples;
 mod faults;
+mod first_week;
 mod json;
 mod pairs;
 mod postgres;
