@@ -10,6 +10,7 @@ mod json;
 mod pairs;
 mod postgres;
 mod protocol;
+mod random;
 mod room;
 mod scenarios;
 mod sqlite;
