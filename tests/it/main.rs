@@ -15,5 +15,6 @@ mod room;
 mod scenarios;
 mod sqlite;
 mod sweep;
+mod traps_a;
 mod traps_b;
 mod ways;
