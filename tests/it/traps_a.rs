@@ -695,7 +695,15 @@ fn a24_a_copy_of_a_moving_source_is_not_torn() {
     );
     let stop = std::sync::atomic::AtomicBool::new(false);
     let (order, moved) = (std::sync::atomic::Ordering::SeqCst, std::sync::atomic::AtomicU64::new(0));
+    /// Stops the writer, also when the test fails.
+    struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
     std::thread::scope(|threads| {
+        let _stops = Stop(&stop);
         threads.spawn(|| {
             let db = t.home.sqlite("app.db");
             let mut n = 1u64;
@@ -712,7 +720,6 @@ fn a24_a_copy_of_a_moving_source_is_not_torn() {
         });
         crate::scenarios::wait_until("the first transfers", || moved.load(order) > 5);
         t.home.up();
-        stop.store(true, order);
     });
     let mut c = t.server.client();
     assert_eq!(pg(&mut c, "SELECT (SELECT sum(cents) FROM a) + (SELECT sum(cents) FROM b)"), ["400000"]);
