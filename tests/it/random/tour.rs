@@ -388,35 +388,3 @@ proptest! {
         whole(&base, &acts);
     }
 }
-
-#[test]
-fn explore_me() {
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-    let n: u64 = std::env::var("EXPLORE").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let only: Option<u64> = std::env::var("ONLY").ok().and_then(|s| s.parse().ok());
-    let from: u64 = std::env::var("FROM").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let (mut refused, mut went) = (0, 0);
-    for i in from..from + n {
-        if only.is_some_and(|o| o != i) {
-            continue;
-        }
-        let mut seed = [7u8; 32];
-        seed[..8].copy_from_slice(&i.to_le_bytes());
-        let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-        let (base, acts) = (base(), acts()).new_tree(&mut runner).unwrap().current();
-        if only.is_some() {
-            eprintln!("{base:?}\n{acts:?}");
-        }
-        eprintln!("CASE {i}");
-        match std::panic::catch_unwind(|| whole(&base, &acts)) {
-            Ok(None) => went += 1,
-            Ok(Some(why)) => {
-                refused += 1;
-                eprintln!("REFUSED {i}: {why}");
-            }
-            Err(_) => eprintln!("FAILED {i}"),
-        }
-    }
-    eprintln!("went {went}, refused {refused}");
-}
