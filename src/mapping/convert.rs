@@ -120,6 +120,11 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             exact(codec, value, Value::Uuid(*u.as_bytes()))
         }
         Codec::Literal => exact(codec, value, Value::text(literal(value)?)),
+        Codec::Escape => match value {
+            Value::Text(t) => Ok(Value::text(escaped(t))),
+            v => Err(format!("{} is no text", class(v))),
+        },
+        Codec::Jsonb => Ok(Value::Json(Cow::Owned(super::jsonb::kept_whole(text("JSON")?)?.into_bytes()))),
         Codec::Member { .. } => Err("not reached".into()),
     }
 }
@@ -166,6 +171,11 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
             let s = if *hyphens { u.hyphenated().to_string() } else { u.simple().to_string() };
             Ok(Value::text(if *upper { s.to_ascii_uppercase() } else { s }))
         }
+        (Codec::Escape, Value::Text(t)) => {
+            let back = unescaped(t).ok_or("a backslash that begins no escape: \\\\ is one, \\x00 a byte")?;
+            Ok(Value::Text(Cow::Owned(back)))
+        }
+        (Codec::Jsonb, Value::Json(j)) => Ok(Value::Text(Cow::Owned(j.to_vec()))),
         (Codec::Literal, Value::Text(t)) => parse_literal(t).ok_or_else(|| "text is no SQL literal".into()),
         (c, v) => Err(format!("{} does not go back through «{}»", class(v), c.title())),
     }
@@ -173,6 +183,12 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
 
 /// A source value as verification compares it: JSON numbers by what they say, null and missing alike where they fold.
 pub fn canon<'a>(codec: &Codec, value: Value<'a>) -> Value<'a> {
+    if let (Codec::Jsonb, Value::Text(t)) = (codec, &value) {
+        return match std::str::from_utf8(t).ok().and_then(|s| super::jsonb::kept_whole(s).ok()) {
+            Some(same) => Value::text(same),
+            None => value,
+        };
+    }
     let Codec::Member { shape, fold, .. } = codec else { return value };
     match (shape, value) {
         (_, Value::Missing) if *fold => Value::Null,
@@ -399,6 +415,40 @@ fn parse_literal(t: &[u8]) -> Option<Value<'static>> {
     }
 }
 
+/// Text as it is, but NUL and bytes that are not UTF-8 as `\xff`, and the backslash doubled.
+fn escaped(t: &[u8]) -> String {
+    let mut out = String::with_capacity(t.len());
+    for chunk in t.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                '\0' => out.push_str("\\x00"),
+                c => out.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|b| out.push_str(&format!("\\x{b:02x}")));
+    }
+    out
+}
+
+fn unescaped(t: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut rest) = (Vec::with_capacity(t.len()), t);
+    while let Some((&b, tail)) = rest.split_first() {
+        rest = tail;
+        if b != b'\\' {
+            out.push(b);
+        } else if let Some(tail) = rest.strip_prefix(b"\\") {
+            out.push(b'\\');
+            rest = tail;
+        } else {
+            let h = std::str::from_utf8(rest.strip_prefix(b"x")?.get(..2)?).ok()?;
+            out.extend(unhex(h)?);
+            rest = &rest[3..];
+        }
+    }
+    Some(out)
+}
+
 fn hex(b: &[u8]) -> String {
     b.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -458,7 +508,7 @@ fn parse_date(s: &str) -> Option<i32> {
 /// Microseconds since 2000 of a moment spelled exactly so.
 fn parse_time(s: &str, f: TimeFormat) -> Option<i64> {
     let s = match f.zone {
-        Zone::None => s,
+        Zone::None | Zone::Meant => s,
         Zone::Z => s.strip_suffix('Z')?,
         Zone::Utc => s.strip_suffix("+00:00")?,
     };
@@ -499,7 +549,7 @@ fn time_text(us: i64, f: TimeFormat) -> Result<String, String> {
         }
     };
     let zone = match f.zone {
-        Zone::None => "",
+        Zone::None | Zone::Meant => "",
         Zone::Z => "Z",
         Zone::Utc => "+00:00",
     };
@@ -559,6 +609,7 @@ mod tests {
             Just(Codec::Epoch { per_second: 1000 }),
             Just(Codec::JsonText),
             Just(Codec::Literal),
+            Just(Codec::Escape),
         ]
     }
 

@@ -9,11 +9,22 @@ use serde_json::value::RawValue;
 pub(super) fn canonical(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len() + 16);
     let raw: &RawValue = serde_json::from_str(text).map_err(|_| "text is no JSON document".to_owned())?;
-    print(raw.get(), &mut out)?;
+    print(raw.get(), &mut out, false)?;
     Ok(out)
 }
 
-fn print(raw: &str, out: &mut String) -> Result<(), String> {
+/// The same, refused where jsonb would lose something: one of two equal members, the sign of a zero.
+///
+/// # Errors
+/// In plain words.
+pub(super) fn kept_whole(text: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len() + 16);
+    let raw: &RawValue = serde_json::from_str(text).map_err(|_| "text is no JSON document".to_owned())?;
+    print(raw.get(), &mut out, true)?;
+    Ok(out)
+}
+
+fn print(raw: &str, out: &mut String, whole: bool) -> Result<(), String> {
     let broken = |_| "text is no JSON document".to_owned();
     let raw = raw.trim();
     match raw.as_bytes().first() {
@@ -25,6 +36,9 @@ fn print(raw: &str, out: &mut String) -> Result<(), String> {
             out.push('{');
             for (i, (name, value)) in members.iter().enumerate() {
                 if members.get(i + 1).is_some_and(|(next, _)| next == name) {
+                    if whole {
+                        return Err(format!("a JSON object with two members {name:?}, of which jsonb keeps one"));
+                    }
                     continue;
                 }
                 if !std::mem::take(&mut first) {
@@ -32,7 +46,7 @@ fn print(raw: &str, out: &mut String) -> Result<(), String> {
                 }
                 string(name, out)?;
                 out.push_str(": ");
-                print(value.get(), out)?;
+                print(value.get(), out, whole)?;
             }
             out.push('}');
         }
@@ -43,13 +57,19 @@ fn print(raw: &str, out: &mut String) -> Result<(), String> {
                 if i > 0 {
                     out.push_str(", ");
                 }
-                print(item.get(), out)?;
+                print(item.get(), out, whole)?;
             }
             out.push(']');
         }
         Some(b'"') => string(&serde_json::from_str::<String>(raw).map_err(broken)?, out)?,
         Some(b't' | b'f' | b'n') => out.push_str(raw),
-        _ => out.push_str(&number(raw)?),
+        _ => {
+            let said = number(raw)?;
+            if whole && raw.starts_with('-') && !said.starts_with('-') {
+                return Err("a negative zero in JSON, of which jsonb keeps no sign".into());
+            }
+            out.push_str(&said);
+        }
     }
     Ok(())
 }
@@ -140,5 +160,17 @@ mod tests {
             assert_eq!(canonical(text).unwrap(), printed);
         }
         assert!(canonical(r#""\u0000""#).is_err() && canonical("{").is_err());
+        assert_eq!(kept_whole(r#"{"bb":1E3, "a":"\ud83d\ude00"}"#).unwrap(), "{\"a\": \"😀\", \"bb\": 1000}");
+        for lost in [
+            r#"{"a":1,"a":2}"#,
+            r#"[{"a":{"b":1,"\u0062":2}}]"#,
+            r#""\u0000""#,
+            r#""\ud800""#,
+            "-0",
+            "[-0.0e5]",
+            "1e100000",
+        ] {
+            assert!(kept_whole(lost).is_err(), "{lost}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! `transfer` for how a store's schema becomes a plan.
 
 pub mod convert;
+pub mod expression;
 pub mod fold;
 mod jsonb;
 pub mod profile;

@@ -13,6 +13,8 @@ pub struct ColumnProfile {
     tries: Vec<Try>,
     /// Text that may be time: formats are tried once a first value shows the shape.
     time_pending: bool,
+    /// Times without a zone are in UTC.
+    utc: bool,
     seen: Seen,
     /// The last codec to fall, and what it fell over.
     fell: Option<(String, String)>,
@@ -35,6 +37,7 @@ struct Seen {
     min: Option<i64>,
     max: Option<i64>,
     chars: usize,
+    bytes: usize,
     /// Digits before and after the point of decimals.
     whole: usize,
     scale: usize,
@@ -103,6 +106,10 @@ impl ColumnProfile {
             } else if name == "timestamp" {
                 tries = epoch_tries();
                 time_pending = true;
+            } else if name == "escape" {
+                tries = vec![Try::Codec(Codec::Escape)];
+            } else if name == "jsonb" {
+                tries = vec![Try::Codec(Codec::Jsonb)];
             } else {
                 tries.retain(|t| tag(&t.codec()) == name);
             }
@@ -111,12 +118,21 @@ impl ColumnProfile {
             }
             if tries.is_empty() {
                 return Err(format!(
-                    "no codec {name:?} for a column of type {:?}; there are: literal, text, uuid, timestamp, decimal, real, flag, json_text, text_bytes, date, epoch",
+                    "no codec {name:?} for a column of type {:?}; there are: literal, text, escape, text_bytes, uuid, timestamp, date, epoch, decimal, real, flag, json_text, jsonb",
                     column.ty
                 ));
             }
         }
-        Ok(ColumnProfile { column: column.clone(), from, to, tries, time_pending, seen: Seen::default(), fell: None })
+        Ok(ColumnProfile {
+            column: column.clone(),
+            from,
+            to,
+            tries,
+            time_pending,
+            utc: false,
+            seen: Seen::default(),
+            fell: None,
+        })
     }
 
     /// Looks at one value.
@@ -139,11 +155,17 @@ impl ColumnProfile {
             Value::Text(t) => {
                 let chars = t.iter().filter(|b| (**b & 0xC0) != 0x80).count();
                 self.seen.chars = self.seen.chars.max(chars);
+                self.seen.bytes = self.seen.bytes.max(t.len());
                 if self.time_pending {
                     self.time_pending = false;
                     if let Ok(s) = std::str::from_utf8(t) {
-                        let formats =
-                            convert::time_formats(s).into_iter().map(|format| Try::Codec(Codec::Timestamp { format }));
+                        let utc = self.utc;
+                        let formats = convert::time_formats(s).into_iter().map(|mut format| {
+                            if utc && format.zone == crate::plan::Zone::None {
+                                format.zone = crate::plan::Zone::Meant;
+                            }
+                            Try::Codec(Codec::Timestamp { format })
+                        });
                         // formats may only be tried if nothing but NULL came before
                         if self.seen.values == 0 {
                             self.tries.splice(0..0, formats);
@@ -152,6 +174,7 @@ impl ColumnProfile {
                 }
             }
             Value::Json(j) => self.seen.point |= j.contains(&b'.'),
+            Value::Blob(b) => self.seen.bytes = self.seen.bytes.max(b.len()),
             _ => self.seen.others = true,
         }
         self.seen.values += 1;
@@ -170,6 +193,71 @@ impl ColumnProfile {
         let (w, f) = text.split_once('.').unwrap_or((text, ""));
         self.seen.whole = self.seen.whole.max(if w == "0" { 0 } else { w.len() });
         self.seen.scale = self.seen.scale.max(f.len());
+    }
+
+    /// Times without a zone are UTC's, the migration says.
+    pub fn in_utc(mut self) -> ColumnProfile {
+        self.utc = true;
+        self
+    }
+
+    /// The most bytes that one value has in the target, about.
+    pub fn widest(&self) -> usize {
+        self.seen.bytes
+    }
+
+    /// The type that a user asked for, if all values of the type that was chosen go into it as they are.
+    ///
+    /// # Errors
+    /// Why not, in plain words.
+    pub fn as_asked(&self, chosen: &str, asked: &str) -> Result<String, String> {
+        let lower = asked.trim().to_ascii_lowercase();
+        let (name, limits) =
+            lower.split_once('(').map_or((lower.as_str(), None), |(n, _)| (n.trim(), precision(&lower)));
+        let name = match name {
+            "int8" => "bigint",
+            "int" | "int4" => "integer",
+            "int2" => "smallint",
+            "float8" | "float" => "double precision",
+            "bool" => "boolean",
+            "varchar" => "character varying",
+            "decimal" => "numeric",
+            "timestamp without time zone" => "timestamp",
+            "timestamp with time zone" => "timestamptz",
+            other => other,
+        };
+        let s = &self.seen;
+        let within = |max: i64| s.min.is_none_or(|m| m >= -max - 1) && s.max.is_none_or(|m| m <= max);
+        let base = chosen.split('(').next().unwrap_or(chosen);
+        let integer = |ty: &str| ["bigint", "integer", "smallint"].contains(&ty);
+        let text = |ty: &str| ["text", "character varying"].contains(&ty);
+        let no = || Err(format!("the column's values became {chosen}, which {asked} does not take as they are"));
+        match (base, name, limits) {
+            (c, a, None) if integer(c) && integer(a) => match a {
+                "integer" if !within(i64::from(i32::MAX)) => no(),
+                "smallint" if !within(i64::from(i16::MAX)) => no(),
+                a => Ok(a.into()),
+            },
+            (c, "text", None) if text(c) => Ok("text".into()),
+            (c, "character varying", None) if text(c) => Ok("text".into()),
+            (c, "character varying", Some((n, _))) if text(c) => {
+                if s.chars <= n {
+                    Ok(format!("character varying({n})"))
+                } else {
+                    Err(format!("there is text of {} characters", s.chars))
+                }
+            }
+            ("numeric", "numeric", None) => Ok("numeric".into()),
+            ("numeric", "numeric", Some((p, sc))) if s.scale <= sc && s.whole + sc <= p => {
+                Ok(format!("numeric({p},{sc})"))
+            }
+            ("timestamp", "timestamptz", None) => {
+                Err("its times have no zone; say zone = \"UTC\" if that is what they mean, and timestamp if it is not"
+                    .into())
+            }
+            (c, a, None) if c == a => Ok(a.into()),
+            _ => no(),
+        }
     }
 
     /// True when no codec is left.
@@ -307,9 +395,13 @@ impl ColumnProfile {
                     Shape::Raw => "json",
                 }
                 .into(),
-                Codec::Same | Codec::Verbatim | Codec::Spelled { .. } | Codec::AffinityText { .. } | Codec::Literal => {
-                    "text".into()
-                }
+                Codec::Jsonb => "jsonb".into(),
+                Codec::Same
+                | Codec::Verbatim
+                | Codec::Spelled { .. }
+                | Codec::AffinityText { .. }
+                | Codec::Literal
+                | Codec::Escape => "text".into(),
             },
         }
     }

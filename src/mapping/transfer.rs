@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 
 use crate::plan::{
-    Affinity, Codec, Column, ColumnPlan, ForeignKey, Index, Kind, NotMoved, Schema, Table, TablePlan, Transfer,
-    base_type,
+    Codec, Column, ColumnPlan, ForeignKey, Kind, NotMoved, Schema, Table, TablePlan, Transfer, base_type,
 };
 
 mod postgres;
+mod sqlite;
+
+pub use sqlite::narrow;
 
 /// Why a plan cannot be made, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,8 +226,6 @@ pub fn assemble(
         let mut target = Table { name: into(&source.name), key: source.key.clone(), ..Table::default() };
         let mut codecs = Vec::new();
         for (i, (c, (plan, ty))) in source.columns.iter().zip(columns).enumerate() {
-            let asked =
-                wanted.columns.iter().find(|w| w.table == source.name && w.column == c.name).and_then(|w| w.ty.clone());
             if from == to && to == Kind::Postgres && REFERRING.contains(&base_type(&c.ty).as_str()) {
                 return refuse(
                     format!(
@@ -235,28 +235,12 @@ pub fn assemble(
                     format!("keep the name as text, or leave the table out with exclude = [{:?}]", source.name),
                 );
             }
-            if from == to && asked.is_some() {
-                return refuse(
-                    format!("{}.{}: from {} to {} types stay as they are", source.name, c.name, from.name(), to.name()),
-                    "take `type` out of [[transfer.column]]",
-                );
-            }
-            let (ty, planned) = (asked.unwrap_or_else(|| ty.clone()), ty);
             let alone = source.key == [i];
             let identity = c.identity || (from == Kind::Json && alone && ty == "bigint");
             // an integer that is the whole key is the rowid, and gives numbers by itself
             let rowid = from == Kind::Postgres && to == Kind::Sqlite && alone && INTEGERS.contains(&ty.as_str());
             let ty = if rowid { "INTEGER".into() } else { ty };
             if from == Kind::Postgres && to == Kind::Sqlite {
-                if Affinity::of(&ty) != Affinity::of(&planned) {
-                    return refuse(
-                        format!(
-                            "{}.{} cannot be declared {ty} in SQLite: its affinity would change what is stored",
-                            source.name, c.name
-                        ),
-                        format!("{planned} keeps every value; or choose another type of the same affinity"),
-                    );
-                }
                 if c.identity && !rowid {
                     left.push(NotMoved {
                         what: format!("numbering of {}.{}", source.name, c.name),
@@ -297,7 +281,7 @@ pub fn assemble(
         }
         match (from, to) {
             (Kind::Sqlite, Kind::Postgres) => {
-                sqlite_rest(source, &mut target, &codecs, &moved, &into, &mut left);
+                sqlite::rest(source, &mut target, &mut codecs, &moved, &into, &mut left);
             }
             (Kind::Postgres, Kind::Sqlite) => postgres::rest(source, &mut target, &codecs, &moved, &into, &mut left),
             _ if from == to => verbatim(source, &mut target, &moved, &into, &mut left),
@@ -330,6 +314,7 @@ pub fn assemble(
     }
     if to == Kind::Postgres && from != to {
         unlike_references(&mut plans, &mut left);
+        sqlite::settle_names(&mut plans)?;
     }
     let columns = plans.iter().flat_map(|t| t.source.columns.iter().zip(&t.codecs).map(move |(c, p)| (t, c, p)));
     let doubles: Vec<String> = columns
@@ -406,6 +391,10 @@ fn references(
     }
 }
 
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// SQLite knows no case in names.
 fn columns_differ(t: &Table) -> Result<(), Refusal> {
     let mut seen = HashSet::new();
@@ -418,121 +407,23 @@ fn columns_differ(t: &Table) -> Result<(), Refusal> {
     }
 }
 
-/// Indexes, foreign keys, checks and generated columns of a SQLite table, for PostgreSQL.
-fn sqlite_rest(
-    source: &Table,
-    target: &mut Table,
-    codecs: &[ColumnPlan],
-    moved: &HashSet<String>,
-    into: &dyn Fn(&str) -> String,
-    left: &mut Vec<NotMoved>,
-) {
-    let is_column = |name: &str| source.column(name).is_some();
-    for i in &source.indexes {
-        let what = match &i.name {
-            Some(n) => format!("index {n} on {}", source.name),
-            None => format!("unique constraint on {}", source.name),
-        };
-        if i.expression || !i.columns.iter().all(|c| is_column(&c.name)) {
-            left.push(NotMoved {
-                what,
-                why: "it is over an expression; create its counterpart in PostgreSQL yourself".into(),
-            });
-            continue;
-        }
-        let predicate = match &i.predicate {
-            Some(p) => match plain_predicate(p, source, codecs) {
-                Some(p) => Some(p),
-                None => {
-                    left.push(NotMoved {
-                        what,
-                        why: format!("its condition «{p}» has no sure counterpart; create it in PostgreSQL yourself"),
-                    });
-                    continue;
-                }
-            },
-            None => None,
-        };
-        let odd = i.columns.iter().find(|c| c.collation.as_deref().is_some_and(|c| !c.eq_ignore_ascii_case("NOCASE")));
-        if let Some(c) = odd {
-            left.push(NotMoved {
-                what,
-                why: format!("collation {} is unknown to PostgreSQL", c.collation.as_deref().unwrap_or("")),
-            });
-            continue;
-        }
-        // json has no order: PostgreSQL cannot index it
-        if let Some(c) =
-            i.columns.iter().find(|c| target.column(&c.name).is_some_and(|n| target.columns[n].ty == "json"))
-        {
-            left.push(NotMoved { what, why: format!("PostgreSQL does not index the json of column {}", c.name) });
-            continue;
-        }
-        let mut i = Index { expression: false, predicate, definition: None, ..i.clone() };
-        for c in &mut i.columns {
-            let text = target
-                .column(&c.name)
-                .is_some_and(|n| target.columns[n].ty == "text" || target.columns[n].ty.starts_with("character"));
-            if !text {
-                c.collation = None;
-            }
-        }
-        target.indexes.push(i);
-    }
-    references(source, target, moved, into, left);
-    for c in &source.checks {
-        left.push(NotMoved {
-            what: format!("check of {}: {c}", source.name),
-            why: "checks are not translated; add it in PostgreSQL yourself".into(),
-        });
-    }
-    for g in &source.generated {
-        left.push(NotMoved {
-            what: format!("generated column {}.{}", source.name, g.name),
-            why: "its expression is not translated; the source goes on computing it, the target lacks it".into(),
-        });
-    }
-}
-
-/// A partial index's condition, if it is so plain that it means the same in PostgreSQL: column IS [NOT] NULL, joined by AND.
-fn plain_predicate(p: &str, source: &Table, codecs: &[ColumnPlan]) -> Option<String> {
-    let mut out = Vec::new();
-    for part in p.split(" AND ").flat_map(|p| p.split(" and ")) {
-        let part = part.trim().trim_matches(['(', ')']).trim();
-        let upper = part.to_ascii_uppercase();
-        let (name, tail) = if let Some(n) = upper.strip_suffix(" IS NOT NULL") {
-            (&part[..n.len()], "IS NOT NULL")
-        } else if let Some(n) = upper.strip_suffix(" IS NULL") {
-            (&part[..n.len()], "IS NULL")
-        } else if let Some(n) = upper.strip_suffix("= 1") {
-            (&part[..n.len()], "= 1")
-        } else {
-            (part.strip_suffix("= 0")?, "= 0")
-        };
-        let name = name.trim().trim_matches(['"', '`', '[', ']']);
-        let at = source.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))?;
-        let quoted = format!("\"{}\"", source.columns[at].name.replace('"', "\"\""));
-        out.push(match (tail, &codecs[at].codec) {
-            ("= 1", Codec::Flag { yes: crate::plan::Spelling::Int(1), .. }) => quoted,
-            ("= 0", Codec::Flag { no: crate::plan::Spelling::Int(0), .. }) => format!("NOT {quoted}"),
-            ("= 1" | "= 0", Codec::Same) if codecs[at].why.contains("integers") => format!("{quoted} {tail}"),
-            ("= 1" | "= 0", _) => return None,
-            _ => format!("{quoted} {tail}"),
-        });
-    }
-    Some(out.join(" AND "))
-}
-
 /// A foreign key whose two ends became different types cannot be made; it is left behind, by name.
 fn unlike_references(plans: &mut [TablePlan], left: &mut Vec<NotMoved>) {
-    let family = |ty: &str| match ty {
-        "smallint" | "integer" | "bigint" => "integer".to_owned(),
-        t if t.starts_with("character varying") => "text".to_owned(),
-        t if t.starts_with("numeric") => "numeric".to_owned(),
-        t => t.to_owned(),
+    // what is compared with each other must have become the same type by the same spelling
+    let family = |ty: &str, codec: &Codec| match (ty, codec) {
+        ("smallint" | "integer" | "bigint", _) => "integer".to_owned(),
+        (t, Codec::Literal | Codec::AffinityText { .. } | Codec::Escape) => format!("{t} {codec:?}"),
+        (t, _) if t.starts_with("character varying") => "text".to_owned(),
+        (t, _) if t.starts_with("numeric") => "numeric".to_owned(),
+        (t, _) => t.to_owned(),
     };
-    /// A table's name, its columns' names and types, and its unique keys.
-    type Referred = (String, Vec<(String, String)>, Vec<Vec<String>>);
+    type Columns = Vec<(String, String, bool)>;
+    let columns_of = |p: &TablePlan| -> Columns {
+        let all = p.target.columns.iter().zip(&p.source.columns).zip(&p.codecs);
+        all.map(|((t, s), c)| (t.name.clone(), family(&t.ty, &c.codec), s.collation.is_some())).collect()
+    };
+    /// A table's name, its columns' names, families and whether they have a collation, and its unique keys.
+    type Referred = (String, Vec<(String, String, bool)>, Vec<Vec<String>>);
     let types: Vec<Referred> = plans
         .iter()
         .map(|p| {
@@ -544,20 +435,25 @@ fn unlike_references(plans: &mut [TablePlan], left: &mut Vec<NotMoved>) {
                     .filter(|i| i.unique && i.predicate.is_none() && i.columns.iter().all(|c| c.collation.is_none()))
                     .map(|i| i.columns.iter().map(|c| c.name.clone()).collect()),
             );
-            (t.name.clone(), t.columns.iter().map(|c| (c.name.clone(), c.ty.clone())).collect(), unique)
+            (t.name.clone(), columns_of(p), unique)
         })
         .collect();
-    for p in plans.iter_mut() {
+    for (at, p) in plans.iter_mut().enumerate() {
         let t = &mut p.target;
-        let (name, columns) = (t.name.clone(), t.columns.clone());
+        let name = t.name.clone();
+        let mine = &types[at].1;
         t.foreign_keys.retain(|f| {
             let why = match types.iter().find(|(n, ..)| *n == f.table) {
                 None => Some("the table it refers to is not moved".to_owned()),
                 Some((_, theirs, unique)) => {
-                    let unlike = f.columns.iter().zip(&f.references).find(|(a, b)| {
-                        let mine = columns.iter().find(|c| c.name == **a).map(|c| family(&c.ty));
-                        mine.is_none() || mine != theirs.iter().find(|(n, _)| n == *b).map(|(_, ty)| family(ty))
+                    let find = |all: &Columns, name: &str| all.iter().find(|(n, ..)| n == name).cloned();
+                    let pairs = f.columns.iter().zip(&f.references);
+                    let unlike = pairs.clone().find(|(a, b)| match (find(mine, a), find(theirs, b)) {
+                        (Some((_, x, _)), Some((_, y, _))) => x != y || x.starts_with("json"),
+                        _ => true,
                     });
+                    let folded =
+                        pairs.clone().find(|(_, b)| find(theirs, b).is_some_and(|(_, ty, c)| c && ty == "text"));
                     let mut wanted = f.references.clone();
                     wanted.sort();
                     let keyed = unique.iter().any(|u| {
@@ -565,10 +461,13 @@ fn unlike_references(plans: &mut [TablePlan], left: &mut Vec<NotMoved>) {
                         u.sort();
                         u == wanted
                     });
-                    match unlike {
-                        Some((a, b)) => Some(format!("{a} and {b} become different types")),
-                        None if !keyed => Some("what it refers to has no unique key in PostgreSQL".into()),
-                        None => None,
+                    match (unlike, folded) {
+                        (Some((a, b)), _) => Some(format!("{a} and {b} become types that are not compared")),
+                        (_, Some((_, b))) => {
+                            Some(format!("{b} has a collation, by which SQLite finds parents and PostgreSQL does not"))
+                        }
+                        (None, None) if !keyed => Some("what it refers to has no unique key in PostgreSQL".into()),
+                        (None, None) => None,
                     }
                 }
             };
@@ -590,13 +489,20 @@ fn names_fit(t: &Table) -> Result<(), Refusal> {
     for name in all {
         if name.len() > 63 {
             return refuse(
-                format!("the name {name:?} is longer than the 63 bytes PostgreSQL keeps"),
+                format!("table {:?}: the name {name:?} is longer than the 63 bytes PostgreSQL keeps", t.name),
                 "use `rename`, or leave the table out with `exclude`",
+            );
+        }
+        let system = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"].contains(&name.as_str());
+        if system && t.column(name).is_some() {
+            return refuse(
+                format!("{}.{name} cannot be: every table of PostgreSQL has a column {name} of its own", t.name),
+                format!("rename it in the source, or leave the table out with exclude = [{:?}]", t.name),
             );
         }
         if name.contains('\0') || name.is_empty() {
             return refuse(
-                format!("PostgreSQL takes no name like {name:?}"),
+                format!("table {:?}: PostgreSQL takes no name like {name:?}", t.name),
                 "use `rename`, or leave the table out with `exclude`",
             );
         }
@@ -642,6 +548,23 @@ fn default(d: &str, ty: &str, codec: &Codec, to: Kind) -> Option<String> {
             "text" => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')".into()),
             _ => None,
         };
+    }
+    if ["strftime('%s','now')", "strftime('%s', 'now')", "unixepoch()", "unixepoch('now')"].contains(&low.as_str()) {
+        // SQLite's strftime gives text, which only an integer's affinity makes a number
+        return matches!((ty, codec), ("bigint", Codec::Same))
+            .then(|| "floor(extract(epoch FROM now()))::bigint".into());
+    }
+    if low == "strftime('%y-%m-%dt%h:%m:%sz','now')" || low == "strftime('%y-%m-%dt%h:%m:%sz', 'now')" {
+        let exact = bare.contains("'%Y-%m-%dT%H:%M:%SZ'");
+        return match ty {
+            "timestamptz" if exact => Some("date_trunc('second', now())".into()),
+            "text" if exact => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')".into()),
+            _ => None,
+        };
+    }
+    if let Some(h) = low.strip_prefix("x'").and_then(|r| r.strip_suffix('\'')).filter(|_| ty == "bytea") {
+        let whole = h.len().is_multiple_of(2) && h.bytes().all(|b| b.is_ascii_hexdigit());
+        return (whole && *codec == Codec::Same).then(|| format!("'\\x{h}'"));
     }
     let quoted = bare
         .strip_prefix('\'')

@@ -72,14 +72,18 @@ pub(crate) fn propose(
             "mend it before it is moved: what is broken there would be broken in the target",
         ));
     }
-    let (mut chosen, mut counts) = (Vec::new(), Counts::default());
+    let (mut chosen, mut counts, mut widest) = (Vec::new(), Counts::default(), Vec::new());
     for t in &mut sources {
-        let (columns, rows, bytes) = profile(source, t, migration, to_kind, observer, stop)?;
+        let (columns, wide, rows, bytes) = profile(source, t, migration, to_kind, observer, stop)?;
         chosen.push(columns);
+        widest.push(wide);
         counts.tables.push((rows, bytes));
     }
     let transfer::Assembled { mut tables, not_moved: left, notes: more } =
         transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
+    if to_kind == Kind::Postgres {
+        transfer::narrow(&mut tables, &widest, &mut not_moved)?;
+    }
     not_moved.extend(left);
     notes.extend(more);
     if let Some(target) = target {
@@ -135,18 +139,23 @@ fn profile(
     to: Kind,
     observer: &dyn Observer,
     stop: &AtomicBool,
-) -> Result<(Chosen, u64, u64)> {
+) -> Result<(Chosen, Vec<usize>, u64, u64)> {
     let kind = source.kind();
+    // a JSON file's collections are spoken of by the table they become
+    let into = m.transfer.tables.iter().find(|w| kind == Kind::Json && w.source == t.name);
+    let named = into.map_or(&t.name, |w| &w.into);
+    let wished = |c: &str| m.transfer.columns.iter().find(|w| w.table == *named && w.column == c);
     let mut columns: Vec<ColumnProfile> = Vec::new();
     for c in &t.columns {
-        let asked = m.transfer.columns.iter().find(|w| w.table == t.name && w.column == c.name);
-        let asked = asked.and_then(|w| w.codec.clone().or_else(|| implied(kind, w.ty.as_deref()?)));
+        let utc = wished(&c.name).is_some_and(|w| w.utc);
+        let asked = wished(&c.name).and_then(|w| w.codec.clone().or_else(|| implied(kind, w.ty.as_deref()?)));
         let profile = ColumnProfile::new(c, kind, to, asked.as_deref());
+        let profile = profile.map(|p| if utc { p.in_utc() } else { p });
         columns.push(profile.map_err(|e| {
             refusal(format!("{}.{}: {e}", t.title(), c.name), "mend [[transfer.column]] in the migration")
         })?);
     }
-    if let Some(w) = m.transfer.columns.iter().find(|w| w.table == t.name && t.column(&w.column).is_none()) {
+    if let Some(w) = m.transfer.columns.iter().find(|w| w.table == *named && t.column(&w.column).is_none()) {
         return Err(refusal(
             format!("table {} has no column {:?}, which [[transfer.column]] names", t.title(), w.column),
             "mend the migration",
@@ -220,24 +229,51 @@ fn profile(
     }
     let mut out = Chosen::new();
     for (p, c) in columns.iter().zip(&t.columns) {
-        out.push(p.choose().map_err(|NoFit { why, value }| {
+        let (plan, ty) = p.choose().map_err(|NoFit { why, value }| {
             refusal(
                 format!("{}.{}: no codec fits every value: {why} (value {value})", t.title(), c.name),
                 "choose a codec in [[transfer.column]]",
             )
-        })?);
+        })?;
+        let ty = match wished(&c.name).and_then(|w| w.ty.as_deref()) {
+            Some(_) if kind == to => {
+                return Err(refusal(
+                    format!("{}.{}: from {} to {} types stay as they are", t.title(), c.name, kind.name(), to.name()),
+                    "take `type` out of [[transfer.column]]",
+                ));
+            }
+            Some(asked) if to == Kind::Postgres => p.as_asked(&ty, asked).map_err(|why| {
+                refusal(
+                    format!("{}.{} cannot be {asked}: {why}", t.title(), c.name),
+                    format!("mend `type` in [[transfer.column]]; left out, it is {ty}"),
+                )
+            })?,
+            Some(asked) if crate::plan::Affinity::of(asked) != crate::plan::Affinity::of(&ty) => {
+                return Err(refusal(
+                    format!("{}.{} cannot be {asked}: its affinity would change what SQLite stores", t.title(), c.name),
+                    format!("mend `type` in [[transfer.column]]; left out, it is {ty}"),
+                ));
+            }
+            Some(asked) => asked.to_owned(),
+            None => ty,
+        };
+        out.push((plan, ty));
     }
-    Ok((out, rows, bytes))
+    let widest = columns.iter().map(ColumnProfile::widest).collect();
+    Ok((out, widest, rows, bytes))
 }
 
 /// The codec that a target type asks for.
 fn implied(from: Kind, ty: &str) -> Option<String> {
-    if from == Kind::Postgres {
+    if from != Kind::Sqlite {
         return None;
     }
     match ty.to_ascii_lowercase().as_str() {
         "uuid" => Some("uuid".into()),
         "text" => Some("text".into()),
+        "json" => Some("json_text".into()),
+        "jsonb" => Some("jsonb".into()),
+        "date" => Some("date".into()),
         t if t.starts_with("timestamp") => Some("timestamp".into()),
         _ => None,
     }
@@ -281,6 +317,23 @@ fn not_taken(target: &mut dyn Store, tables: &mut [crate::plan::TablePlan]) -> R
                     }
                 ),
                 "drop or rename that table if nothing needs it, or give ours another name (`into`, `rename`)",
+            ));
+        }
+        let names = |t: &Table| -> Vec<String> {
+            t.indexes.iter().filter_map(|i| i.name.clone()).chain(t.key_name.clone()).collect()
+        };
+        let ours = names(&t.target);
+        if let Some((x, name)) =
+            there.tables.iter().find_map(|x| Some((x, names(x).into_iter().find(|n| ours.contains(n))?)))
+        {
+            return Err(refusal(
+                format!(
+                    "{} already has an index {name}, on {}; {} is to have one of that name",
+                    target.title(),
+                    x.name,
+                    t.target.name
+                ),
+                "rename one of the two",
             ));
         }
         if there.others.iter().any(|(what, _)| what.split(' ').next_back() == Some(&t.target.name)) {

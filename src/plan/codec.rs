@@ -59,6 +59,11 @@ pub enum Codec {
     },
     /// Any SQLite value ↔ text, as an SQL literal (`12`, `1.5`, `'abc'`, `x'00ff'`). Only if asked for.
     Literal,
+    /// Text ↔ text in which NUL, bytes that are not UTF-8, and the backslash are escaped: `\\x00`, `\\xff`, `\\\\`. Only if asked for.
+    Escape,
+    /// Text holding a JSON document ↔ jsonb, which spells it in its own way: the rows that were there keep their spelling on
+    /// their way back. Only if asked for.
+    Jsonb,
     /// A member of a JSON record.
     Member {
         /// What its values are.
@@ -204,6 +209,8 @@ pub enum Fraction {
 pub enum Zone {
     /// Nothing: local or unsaid.
     None,
+    /// Nothing, but the migration says that UTC is meant.
+    Meant,
     /// `Z`
     Z,
     /// `+00:00`
@@ -269,6 +276,7 @@ impl Codec {
             Codec::Timestamp { format } => {
                 let zone = match format.zone {
                     Zone::None => "",
+                    Zone::Meant => " (UTC)",
                     Zone::Z => "Z",
                     Zone::Utc => "+00:00",
                 };
@@ -287,6 +295,8 @@ impl Codec {
             Codec::JsonText => "text as json".into(),
             Codec::Uuid { hyphens, .. } => format!("{} characters as uuid", if *hyphens { 36 } else { 32 }),
             Codec::Literal => "as SQL literal".into(),
+            Codec::Escape => "text, with \\x escapes".into(),
+            Codec::Jsonb => "text as jsonb".into(),
             Codec::Member { shape, .. } => match shape {
                 Shape::Text => "string".into(),
                 Shape::Int => "integer".into(),

@@ -74,6 +74,8 @@ pub struct TransferColumn {
     pub ty: Option<String>,
     /// Name of the codec.
     pub codec: Option<String>,
+    /// Times without a zone are in UTC.
+    pub utc: bool,
 }
 
 /// All that lies in the folder of migrations, in order.
@@ -91,7 +93,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("", &["title", "irreversible", "transfer", "rekey", "merge", "split", "alter"]),
     ("transfer", &["from", "to", "tables", "exclude", "rename", "table", "column"]),
     ("transfer.table", &["source", "key", "into", "required"]),
-    ("transfer.column", &["table", "column", "type", "codec"]),
+    ("transfer.column", &["table", "column", "type", "codec", "zone"]),
 ];
 
 impl Config {
@@ -324,6 +326,15 @@ fn transfer(section: &Section<'_>, config: &Config) -> Result<Transfer, ConfigEr
             return Err(doc.error(table.start, format!("table `{}` does not move", table.value), None));
         }
         let (ty, codec) = (column.text("type")?, column.text("codec")?);
+        let zone = column.text("zone")?;
+        if let Some(zone) = zone.as_ref().filter(|z| z.value != "UTC") {
+            let hint = "local times are ambiguous when clocks are set back: keep them as timestamp, without a zone";
+            return Err(doc.error(
+                zone.start,
+                format!("`{}` is no zone that a time comes back from", zone.value),
+                Some(hint.into()),
+            ));
+        }
         if ty.is_none() && codec.is_none() {
             return Err(column.missing("type", "say `type`, `codec` or both"));
         }
@@ -336,6 +347,7 @@ fn transfer(section: &Section<'_>, config: &Config) -> Result<Transfer, ConfigEr
             column: name.value,
             ty: ty.map(|t| t.value),
             codec: codec.map(|c| c.value),
+            utc: zone.is_some(),
         });
     }
     Ok(Transfer {

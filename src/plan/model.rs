@@ -199,6 +199,9 @@ pub struct Generated {
     /// How many of the table's `columns` stand before it.
     #[serde(default)]
     pub place: usize,
+    /// SQLite: storage classes of its values, as they are now.
+    #[serde(skip)]
+    pub classes: Vec<String>,
 }
 
 /// An index or unique constraint.
@@ -213,6 +216,9 @@ pub struct Index {
     /// WHERE clause of a partial index, as SQL of its store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicate: Option<String>,
+    /// SQLite, where there is an expression: all it is of, columns by name and expressions as they are written.
+    #[serde(skip)]
+    pub parts: Vec<IndexColumn>,
     /// It has a column that is an expression (then `columns` lacks it), so it cannot be moved by columns alone.
     #[serde(default)]
     pub expression: bool,

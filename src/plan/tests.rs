@@ -325,6 +325,7 @@ codec = "unix_ms"
             column: "at".into(),
             ty: Some("timestamp".into()),
             codec: Some("unix_ms".into()),
+            utc: false,
         }],
         only: vec![],
         exclude: vec![],

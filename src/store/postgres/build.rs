@@ -99,7 +99,10 @@ impl Postgres {
         let key = list(table.key_names());
         // where the key is another unique index, word for word, it stays that
         let of_key = |i: &&Index| {
-            i.unique && i.definition.is_some() && i.columns.iter().map(|c| c.name.as_str()).eq(table.key_names())
+            i.unique
+                && i.definition.is_some()
+                && !i.expression
+                && i.columns.iter().map(|c| c.name.as_str()).eq(table.key_names())
         };
         let add = match (&table.key_name, table.indexes.iter().find(of_key)) {
             (None, Some(Index { name: Some(index), definition: Some(definition), .. })) => {

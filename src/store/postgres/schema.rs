@@ -189,7 +189,8 @@ impl Postgres {
             let (name, ty): (String, String) = (line.get(1), line.get(2));
             let expression: Option<String> = line.get(4);
             if line.get(6) {
-                table.generated.push(Generated { name, ty, expression, place: table.columns.len() });
+                let (place, classes) = (table.columns.len(), Vec::new());
+                table.generated.push(Generated { name, ty, expression, place, classes });
                 continue;
             }
             let serial = expression.as_deref().is_some_and(|e| e.starts_with("nextval("));
@@ -251,6 +252,7 @@ impl Postgres {
                 columns: plain.map(|(name, descending)| IndexColumn { name, descending, collation: None }).collect(),
                 predicate: line.get(6),
                 expression: line.get(7),
+                parts: Vec::new(),
             });
         }
         Ok(())

@@ -20,7 +20,7 @@ use super::rows::same;
 use super::schema::rowid_name;
 use super::text::{self, quote};
 use super::{Sqlite, bound, owned};
-use crate::plan::{Index, Table};
+use crate::plan::Table;
 use crate::store::{Entry, Error, Mode, Op, Position, Result};
 use crate::value::{Key, values_of};
 
@@ -62,6 +62,21 @@ fn new_value(table: &Table, column: &str) -> String {
     }
 }
 
+/// A unique index, part by part, each with its collation.
+type Unique = Vec<Part>;
+
+enum Part {
+    Column { name: String, collation: Option<String> },
+    Expression { text: String, collation: Option<String> },
+}
+
+/// What an index's expression says of a row whose columns are `value`: in a subquery they have their bare names.
+fn calculated(table: &Table, expression: &str, value: impl Fn(&str) -> String) -> String {
+    let names = table.columns.iter().map(|c| &c.name).chain(table.generated.iter().map(|g| &g.name));
+    let each: Vec<String> = names.map(|n| format!("{} AS {}", value(n), quote(n))).collect();
+    format!("(SELECT {expression} FROM (SELECT {}))", each.join(", "))
+}
+
 /// What else may change a table between our BEFORE trigger and the end of the change: then what the scratch table has
 /// of rows that still exist may be an outer statement's, and is not cleared.
 #[derive(Clone, Copy)]
@@ -73,7 +88,7 @@ struct Nested {
 }
 
 /// The triggers of a table: name and text.
-fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested, limit: i64) -> Vec<(String, String)> {
+fn triggers(table: &Table, t: usize, uniques: &[Unique], nested: Nested, limit: i64) -> Vec<(String, String)> {
     let name = quote(&table.name);
     let n = table.key.len();
     let (ks, bs, az) = (marked("k", n), marked("b", n), marked("a", n));
@@ -102,17 +117,28 @@ fn triggers(table: &Table, t: usize, uniques: &[Index], nested: Nested, limit: i
         }
         for index in uniques {
             let changed: Vec<String> = index
-                .columns
                 .iter()
-                .map(|c| format!("NEW.{0} COLLATE BINARY IS NOT OLD.{0}", quote(&c.name)))
+                .map(|p| match p {
+                    Part::Column { name, .. } => format!("NEW.{0} COLLATE BINARY IS NOT OLD.{0}", quote(name)),
+                    Part::Expression { text, .. } => {
+                        let of = |row: &str| calculated(table, text, |c| format!("{row}.{}", quote(c)));
+                        format!("{} COLLATE BINARY IS NOT {}", of("NEW"), of("OLD"))
+                    }
+                })
                 .collect();
             let changed = if update { format!("({}) AND ", changed.join(" OR ")) } else { String::new() };
             let hit: Vec<String> = index
-                .columns
                 .iter()
-                .map(|c| {
-                    let collation = c.collation.as_deref().unwrap_or("BINARY");
-                    format!("x.{} COLLATE {} = {}", quote(&c.name), quote(collation), new_value(table, &c.name))
+                .map(|p| match p {
+                    Part::Column { name, collation } => {
+                        let collation = quote(collation.as_deref().unwrap_or("BINARY"));
+                        format!("x.{} COLLATE {collation} = {}", quote(name), new_value(table, name))
+                    }
+                    Part::Expression { text, collation } => {
+                        let collation = quote(collation.as_deref().unwrap_or("BINARY"));
+                        let new = calculated(table, text, |c| new_value(table, c));
+                        format!("({text}) COLLATE {collation} = {new}")
+                    }
                 })
                 .collect();
             sql += &format!("{head} {changed}{}{not_itself}; ", hit.join(" AND "));
@@ -219,31 +245,28 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Unique indexes as they are now; an expression among them cannot be followed.
-    fn uniques(&self, table: &Table) -> Result<Vec<Index>> {
+    /// Unique indexes as they are now.
+    fn uniques(&self, table: &Table) -> Result<Vec<Unique>> {
         let op = format!("read the unique indexes of {}", table.name);
-        let names: Vec<String> =
-            self.all(&op, "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1", [&table.name], |r| r.get(0))?;
+        let sql = "SELECT l.name, m.sql FROM pragma_index_list(?1) AS l LEFT JOIN sqlite_schema AS m \
+                   ON m.type = 'index' AND m.name = l.name WHERE l.\"unique\" = 1";
+        let names: Vec<(String, Option<String>)> = self.all(&op, sql, [&table.name], |r| Ok((r.get(0)?, r.get(1)?)))?;
         let mut out = Vec::new();
-        for name in names {
-            let mut index = Index { name: Some(name.clone()), unique: true, ..Index::default() };
+        for (name, sql) in names {
+            let said = sql.as_deref().map(text::indexed_parts).unwrap_or_default();
             let parts =
                 self.all(&op, "SELECT name, coll FROM pragma_index_xinfo(?1) WHERE \"key\" = 1", [&name], |r| {
                     Ok((r.get::<_, Option<String>>(0)?, r.get(1)?))
                 })?;
-            for (column, collation) in parts {
-                let Some(name) = column else {
-                    return Err(self.refused(
-                        format!(
-                            "changes of {} cannot be followed: its unique index {name} is of an expression",
-                            table.name
-                        ),
-                        "drop the index for the time of the migration, or index a generated column instead",
-                    ));
-                };
-                index.columns.push(crate::plan::IndexColumn { name, descending: false, collation });
+            let mut unique = Unique::new();
+            for (at, (column, collation)) in parts.into_iter().enumerate() {
+                unique.push(match (column, said.get(at)) {
+                    (Some(name), _) => Part::Column { name, collation },
+                    (None, Some(text)) => Part::Expression { text: text.clone(), collation },
+                    (None, None) => return Err(self.broken(format!("index {name} cannot be read"), false)),
+                });
             }
-            out.push(index);
+            out.push(unique);
         }
         Ok(out)
     }

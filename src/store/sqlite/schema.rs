@@ -133,7 +133,9 @@ impl Sqlite {
             if hidden != 0 {
                 let expression = column_text(&column.name).and_then(|c| c.2.clone());
                 let place = table.columns.len();
-                table.generated.push(Generated { name: column.name, ty: column.ty, expression, place });
+                let sql = format!("SELECT DISTINCT typeof({}) FROM {}", quote(&column.name), quote(name));
+                let classes = self.all(&op, &sql, [], |r| r.get(0))?;
+                table.generated.push(Generated { name: column.name, ty: column.ty, expression, place, classes });
                 continue;
             }
             column.collation = column_text(&column.name).and_then(|c| c.1.as_deref()).and_then(collation);
@@ -208,13 +210,16 @@ impl Sqlite {
                 definition: sql.clone(),
                 ..Index::default()
             };
-            for (cid, column, descending, coll) in parts {
-                match column {
-                    Some(name) if cid >= 0 => {
-                        let collation = coll.as_deref().and_then(collation);
-                        index.columns.push(IndexColumn { name, descending, collation });
-                    }
-                    _ => index.expression = true,
+            let said = sql.as_deref().map(text::indexed_parts).unwrap_or_default();
+            for (at, (cid, column, descending, coll)) in parts.into_iter().enumerate() {
+                let collation = coll.as_deref().and_then(collation);
+                let named = column.filter(|_| cid >= 0);
+                let name = named.clone().or_else(|| said.get(at).cloned()).unwrap_or_default();
+                let part = IndexColumn { name, descending, collation };
+                index.parts.push(part.clone());
+                match named {
+                    Some(_) => index.columns.push(part),
+                    None => index.expression = true,
                 }
             }
             table.indexes.push(index);
@@ -297,31 +302,41 @@ impl Sqlite {
         Ok(notes.join("; "))
     }
 
-    /// Rows whose parent is missing, as a sentence.
-    fn dangling(&self, table: &Table) -> Result<Option<String>> {
-        let sql = "SELECT count(*), min(rowid), parent FROM pragma_foreign_key_check(?1)";
-        let found = self.conn.query_row(sql, [&table.name], |r| {
-            Ok((r.get::<_, i64>(0)?, r.get::<_, Option<i64>>(1)?, r.get::<_, Option<String>>(2)?))
+    /// Rows whose parent is missing, as a sentence per foreign key.
+    fn dangling(&self, table: &Table) -> Result<Vec<String>> {
+        // each table's foreign keys are read backwards by the pragmas, too
+        let sql = "SELECT fkid, count(*), min(rowid), parent FROM pragma_foreign_key_check(?1) GROUP BY fkid ORDER BY fkid DESC";
+        let found = self.all("look for rows without a parent", sql, [&table.name], |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, Option<i64>>(2)?, r.get::<_, Option<String>>(3)?))
         });
-        let (n, row, parent) = match found {
+        let found = match found {
             Ok(found) => found,
             // a parent that is missing or has no unique index: worth a note, nothing that stops a plan here
-            Err(e) => return Ok(Some(format!("its foreign keys cannot be checked: {e}"))),
+            Err(e) => return Ok(vec![format!("its foreign keys cannot be checked: {e}")]),
         };
-        if n == 0 {
-            return Ok(None);
+        let mut out = Vec::new();
+        for (id, n, row, parent) in found {
+            let sql = "SELECT \"from\" FROM pragma_foreign_key_list(?1) WHERE id = ?2 ORDER BY seq";
+            let columns: Vec<String> =
+                self.all("read a foreign key", sql, rusqlite::params![table.name, id], |r| r.get(0))?;
+            let mut example = String::new();
+            if let (Some(row), Some(rowid), false) = (row, rowid_name(table), table.key.is_empty()) {
+                let key: Vec<String> = table.key_names().into_iter().map(quote).collect();
+                let sql = format!("SELECT {} FROM {} WHERE {rowid} = ?1", key.join(", "), quote(&table.name));
+                let keys = self.all("read a key", &sql, [row], |r| {
+                    let values: rusqlite::Result<Vec<_>> = (0..key.len()).map(|i| r.get_ref(i).map(owned)).collect();
+                    Ok(Key::of(&values?))
+                })?;
+                example = keys.first().map(|k| format!(", such as {k}")).unwrap_or_default();
+            }
+            out.push(format!(
+                "{n} {} by {} to rows of {} that do not exist{example}",
+                if n == 1 { "row refers" } else { "rows refer" },
+                columns.join(", "),
+                parent.unwrap_or_default()
+            ));
         }
-        let mut example = String::new();
-        if let (Some(row), Some(rowid), false) = (row, rowid_name(table), table.key.is_empty()) {
-            let columns: Vec<String> = table.key_names().into_iter().map(quote).collect();
-            let sql = format!("SELECT {} FROM {} WHERE {rowid} = ?1", columns.join(", "), quote(&table.name));
-            let keys = self.all("read a key", &sql, [row], |r| {
-                let values: rusqlite::Result<Vec<_>> = (0..columns.len()).map(|i| r.get_ref(i).map(owned)).collect();
-                Ok(Key::of(&values?))
-            })?;
-            example = keys.first().map(|k| format!(", such as {k}")).unwrap_or_default();
-        }
-        Ok(Some(format!("{n} rows refer to rows of {} that do not exist{example}", parent.unwrap_or_default())))
+        Ok(out)
     }
 
     pub(super) fn checked(&self, tables: &[&Table]) -> Result<Vec<String>> {
@@ -330,7 +345,7 @@ impl Sqlite {
             let sql = format!("PRAGMA integrity_check({})", text::literal(&table.name));
             let said: Vec<String> = self.all(&format!("check {}", table.name), &sql, [], |r| r.get(0))?;
             out.extend(said.into_iter().filter(|s| s != "ok").map(|s| format!("{}: {s}", table.name)));
-            out.extend(self.dangling(table)?.map(|s| format!("{}: {s}", table.name)));
+            out.extend(self.dangling(table)?.into_iter().map(|s| format!("{}: {s}", table.name)));
         }
         Ok(out)
     }

@@ -231,6 +231,30 @@ pub fn renamed(sql: &str, name: &str, parents: &[&str]) -> String {
     out
 }
 
+/// The columns and expressions of a CREATE INDEX, without collation and direction.
+pub fn indexed_parts(sql: &str) -> Vec<String> {
+    let all = tokens(sql);
+    let on = all.iter().position(|t| t.depth == 0 && t.is("ON")).unwrap_or(all.len());
+    let Some(open) = (on..all.len()).find(|&i| all[i].depth == 0 && all[i].sign("(")) else { return Vec::new() };
+    let Some((_, close)) = inside(sql, &all, open) else { return Vec::new() };
+    let (mut out, mut first) = (Vec::new(), open + 1);
+    for i in open + 1..=close {
+        if i == close || all[i].depth == 1 && all[i].sign(",") {
+            let mut end = i;
+            while end > first && (all[end - 1].is("ASC") || all[end - 1].is("DESC")) {
+                end -= 1;
+            }
+            if end > first + 2 && all[end - 2].depth == 1 && all[end - 2].is("COLLATE") {
+                end -= 2;
+            }
+            let stop = all.get(end).map_or(sql.len(), |t| t.start);
+            out.push(sql.get(all[first].start..stop).unwrap_or_default().trim().to_owned());
+            first = i + 1;
+        }
+    }
+    out
+}
+
 /// Tables that the statements of a trigger write, in lower case; `None` when it cannot be told, or when the trigger can
 /// stop or skip the statement that fired it.
 pub fn written(sql: &str) -> Option<Vec<String>> {
@@ -322,6 +346,12 @@ mod tests {
         assert_eq!(
             predicate("CREATE INDEX \"where\" ON t(a) /* WHERE */ WHERE a = 'where'"),
             Some("a = 'where'".into())
+        );
+        assert_eq!(
+            indexed_parts(
+                "CREATE UNIQUE INDEX i ON \"on (t\" (lower(a, b) COLLATE NOCASE DESC, \"x,y\", (a || ')') ASC) WHERE a"
+            ),
+            ["lower(a, b)", "\"x,y\"", "(a || ')')"]
         );
     }
 
