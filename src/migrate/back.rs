@@ -1,5 +1,7 @@
 //! The ways back as commands: a rollback that carries everything, one that does without the target, and what is salvaged later.
 
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::app::App;
@@ -11,7 +13,7 @@ use super::answers::{Outcome, RollbackOptions, Status};
 use super::emergency::{self, Alone, Fenced, Trust};
 use super::project::{Done, Project, frozen};
 use super::status::window_over;
-use super::{Error, Failure, Result, close, hand_over, salvage, verify};
+use super::{Error, Failure, Result, Run, close, hand_over, salvage, verify};
 
 impl Project {
     /// Takes the soaking migration back, with every write made since; or, if so asked, without relying on the target.
@@ -56,9 +58,46 @@ impl Project {
         }
         let budget = asked.timeout.unwrap_or(self.config.rollback.timeout);
         run.deadline = Some(begun + budget);
-        let mut out = self.drive(run, Phase::RolledBack, begun, None)?;
+        let mut out = self.watched(run, begun, budget)?;
         out.budget = Some((budget.as_secs_f64(), true));
         Ok(out)
+    }
+
+    /// Drives a rollback in a thread of its own. It ends itself when its time is used up; but a target that has stopped
+    /// answering holds it where it is, and that is not waited for.
+    fn watched(&self, mut run: Run, begun: Instant, budget: Duration) -> Done<Outcome> {
+        // a command of the user's may take as long as its limit says
+        let quiet = self.config.services.iter().map(|s| s.timeout).max().unwrap_or_default() + Duration::from_secs(5);
+        let before = run.source_state().map(|s| self.outcome_of(&s, begun)).unwrap_or_default();
+        let committed = run.committed.clone();
+        let (tell, told) = channel();
+        let worker = std::thread::spawn(move || {
+            let reached = run.advance(Phase::RolledBack);
+            let _ = tell.send((run, reached));
+        });
+        let (mut effects, mut moved) = (0, Instant::now());
+        loop {
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Ok((run, reached)) => return self.driven(run, reached, before, begun),
+                // it can only have panicked, and that is nobody's but the caller's
+                Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                    Err(panic) => std::panic::resume_unwind(panic),
+                    Ok(()) => return Err(Failure::during(Error::Stopped, Phase::RollingBack)),
+                },
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.gate.count() != effects {
+                (effects, moved) = (self.gate.count(), Instant::now());
+            }
+            if begun.elapsed() > budget && moved.elapsed() > quiet && !committed.load(Ordering::SeqCst) {
+                let phase = self.phase().ok().flatten().unwrap_or(Phase::RollingBack);
+                let silent = Error::Refused {
+                    cause: format!("nothing has answered for {} s", moved.elapsed().as_secs()),
+                    hint: "see why the server of the target is silent".into(),
+                };
+                return Err(Failure::during(Error::TargetLost(Box::new(silent)), phase));
+            }
+        }
     }
 
     /// Goes back to the source without relying on the target; or goes on with that.
@@ -192,7 +231,9 @@ impl Project {
                 "carried: every write that the target had acknowledged at {}, by its clock",
                 parting.upto
             ));
-            notes.push("not carried: what was written to the target after that".into());
+            let late =
+                "not carried: what was written to the target after that (of the same instant some may have come along)";
+            notes.push(late.into());
             notes.extend(unmoved(alone.plan.source_tables(), alone.source.kind()));
             if let Some(why) = unread.as_ref().filter(|_| reached.is_ok()) {
                 notes.push(format!("the target could not be read: {why}"));

@@ -2,6 +2,7 @@
 //!
 //! Before it, the way back is: receiver `Withdrawn`, read back, then the giver unsealed. After it, forward only. At most one side is open at any time.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::mapping::Way;
@@ -33,7 +34,10 @@ pub(crate) fn roll_back(run: &mut Run) -> Result<Phase> {
     let done = hand_over(run, Way::Down);
     run.deadline = None;
     match done {
-        Ok(()) => Ok(Phase::RollingBack),
+        Ok(()) => {
+            run.committed.store(true, Ordering::SeqCst);
+            Ok(Phase::RollingBack)
+        }
         Err(cause) => call_off(run, Way::Down, cause),
     }
 }

@@ -90,6 +90,8 @@ pub struct Run {
     folder: std::path::PathBuf,
     /// Before its commit point a hand-over is called off at this moment.
     deadline: Option<std::time::Instant>,
+    /// A rollback's commit point is behind.
+    committed: Arc<AtomicBool>,
     /// Rows per table as counted while planning, for progress.
     counts: Vec<u64>,
     /// From lock to open, of the last hand-over.

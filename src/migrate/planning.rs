@@ -111,6 +111,20 @@ pub(crate) fn propose(
             numbered.join(", ")
         ));
     }
+    // a sequence can be moved past what the target gave, the greatest key cannot (P22)
+    let reused: Vec<&str> = tables
+        .iter()
+        .filter(|t| from_kind == Kind::Sqlite && !t.source.details.autoincrement)
+        .filter(|t| t.source.columns.iter().any(|c| c.identity))
+        .map(|t| t.source.title())
+        .collect();
+    if !reused.is_empty() {
+        notes.push(format!(
+            "after an emergency rollback the source may give ids again that the target gave already (without \
+             AUTOINCREMENT it goes on after its greatest one), and `salvage` lists them: {}",
+            reused.join(", ")
+        ));
+    }
     let plan = Plan {
         format: 1,
         migration: migration.stamp.clone(),

@@ -352,6 +352,13 @@ impl Project {
             Err(Error::Store(store::Error::Input { .. })) if kind == Kind::Sqlite && !self.sqlite_there(url) => None,
             Err(e) => return Err(e),
         };
+        // what a run that ended without its target left there is set aside when the next one begins
+        let left = target.as_mut().map_or(Ok(None), |t| t.state())?;
+        if let Some(left) = left
+            && source.history()?.iter().any(|l| l.run == left.run)
+        {
+            target = None;
+        }
         let target: Option<&mut dyn Store> = match &mut target {
             Some(t) => Some(t.as_mut()),
             None => None,
@@ -498,6 +505,7 @@ impl Project {
             settings: self.settings(),
             folder: self.config.folder.clone(),
             deadline: None,
+            committed: Arc::new(AtomicBool::new(false)),
             counts: Vec::new(),
             frozen: None,
             summary: Summary::default(),
@@ -574,23 +582,31 @@ impl Project {
         proposal: Option<&Proposal>,
     ) -> Done<Outcome> {
         let before = run.source_state().map(|s| self.outcome_of(&s, begun)).unwrap_or_default();
-        match run.advance(until) {
+        let reached = run.advance(until);
+        let mut done = self.driven(run, reached, before, begun)?;
+        if let Some(p) = proposal {
+            let counted = p.plan.tables.iter().zip(&p.counts.tables);
+            done.rows = counted.map(|(t, c)| (t.source.title().to_owned(), c.0)).collect();
+        }
+        Ok(done)
+    }
+
+    /// What came of a drive.
+    pub(crate) fn driven(
+        &self,
+        mut run: Run,
+        reached: Result<Phase>,
+        before: Outcome,
+        begun: Instant,
+    ) -> Done<Outcome> {
+        match reached {
             Ok(phase) => {
-                let mut out = match run.source_state() {
+                let out = match run.source_state() {
                     Ok(state) if !matches!(phase, Phase::RolledBack | Phase::Aborted | Phase::Completed) => {
                         self.outcome_of(&state, begun)
                     }
                     _ => before,
                 };
-                if let Some(p) = proposal {
-                    out.rows = p
-                        .plan
-                        .tables
-                        .iter()
-                        .zip(&p.counts.tables)
-                        .map(|(t, c)| (t.source.title().to_owned(), c.0))
-                        .collect();
-                }
                 Ok(self.ended(&run, phase, out, begun))
             }
             Err(error) => {

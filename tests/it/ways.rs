@@ -31,6 +31,8 @@ struct Server {
     folder: TempDir,
     port: u16,
     stopped: bool,
+    /// What lets it go on, if it may be frozen.
+    frozen: Option<String>,
 }
 
 impl Server {
@@ -38,7 +40,7 @@ impl Server {
         let folder = tempfile::Builder::new().prefix("pg.").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Server { folder, port, stopped: false };
+        let server = Server { folder, port, stopped: false, frozen: None };
         server.run("initdb", &["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync"]);
         server.start();
         server
@@ -80,6 +82,16 @@ impl Server {
         self.stopped = true;
     }
 
+    /// A command that stops every program of the server where it is, and the program that lets them go on.
+    fn freezing(&mut self) -> (String, String) {
+        let pid = fs::read_to_string(self.folder.path().join("data/postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().to_owned();
+        let all = format!("{pid} $(cat /proc/{pid}/task/{pid}/children)");
+        let thaw = format!("kill -CONT {all}");
+        self.frozen = Some(thaw.clone());
+        (format!("kill -STOP {all}"), thaw)
+    }
+
     fn go_on(&mut self) {
         self.signal("CONT");
         self.stopped = false;
@@ -100,6 +112,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         if self.stopped {
             self.signal("CONT");
+        }
+        if let Some(thaw) = self.frozen.take() {
+            let _ = Command::new("sh").args(["-c", &thaw]).stderr(Stdio::null()).status();
         }
         if self.folder.path().join("data/postmaster.pid").exists() {
             self.stop();
@@ -509,6 +524,9 @@ fn p22_a_salvage_cut_off_and_written_to_meanwhile_does_not_take_it_for_a_conflic
     house.config("postgres://nobody@127.0.0.1:1/nowhere", "");
     house.emergency();
     house.config(&house.target, "");
+    house.killed("source: salvaged", |p| p.salvage(false));
+    // from before it was read nobody writes to the target any more
+    assert!(house.try_target("INSERT INTO things (id, word) VALUES (9, 'nine')").unwrap_err().contains("resting"));
     house.killed("target: closed", |p| p.salvage(false));
     // 7 has come by now, and the application changes it
     house.at_source(&[(7, Some("sept"))]);
@@ -638,7 +656,7 @@ fn p25_an_undoing_cut_off_between_two_drains_goes_on_and_exports_each_row_once()
         three_drains(&house);
         let n = house.project().status().unwrap().unwrap().source.drains;
         let asked = RollbackOptions { discard: true, ..Default::default() };
-        house.killed(&format!("source: drain {} undone", n - 1), |p| p.rollback(&asked));
+        house.killed(&format!("source: drain {} undone", n - 2), |p| p.rollback(&asked));
         assert_eq!(house.phase(), Some(Phase::RollingBack));
         let out = ok(house.project().resume(None));
         assert_eq!(house.source(), first, "{pair:?}");
@@ -745,6 +763,83 @@ fn m04_a_rollback_whose_time_is_used_up_is_called_off_and_says_so() {
         assert_eq!(out.budget, Some((300.0, true)));
         assert!(house.source().ends_with(&rows(&[(6, "six"), (7, "seven")])));
     }
+}
+
+#[test]
+fn m04_a_target_that_falls_silent_in_the_middle_ends_the_waiting_and_leaves_the_emergency() {
+    let mut server = Server::new();
+    let house = House::on(&server);
+    house.up();
+    written(&house);
+    let (freeze, thaw) = server.freezing();
+    // it falls silent when the rollback has just stopped the application
+    let service = SWITCH.replace("rm -f running", &format!("rm -f running; {freeze}"));
+    let service = service.replace("check =", "timeout = \"1s\"\ncheck =");
+    let text = fs::read_to_string(house.path("backout.toml")).unwrap().replace(SWITCH, &service);
+    house.put("backout.toml", &text);
+    let backout = |args: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_backout")).args(args).current_dir(house.folder.path()).output();
+        let done = done.unwrap();
+        (done.status.code(), serde_json::from_slice::<Json>(&done.stdout).unwrap())
+    };
+    let begun = Instant::now();
+    let (code, said) = backout(&["rollback", "--timeout", "1s", "--json"]);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!((code, said["error"]["code"].as_str()), (Some(8), Some("target_lost")), "{said}");
+    assert!(said["error"]["hint"].as_str().unwrap().contains("rollback --emergency"), "{said}");
+    house.config(&house.target, "");
+    let (code, said) = backout(&["rollback", "--emergency", "--timeout", "8s", "--json"]);
+    assert_eq!((code, said["phase"].as_str()), (Some(0), Some("outstanding")), "{said}");
+    // it had been carried before the application was stopped
+    let wanted = rows(&[(1, "one"), (2, "zwei"), (3, "drei"), (6, "six"), (7, "seven"), (8, "eight")]);
+    assert_eq!(house.source(), wanted);
+    house.runs_on_the_source();
+    assert!(Command::new("sh").args(["-c", &thaw]).status().unwrap().success());
+    let (code, said) = backout(&["salvage", "--json"]);
+    assert_eq!((code, said["phase"].as_str()), (Some(0), Some("rolled_back")), "{said}");
+    assert_eq!(house.source(), wanted);
+}
+
+#[test]
+fn p22_what_is_said_to_be_carried_is_true_to_the_write_while_a_writer_writes() {
+    let server = Server::new();
+    let house = House::on(&server);
+    house.up();
+    let url = server.url();
+    let (told, heard) = std::sync::mpsc::channel::<(i64, jiff::Timestamp)>();
+    let writer = std::thread::spawn(move || {
+        let mut client = Client::connect(&url, NoTls).unwrap();
+        for id in 100.. {
+            if client.execute("INSERT INTO things (id, word) VALUES ($1, 'w')", &[&id]).is_err() {
+                return id;
+            }
+            let Ok(row) = client.query_one("SELECT clock_timestamp()::text", &[]) else { return id + 1 };
+            let at: String = row.get(0);
+            let _ = told.send((id, at.replace("+00", "+00:00").parse().unwrap()));
+        }
+        0
+    });
+    for _ in 0..5 {
+        house.shadow();
+    }
+    // a few more than were carried, certainly
+    let mut ledger: Vec<_> = heard.iter().take(200).collect();
+    server.stop();
+    let attempted = writer.join().unwrap();
+    ledger.extend(heard);
+    let out = house.emergency();
+    let here: Vec<i64> = house.source().into_iter().map(|(id, _)| id).filter(|id| *id >= 100).collect();
+    let upto = upto(&out);
+    let promised: Vec<i64> = ledger.iter().filter(|(_, at)| *at <= upto).map(|(id, _)| *id).collect();
+    assert!(!promised.is_empty() && promised.len() < ledger.len(), "{} of {}", promised.len(), ledger.len());
+    let lost: Vec<&i64> = promised.iter().filter(|id| !here.contains(id)).collect();
+    assert!(lost.is_empty(), "said to be carried, and are not: {lost:?} (up to {upto})");
+    server.start();
+    ok(house.project().salvage(false));
+    let here: Vec<i64> = house.source().into_iter().map(|(id, _)| id).filter(|id| *id >= 100).collect();
+    assert!(ledger.iter().all(|(id, _)| here.contains(id)), "{} of {}", here.len(), ledger.len());
+    // the last one may have been written though nobody was told
+    assert!(here.iter().all(|id| *id <= attempted));
 }
 
 #[test]
