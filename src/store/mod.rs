@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use crate::mapping::fold::{Entry, Op};
 pub use crate::plan::Schema;
-pub use state::{Chunk, HistoryLine, Parked, Parting, Phase, Position, Role, Side, State};
+pub use state::{Chunk, HistoryLine, Parked, Parting, Phase, Position, Remains, Role, Side, State};
 
 use crate::gate::{Gate, Refused};
 use crate::plan::{Kind, Table};

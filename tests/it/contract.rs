@@ -389,6 +389,7 @@ fn line(run: &str, outcome: &str) -> HistoryLine {
         started_at: "a".into(),
         ended_at: "b".into(),
         note: "n".into(),
+        remains: None,
     }
 }
 
