@@ -9,6 +9,7 @@ mod history;
 mod init;
 mod log;
 mod plan;
+mod repair;
 mod resume;
 mod rollback;
 mod salvage;
@@ -80,6 +81,7 @@ enum Command {
     Current(current::Command),
     History(history::Command),
     Verify(verify::Command),
+    Repair(repair::Command),
     #[command(alias = "downgrade")]
     Rollback(rollback::Command),
     Salvage(salvage::Command),
@@ -184,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Current(c) => c.run(&cx),
         Command::History(c) => c.run(&cx),
         Command::Verify(c) => c.run(&cx),
+        Command::Repair(c) => c.run(&cx),
         Command::Rollback(c) => c.run(&cx),
         Command::Salvage(c) => c.run(&cx),
         Command::Abort(c) => c.run(&cx),

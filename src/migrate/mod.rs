@@ -17,6 +17,7 @@ mod hand_over;
 mod planning;
 mod prepare;
 mod project;
+mod repair;
 mod salvage;
 mod sample;
 mod status;
@@ -32,6 +33,7 @@ pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use fingerprint::Fingerprint;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;
+pub use repair::{RepairOptions, Repaired, TableRepaired};
 pub use verify::{Scope, Verified, VerifyOptions};
 
 use crate::app::App;
@@ -214,13 +216,12 @@ impl Run {
 
     /// An error if the time for this is used up.
     pub(crate) fn in_time(&self) -> Result<()> {
-        if self.deadline.is_some_and(|end| std::time::Instant::now() >= end) { Err(Error::TimedOut) } else { Ok(()) }
-        if self.stopped()() { Err(Error::Stopped) } else { Ok(()) }
+        if self.out_of_time() { Err(Error::TimedOut) } else { Ok(()) }
     }
 
-    /// The time for what is being done is over, and nobody told us to stop.
+    /// The time for this is used up.
     pub(crate) fn out_of_time(&self) -> bool {
-        !self.stop.load(Ordering::SeqCst) && self.deadline.is_some_and(|d| std::time::Instant::now() >= d)
+        self.deadline.is_some_and(|d| std::time::Instant::now() >= d)
     }
 
     /// Whether to stop, to be asked by any thread: we were told to, or the time for it is over.

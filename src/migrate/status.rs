@@ -121,7 +121,8 @@ impl Project {
         for (name, _) in &self.config.stores {
             let Ok(mut s) = self.store(name, false) else { continue };
             let mine = s.history().map_err(|e| Failure::untouched(e.into()))?;
-            lines.extend(mine.into_iter().map(|l| (name.clone(), l)));
+            // what remains of a run is for us, not for people
+            lines.extend(mine.into_iter().map(|l| (name.clone(), HistoryLine { remains: None, ..l })));
         }
         lines.sort_by(|a, b| a.1.ended_at.cmp(&b.1.ended_at));
         Ok(Applied { lines })

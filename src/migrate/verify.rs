@@ -132,6 +132,7 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
 /// Compares in full and puts every differing key into the giver's log; the doubt is over when that is committed.
 pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
     let plan = run.plan.clone();
+    let mut any = false;
     for (i, t) in plan.tables.iter().enumerate() {
         let keys: Vec<Key> = suspects(run, i, t)?
             .into_iter()
@@ -142,11 +143,18 @@ pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
             .collect();
         if !keys.is_empty() {
             run.sides(way).0.doubt(i, &keys)?;
+            any = true;
         }
     }
     let id = run.id.clone();
     let (_, receiver) = run.sides(way);
-    super::change_state(receiver, &id, "receiver: doubt resolved", |s| s.doubt = None)?;
+    super::change_state(receiver, &id, "receiver: doubt resolved", |s| {
+        s.doubt = None;
+        // a row that differs may have been damaged where it rests: what it was there says nothing of what it ought to be
+        if any && way == Way::Down {
+            s.digests.clear();
+        }
+    })?;
     Ok(())
 }
 
@@ -162,8 +170,9 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
     }
     // parked rows differ by definition; they are listed as parked
     let parked: HashSet<(usize, Key)> = run.source.parked(&id)?.into_iter().map(|p| (p.table, p.key)).collect();
-    // of the target's rows as the source would have them: the target is written by our drains alone
-    let mut digests: Vec<Digest> = Vec::new();
+    // Of the resting side's rows, as the source has them: our drains alone write those. What is known of a source that rests is kept.
+    let known = way == Way::Down && !run.source_state()?.digests.is_empty();
+    let mut digests = (!known).then(Vec::new);
     for (i, t) in plan.tables.iter().enumerate() {
         let one = match scope {
             Scope::Quick => {
@@ -179,15 +188,15 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
                 out.digests.extend(digest);
                 out.differences.extend(differences);
             }
-            Err(Error::Stopped) if run.out_of_time() => {
+            Err(Error::Stopped | Error::TimedOut) if run.out_of_time() && !run.stop.load(std::sync::atomic::Ordering::SeqCst) => {
                 out.not_compared.extend(plan.tables[i..].iter().map(|t| format!("table {}", t.source.title())));
                 break;
             }
             Err(e) => return Err(e),
         }
     }
-    if way == Way::Up && digests.len() == plan.tables.len() {
-        super::change_state(run.target.as_mut(), &id, "target: fingerprints", |s| s.digests = digests)?;
+    if let Some(digests) = digests.filter(|d| d.len() == plan.tables.len() && out.differences.is_empty()) {
+        note_digests(run, way, digests)?;
     }
     out.seconds = begun.elapsed().as_secs_f64();
     Ok(out)
@@ -200,31 +209,38 @@ fn every_row(
     way: Way,
     (i, t): (usize, &TablePlan),
     parked: &HashSet<(usize, Key)>,
-    digests: &mut Vec<Digest>,
+    digests: &mut Option<Vec<Digest>>,
 ) -> Result<Compared> {
     run.go_on()?;
     let (source, target) = both(run, i, t)?;
     let found = Sums::total(&source.as_source);
-    digests.push(Sums::total(&target.as_source));
+    if let Some(digests) = digests {
+        digests.push(if way == Way::Up { Sums::total(&target.as_source) } else { found });
+    }
     if alike(&source, &target) {
         return Ok((found.rows, Some(found), Vec::new()));
     }
     let mut keys = suspects_of(run, t, &source, &target)?;
     keys.retain(|k| !parked.contains(&(i, k.clone())));
-    // the drain keeps up the fingerprints that are in the record: what is known by now goes there first
-    let id = run.id.clone();
-    if way == Way::Up {
-        let known = digests.clone();
-        super::change_state(run.target.as_mut(), &id, "target: fingerprints", |s| s.digests = known)?;
+    // the drain keeps up what is in the record: what is known by now goes there first
+    if let Some(digests) = digests {
+        note_digests(run, way, digests.clone())?;
+        drain::drain(run, way)?;
+        let receiver = if way == Way::Up { run.target_state()? } else { run.source_state()? };
+        *digests = receiver.digests;
+    } else {
+        drain::drain(run, way)?;
     }
-    drain::drain(run, way)?;
-    if way == Way::Up {
-        *digests = run.target_state()?.digests;
-    }
-    Ok((found.rows, Some(found), differing(run, way, i, t, &keys)?))
+    Ok((found.rows, Some(found), words(differing(run, way, i, t, &keys)?)))
 }
 
-fn alike(source: &Sums, target: &Sums) -> bool {
+fn note_digests(run: &mut Run, way: Way, digests: Vec<Digest>) -> Result<()> {
+    let id = run.id.clone();
+    let (_, receiver) = run.sides(way);
+    super::change_state(receiver, &id, "receiver: fingerprints", |s| s.digests = digests).map(drop)
+}
+
+pub(super) fn alike(source: &Sums, target: &Sums) -> bool {
     let equal = source.as_target == target.as_target && source.as_source == target.as_source;
     equal && source.misfits.is_empty() && target.misfits.is_empty()
 }
@@ -249,7 +265,7 @@ fn sampled(run: &mut Run, way: Way, (i, t): (usize, &TablePlan), rows: u64, seed
     drain::drain(run, way)?;
     for some in keys.chunks(5_000) {
         run.go_on()?;
-        differences.extend(differing(run, way, i, t, some)?);
+        differences.extend(words(differing(run, way, i, t, some)?));
     }
     Ok((keys.len() as u64, None, differences))
 }
@@ -303,7 +319,7 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Verified> {
         if !alike(&source, &target) {
             let mut keys = suspects_of(run, t, &source, &target)?;
             keys.retain(|k| !parked.contains(&(i, k.clone())));
-            out.differences.extend(differing(run, Way::Up, i, t, &keys)?);
+            out.differences.extend(words(differing(run, Way::Up, i, t, &keys)?));
         }
     }
     if plan.from.kind != Kind::Json {
@@ -348,7 +364,7 @@ fn under_way(
 }
 
 /// Which of these keys really differ, seen in one look at the live side in which no change of them is under way.
-pub(super) fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> Result<Vec<String>> {
+pub(super) fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> Result<Vec<(Key, String)>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -360,7 +376,7 @@ pub(super) fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: 
     for k in keys {
         match crate::mapping::map_key(Way::Down, t, k) {
             Ok(s) => pairs.push((s, k.clone())),
-            Err(m) => out.push(m.to_string()),
+            Err(m) => out.push((k.clone(), m.to_string())),
         }
     }
     let source_keys: Vec<Key> = pairs.iter().map(|(s, _)| s.clone()).collect();
@@ -381,17 +397,19 @@ pub(super) fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: 
             continue;
         }
         let (s, d) = if way == Way::Up { (mine_row, their_row) } else { (their_row, mine_row) };
-        let name = t.source.title();
-        match (s, d) {
-            (None, None) => {}
-            (Some(_), None) => out.push(format!("{name} {}: missing in the target", pairs[n].0)),
-            (None, Some(_)) => out.push(format!("{name} {}: only in the target", pairs[n].0)),
-            (Some(s), Some(d)) => {
-                out.extend(row_difference(t, &s, &d).map(|what| format!("{name} {}: {what}", pairs[n].0)))
-            }
-        }
+        let what = match (s, d) {
+            (None, None) => None,
+            (Some(_), None) => Some("missing in the target".to_owned()),
+            (None, Some(_)) => Some("only in the target".to_owned()),
+            (Some(s), Some(d)) => row_difference(t, &s, &d),
+        };
+        out.extend(what.map(|what| (pairs[n].1.clone(), format!("{} {}: {what}", t.source.title(), pairs[n].0))));
     }
     Ok(out)
+}
+
+fn words(list: Vec<(Key, String)>) -> Vec<String> {
+    list.into_iter().map(|(_, what)| what).collect()
 }
 
 /// How two rows differ, both ways, or not at all.

@@ -1,0 +1,332 @@
+//! Comparing, repairing, and the fingerprint of the source: what they find, and what they say when they cannot.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use backout::migrate::{RepairOptions, RollbackOptions, Scope, Verified, VerifyOptions};
+use rusqlite::Connection;
+
+use crate::scenarios::{Database, Home, ok};
+
+const MOVE: &str = "title = \"Things move\"\n[transfer]\nfrom = \"here\"\nto = \"there\"\n";
+const OF_JSON: &str = "[[transfer.table]]\nsource = \"$\"\nkey = \"id\"\ninto = \"things\"\nrequired = [\"word\"]\n";
+const REPAIR: RepairOptions = RepairOptions { batch: 2, dry_run: false, force: false };
+
+/// Forty things in a SQLite file, and a PostgreSQL database they go to.
+fn to_postgres() -> (Home, Database) {
+    let database = Database::new();
+    let home = Home::new(&[("here", "sqlite:source.db"), ("there", &database.url)], "");
+    home.migration("20250301090000_move", MOVE);
+    home.sqlite("source.db")
+        .execute_batch(
+            "CREATE TABLE things (id INTEGER PRIMARY KEY, word TEXT NOT NULL, n INTEGER DEFAULT 7);
+             CREATE INDEX by_word ON things (word);
+             CREATE TABLE notes (id TEXT PRIMARY KEY, thing INTEGER REFERENCES things (id), body TEXT);
+             WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 40)
+                INSERT INTO things (id, word, n) SELECT i, 'word ' || i, i * 10 FROM c;
+             INSERT INTO notes VALUES ('a', 1, 'first'), ('b', 2, NULL)",
+        )
+        .unwrap();
+    (home, database)
+}
+
+/// Forty things in a JSON file that go to SQLite.
+fn to_sqlite() -> Home {
+    let home = Home::new(&[("here", "json:source.json"), ("there", "sqlite:target.db")], "");
+    home.migration("20250301090000_move", &format!("{MOVE}{OF_JSON}"));
+    let all: Vec<String> =
+        (1..=40).map(|i| format!("  {{\"id\": {i}, \"word\": \"word {i}\", \"n\": {}.50}}", i * 10)).collect();
+    home.write("source.json", format!("[\n{}\n]\n", all.join(",\n")));
+    home
+}
+
+fn verify(home: &Home, scope: Scope) -> Verified {
+    ok(home.project().verify_as(&VerifyOptions { scope, ..VerifyOptions::default() })).verified.unwrap()
+}
+
+fn sample(rows: u64, seed: u64) -> Scope {
+    Scope::Sample { rows, seed }
+}
+
+fn after_rollback(home: &Home) -> Verified {
+    ok(home.project().verify_as(&VerifyOptions { rollback: true, ..VerifyOptions::default() })).verified.unwrap()
+}
+
+fn verdicts(v: &Verified) -> Vec<(&str, &str)> {
+    v.fingerprints.iter().map(|f| (f.table.as_str(), f.verdict)).collect()
+}
+
+/// What nobody should be able to do: the resting file is changed behind its seal.
+fn behind_the_seal(db: &Connection, sql: &str) {
+    let seals: Vec<(String, String)> = db
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'backout%'")
+        .unwrap()
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(!seals.is_empty());
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for (name, _) in &seals {
+        db.execute_batch(&format!("DROP TRIGGER \"{name}\"")).unwrap();
+    }
+    db.execute_batch(sql).unwrap();
+    for (_, sql) in &seals {
+        db.execute_batch(sql).unwrap();
+    }
+    db.execute_batch("COMMIT").unwrap();
+}
+
+// ── how much is compared ───────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn each_scope_finds_what_it_looks_at_and_nothing_else() {
+    let (home, _database) = to_postgres();
+    home.up();
+    let all = [Scope::Quick, sample(1000, 1), Scope::Full, Scope::Deep];
+    for scope in all {
+        let v = verify(&home, scope);
+        assert!(v.agrees() && v.not_compared.is_empty(), "{scope:?} {v:?}");
+        assert_eq!(v.rows[..], [("things".to_owned(), 40), ("notes".to_owned(), 2)], "{scope:?}");
+    }
+    let file = home.sqlite("source.db");
+    // a value: no count shows it
+    behind_the_seal(&file, "UPDATE things SET word = 'rotten' WHERE id = 17");
+    assert!(verify(&home, Scope::Quick).agrees());
+    for scope in &all[1..] {
+        let v = verify(&home, *scope);
+        assert_eq!(v.differences.len(), 1, "{scope:?} {v:?}");
+        assert!(v.differences[0].starts_with("things 17: column word"), "{v:?}");
+    }
+    // a row: even a count shows it
+    behind_the_seal(&file, "DELETE FROM notes WHERE id = 'b'");
+    let v = verify(&home, Scope::Quick);
+    assert_eq!(v.differences, ["notes: 1 rows in the source, 2 in the target"]);
+    // a definition: no row shows it, and nobody's seal keeps anyone from it
+    file.execute_batch("DROP INDEX by_word").unwrap();
+    assert!(verify(&home, Scope::Full).problems.is_empty());
+    assert_eq!(verify(&home, Scope::Deep).problems, ["index by_word on things is not as it was"]);
+}
+
+#[test]
+fn a_sample_with_the_same_seed_looks_at_the_same_rows() {
+    let (home, _database) = to_postgres();
+    home.up();
+    behind_the_seal(&home.sqlite("source.db"), "UPDATE things SET n = n + 1");
+    let found: Vec<Vec<String>> =
+        [7, 7, 8].into_iter().map(|seed| verify(&home, sample(4, seed)).differences).collect();
+    assert_eq!(found[0], found[1]);
+    assert_ne!(found[0], found[2]);
+    // four of each side, and a few may be the same
+    assert!((4..=8).contains(&found[0].len()), "{found:?}");
+    let v = verify(&home, sample(4, 7));
+    assert_eq!((v.scope, v.seed), ("sample", Some(7)));
+    assert_eq!(v.rows[0].1, found[0].len() as u64);
+}
+
+#[test]
+fn p14_a_busy_application_is_no_difference_in_any_scope() {
+    let (home, database) = to_postgres();
+    home.up();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let writer = threads.spawn(|| {
+            let mut client = database.client();
+            let mut n = 100;
+            while !stop.load(Ordering::SeqCst) {
+                n += 1;
+                let sql = format!(
+                    "INSERT INTO things (id, word) VALUES ({n}, 'new'); UPDATE things SET id = {n} + 100000 WHERE id = {n} - 3; \
+                     DELETE FROM things WHERE id = {n} - 7; UPDATE things SET n = {n} WHERE id < 20"
+                );
+                client.batch_execute(&sql).unwrap();
+            }
+            n
+        });
+        for _ in 0..4 {
+            for scope in [Scope::Quick, sample(20, 3), Scope::Full] {
+                let v = verify(&home, scope);
+                assert!(v.agrees(), "{scope:?} {v:?}");
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        assert!(writer.join().unwrap() > 120);
+    });
+}
+
+#[test]
+fn a_comparison_without_time_says_what_it_did_not_compare() {
+    let (home, _database) = to_postgres();
+    home.up();
+    let asked = VerifyOptions { timeout: Some(Duration::from_nanos(1)), ..VerifyOptions::default() };
+    let v = ok(home.project().verify_as(&asked)).verified.unwrap();
+    assert!(v.rows.is_empty() && v.agrees());
+    assert_eq!(v.not_compared[..2], ["table things", "table notes"]);
+    assert_eq!(v.not_compared.len(), 4, "the stores' own checks too: {v:?}");
+    let asked = VerifyOptions { timeout: Some(Duration::from_secs(600)), ..VerifyOptions::default() };
+    let v = ok(home.project().verify_as(&asked)).verified.unwrap();
+    assert!(v.not_compared.is_empty() && v.rows.len() == 2, "{v:?}");
+}
+
+// ── the fingerprint of the source ──────────────────────────────────────────────────────────────────────────────────
+
+const WRITES: &str = "UPDATE things SET word = 'zwei' WHERE id = 2; UPDATE things SET id = 113 WHERE id = 13;
+    DELETE FROM things WHERE id = 4; INSERT INTO things (id, word) VALUES (106, 'six')";
+
+#[test]
+fn the_fingerprint_holds_through_writes_before_and_after_the_cutover() {
+    let (home, database) = to_postgres();
+    home.up_until_ready();
+    // carried up after the comparison, before the cutover
+    home.sqlite("source.db").execute_batch(WRITES).unwrap();
+    ok(home.project().shadow());
+    home.sqlite("source.db").execute_batch("UPDATE things SET n = 1 WHERE id = 5").unwrap();
+    ok(home.project().cutover());
+    database.client().batch_execute("UPDATE things SET word = 'drei' WHERE id = 3; DELETE FROM notes").unwrap();
+    ok(home.project().shadow());
+    database.client().batch_execute("TRUNCATE notes; INSERT INTO notes VALUES ('c', 3, 'x')").unwrap();
+    let out = home.rollback();
+    let v = out.verified.unwrap();
+    assert_eq!(verdicts(&v), [("things", "same"), ("notes", "same")]);
+    // days later, with nobody having written
+    let v = after_rollback(&home);
+    assert_eq!(verdicts(&v), [("things", "same"), ("notes", "same")]);
+    assert!(v.agrees(), "{v:?}");
+    // and once somebody has, nobody can tell that from damage
+    home.sqlite("source.db").execute_batch("INSERT INTO things (word) VALUES ('new')").unwrap();
+    let v = after_rollback(&home);
+    assert_eq!(verdicts(&v), [("things", "differs"), ("notes", "same")]);
+    assert_eq!(v.fingerprints[0].why, "1 more than the 40 that were there");
+}
+
+#[test]
+fn the_fingerprint_of_a_json_file_holds_and_so_does_its_definition() {
+    let home = to_sqlite();
+    home.up();
+    home.sqlite("target.db").execute_batch(WRITES).unwrap();
+    let v = home.rollback().verified.unwrap();
+    assert_eq!(verdicts(&v), [("the whole file", "same")]);
+    assert!(after_rollback(&home).agrees());
+    // a record without a member that the migration requires
+    let text = home.text("source.json");
+    let at = text.find("\"word\": \"word 20\", ").unwrap();
+    home.write("source.json", format!("{}{}", &text[..at], &text[at + 19..]));
+    let v = after_rollback(&home);
+    assert!(!v.agrees());
+    assert!(v.problems.iter().any(|p| p.contains("20") && p.contains("word")), "{v:?}");
+}
+
+#[test]
+fn damage_to_the_resting_source_is_found_after_the_rollback_without_the_target() {
+    let (home, database) = to_postgres();
+    home.up();
+    database.client().batch_execute(WRITES).unwrap();
+    ok(home.project().shadow());
+    let file = home.sqlite("source.db");
+    behind_the_seal(&file, "UPDATE things SET word = 'rotten' WHERE id = 17");
+    // not even asked to compare: the fingerprint stays
+    let unverified = backout::migrate::Options { verify: false, ..backout::migrate::Options::default() };
+    ok(home.project().with(unverified).rollback(&RollbackOptions::default()));
+    let v = after_rollback(&home);
+    assert_eq!(verdicts(&v), [("things", "differs"), ("notes", "same")]);
+    // a connection that has seen the seal may keep it in mind until it reads something
+    let file = home.sqlite("source.db");
+    file.execute_batch("UPDATE things SET word = 'word 17' WHERE id = 17").unwrap();
+    assert!(after_rollback(&home).agrees());
+    file.execute_batch("ALTER TABLE notes ADD COLUMN more TEXT").unwrap();
+    assert_eq!(after_rollback(&home).problems, ["column notes.more was not there"]);
+}
+
+#[test]
+fn damage_stops_a_rollback_from_being_called_done() {
+    let (home, _database) = to_postgres();
+    home.up();
+    behind_the_seal(&home.sqlite("source.db"), "UPDATE things SET word = 'rotten' WHERE id = 17");
+    let failure = home.project().rollback(&RollbackOptions::default()).unwrap_err();
+    assert_eq!(failure.exit, 8, "{failure}");
+    assert!(failure.to_string().contains("things 17") && failure.to_string().contains("fingerprint"), "{failure}");
+    // the application has gone on meanwhile, on other rows: what it wrote is told apart with the target's help
+    home.sqlite("source.db").execute_batch("UPDATE things SET n = 5 WHERE id = 30; DELETE FROM notes").unwrap();
+    let v = after_rollback(&home);
+    assert_eq!(verdicts(&v), [("things", "differs"), ("notes", "same")]);
+    assert_eq!(v.differences.len(), 1, "{v:?}");
+    home.sqlite("source.db").execute_batch("UPDATE things SET word = 'word 17' WHERE id = 17").unwrap();
+    let v = after_rollback(&home);
+    assert_eq!(verdicts(&v), [("things", "same"), ("notes", "same")]);
+    assert!(v.agrees(), "{v:?}");
+}
+
+#[test]
+fn what_was_never_recorded_is_not_made_up() {
+    let (home, _database) = to_postgres();
+    let refused = |home: &Home| {
+        let asked = VerifyOptions { rollback: true, ..VerifyOptions::default() };
+        home.project().verify_as(&asked).unwrap_err().to_string()
+    };
+    assert_eq!(refused(&home), "no migration was rolled back");
+    let unverified = || backout::migrate::Options { verify: false, ..backout::migrate::Options::default() };
+    ok(home.project().with(unverified()).up(&Default::default()));
+    assert!(refused(&home).contains("soaking"));
+    ok(home.project().with(unverified()).rollback(&RollbackOptions::default()));
+    assert!(refused(&home).contains("nothing was recorded"));
+}
+
+// ── repairing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_repair_carries_only_what_differs_and_the_fingerprint_is_taken_anew() {
+    let (home, database) = to_postgres();
+    home.up();
+    let file = home.sqlite("source.db");
+    behind_the_seal(&file, "UPDATE things SET word = 'rotten' WHERE id = 17; DELETE FROM things WHERE id = 18");
+    database.client().batch_execute("UPDATE things SET n = 3 WHERE id = 3").unwrap();
+    let dry = ok(home.project().repair(&RepairOptions { dry_run: true, ..REPAIR }));
+    assert_eq!(dry.tables.iter().map(|t| t.differing).collect::<Vec<_>>(), [2, 0]);
+    assert_eq!(verify(&home, Scope::Full).differences.len(), 2);
+    let out = ok(home.project().repair(&REPAIR));
+    let table = &out.tables[0];
+    assert_eq!((table.rows, table.differing, table.repaired, table.agreement), (40, 2, 2, 95.0));
+    assert!(out.verified.unwrap().agrees());
+    let word: String = file.query_row("SELECT word FROM things WHERE id = 17", [], |r| r.get(0)).unwrap();
+    assert_eq!(word, "word 17");
+    // the bytes of what agreed are not touched, and nothing is left to do
+    assert!(ok(home.project().repair(&REPAIR)).tables.iter().all(|t| t.repaired == 0));
+    let v = home.rollback().verified.unwrap();
+    assert_eq!(verdicts(&v), [("things", "same"), ("notes", "same")]);
+}
+
+#[test]
+fn p13_before_the_cutover_the_target_is_repaired_from_the_source() {
+    let (home, database) = to_postgres();
+    home.up_until_ready();
+    // as its owner might, past the seal
+    let mut client = database.client();
+    let names = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = 'things'::regclass AND NOT tgisinternal";
+    let seals: Vec<String> = client.query(names, &[]).unwrap().iter().map(|r| r.get(0)).collect();
+    assert!(!seals.is_empty());
+    let each =
+        |what: &str| seals.iter().map(|s| format!("ALTER TABLE things {what} TRIGGER \"{s}\";")).collect::<String>();
+    let sql = "UPDATE things SET n = 0 WHERE id = 9; INSERT INTO things (id, word) VALUES (999, 'stray');";
+    client.batch_execute(&format!("BEGIN; {} {sql} {} COMMIT", each("DISABLE"), each("ENABLE ALWAYS"))).unwrap();
+    let out = ok(home.project().repair(&RepairOptions { force: true, ..REPAIR }));
+    assert_eq!((out.tables[0].differing, out.tables[0].repaired), (2, 2));
+    assert!(out.verified.unwrap().agrees());
+    ok(home.project().cutover());
+    let v = home.rollback().verified.unwrap();
+    assert_eq!(verdicts(&v), [("things", "same"), ("notes", "same")]);
+}
+
+#[test]
+fn below_95_percent_nothing_is_repaired_and_going_back_is_proposed() {
+    let (home, _database) = to_postgres();
+    home.up();
+    behind_the_seal(&home.sqlite("source.db"), "UPDATE things SET word = 'rotten' WHERE id IN (1, 2, 3)");
+    let failure = home.project().repair(&REPAIR).unwrap_err();
+    assert_eq!(failure.exit, 4);
+    assert!(failure.to_string().contains("things 92.5 % (3 of 40 differ)"), "{failure}");
+    assert!(failure.hint.contains("backout rollback"), "{}", failure.hint);
+    assert_eq!(verify(&home, Scope::Full).differences.len(), 3);
+    let out = ok(home.project().repair(&RepairOptions { force: true, ..REPAIR }));
+    assert!(out.verified.unwrap().agrees());
+    assert_eq!(out.tables[0].repaired, 3);
+}
