@@ -5,6 +5,7 @@ mod complete;
 mod current;
 mod cutover;
 mod demo;
+mod extract;
 mod history;
 mod init;
 mod log;
@@ -82,6 +83,7 @@ enum Command {
     History(history::Command),
     Verify(verify::Command),
     Repair(repair::Command),
+    Extract(extract::Command),
     #[command(alias = "downgrade")]
     Rollback(rollback::Command),
     Salvage(salvage::Command),
@@ -98,10 +100,19 @@ enum Command {
 impl Command {
     /// It changes nothing, so there is nothing to resume.
     fn only_looks(&self) -> bool {
-        use Command::{Current, Demo, History, Init, Log, Plan, Shadow, Status, Verify};
+        use Command::{Current, Demo, Extract, History, Init, Log, Plan, Shadow, Status, Verify};
         matches!(
             self,
-            Init(_) | Plan(_) | Status(_) | Current(_) | History(_) | Verify(_) | Log(_) | Demo(_) | Shadow(_)
+            Init(_)
+                | Extract(_)
+                | Plan(_)
+                | Status(_)
+                | Current(_)
+                | History(_)
+                | Verify(_)
+                | Log(_)
+                | Demo(_)
+                | Shadow(_)
         )
     }
 }
@@ -187,6 +198,7 @@ pub fn main() -> ExitCode {
         Command::History(c) => c.run(&cx),
         Command::Verify(c) => c.run(&cx),
         Command::Repair(c) => c.run(&cx),
+        Command::Extract(c) => c.run(&cx),
         Command::Rollback(c) => c.run(&cx),
         Command::Salvage(c) => c.run(&cx),
         Command::Abort(c) => c.run(&cx),

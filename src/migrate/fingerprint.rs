@@ -218,7 +218,7 @@ pub(super) fn schema_apart(planned: &Table, found: Option<&Table>) -> Vec<String
     part("the key's columns", planned.key_names() == found.key_names());
     part("generated columns", planned.generated == found.generated);
     part("the checks", planned.checks == found.checks);
-    part("the table's options", planned.details == found.details);
+    part("the words of the definition", planned.details == found.details);
     for i in &planned.indexes {
         if !found.indexes.contains(i) {
             out.push(format!("index {} on {name} is not as it was", i.name.as_deref().unwrap_or("without a name")));

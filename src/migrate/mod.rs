@@ -12,6 +12,7 @@ mod drain;
 mod emergency;
 mod error;
 mod export;
+mod extract;
 mod fingerprint;
 mod hand_over;
 mod planning;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use answers::{Applied, MigrationState, Options, Outcome, RollbackOptions, Status, Until, UpOptions};
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
+pub use extract::{ExtractOptions, Extracted};
 pub use fingerprint::Fingerprint;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;

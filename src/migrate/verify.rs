@@ -456,6 +456,9 @@ pub(crate) fn checks_in_time(run: &mut Run, scope: Scope) -> Result<(Vec<String>
 /// their end.
 fn own_checks(mut store: Box<dyn Store>, tables: &[&Table], deadline: Option<Instant>) -> Result<Option<Vec<String>>> {
     let Some(deadline) = deadline else { return Ok(Some(store.self_check(tables)?)) };
+    if Instant::now() >= deadline {
+        return Ok(None);
+    }
     let tables: Vec<Table> = tables.iter().map(|t| (*t).clone()).collect();
     let (send, receive) = channel();
     std::thread::spawn(move || {

@@ -333,6 +333,14 @@ pub trait Store: Send {
     fn now(&mut self) -> Result<String>;
 }
 
+/// Makes a JSON file of these rows, table by table; whole or not at all.
+///
+/// # Errors
+/// If something of that name is there, or it cannot be written.
+pub(crate) fn write_json(path: &Path, tables: &[&Table], rows: Vec<Vec<Row>>, gate: &Gate) -> Result<()> {
+    json::write_new(path, tables, rows, gate)
+}
+
 /// Opens the store at `url` (`json:PATH`, `sqlite:PATH`, `postgres://…`); relative paths are below `folder`. A SQLite file
 /// that does not exist is made when something is first committed to it, if `create`; else it is an error.
 ///

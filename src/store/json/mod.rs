@@ -6,12 +6,15 @@
 mod commit;
 mod document;
 mod files;
+mod fresh;
 mod log;
 mod records;
 mod style;
 #[cfg(test)]
 mod tests;
 mod text;
+
+pub(super) use fresh::write as write_new;
 
 use std::collections::HashMap;
 use std::fs;
