@@ -188,7 +188,9 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
                 out.digests.extend(digest);
                 out.differences.extend(differences);
             }
-            Err(Error::Stopped | Error::TimedOut) if run.out_of_time() && !run.stop.load(std::sync::atomic::Ordering::SeqCst) => {
+            Err(Error::Stopped | Error::TimedOut)
+                if run.out_of_time() && !run.stop.load(std::sync::atomic::Ordering::SeqCst) =>
+            {
                 out.not_compared.extend(plan.tables[i..].iter().map(|t| format!("table {}", t.source.title())));
                 break;
             }

@@ -436,3 +436,15 @@ fn what_no_target_remembers_is_not_extracted() {
     assert!(failure("sqlite:a.db").to_string().contains("the source was JSON"));
     assert!(failure("a.json").to_string().contains("no place"));
 }
+
+#[test]
+fn what_an_emergency_leaves_out_is_not_in_the_fingerprint_either() {
+    let home = to_sqlite();
+    home.up();
+    home.sqlite("target.db").execute_batch(WRITES).unwrap();
+    ok(home.project().shadow());
+    // the drain is taken out of the source again, without the target
+    ok(home.project().rollback(&RollbackOptions { discard: true, ..RollbackOptions::default() }));
+    let v = after_rollback(&home);
+    assert_eq!(verdicts(&v), [("the whole file", "same")]);
+}
