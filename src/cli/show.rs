@@ -317,7 +317,7 @@ pub fn verified(v: &Verified) -> String {
         let _ = writeln!(out, "recorded  {}", wrap(&text, 10));
     }
     for f in v.fingerprints.iter().filter(|f| f.verdict != "same") {
-        let lead = if f.verdict == "open" { "open" } else { "differs" };
+        let lead = if f.verdict == "open" { "recorded" } else { "differs" };
         let _ = writeln!(out, "{lead:<10}{}", wrap(&format!("{}: {}", f.table, f.why), 10));
     }
     for p in &v.problems {

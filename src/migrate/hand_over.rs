@@ -21,7 +21,11 @@ pub(crate) fn cut_over(run: &mut Run) -> Result<Phase> {
     drain::until_close(run, Way::Up)?;
     run.enter(Phase::CuttingOver)?;
     match hand_over(run, Way::Up) {
-        Ok(()) => settle_cutover(run),
+        Ok(()) => {
+            let phase = settle_cutover(run)?;
+            run.note("nothing follows the target by itself: `backout shadow` keeps the source close behind it");
+            Ok(phase)
+        }
         Err(cause) => call_off(run, Way::Up, cause),
     }
 }

@@ -277,6 +277,15 @@ pub struct Remains {
     pub as_of: Option<String>,
 }
 
+/// How large a store's change log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LogSize {
+    /// Entries, those that were carried and not trimmed yet too.
+    pub rows: u64,
+    /// Bytes on disk, about.
+    pub bytes: u64,
+}
+
 /// A row that could not be mapped back, kept whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parked {

@@ -448,3 +448,28 @@ fn what_an_emergency_leaves_out_is_not_in_the_fingerprint_either() {
     let v = after_rollback(&home);
     assert_eq!(verdicts(&v), [("the whole file", "same")]);
 }
+
+// ── where things stand ─────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn status_tells_what_waits_since_when_and_how_large_the_log_is() {
+    let (home, database) = to_postgres();
+    home.up();
+    let status = || ok(home.project().status()).unwrap();
+    let s = status();
+    assert_eq!((s.lag, s.log.unwrap().rows, s.carried, s.unfollowed), (Some(0), 0, 0, false));
+    assert!(s.followed_at.is_none() && s.cutover_at.is_some() && s.verified_at.is_some());
+    database.client().batch_execute(WRITES).unwrap();
+    let s = status();
+    assert!(s.lag.unwrap() >= 4 && s.log.unwrap().rows >= 4 && s.log.unwrap().bytes > 0, "{s:?}");
+    assert!(!s.unfollowed, "not for a minute yet");
+    // as if the last one had been long ago
+    let file = home.sqlite("source.db");
+    let long_ago = "UPDATE backout_run SET state = json_set(state, '$.cutover_at', '2025-01-01T00:00:00Z', '$.drained_at', json('null'))";
+    file.execute_batch(long_ago).unwrap();
+    assert!(status().unfollowed);
+    ok(home.project().shadow());
+    let s = status();
+    assert_eq!((s.lag, s.carried > 0, s.unfollowed), (Some(0), true, false));
+    assert!(s.followed_at.is_some());
+}
