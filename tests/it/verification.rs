@@ -77,6 +77,15 @@ fn behind_the_seal(db: &Connection, sql: &str) {
     db.execute_batch("COMMIT").unwrap();
 }
 
+/// Raised when this goes, whatever made it go.
+struct Raised<'f>(&'f AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 // ── how much is compared ───────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -130,6 +139,8 @@ fn p14_a_busy_application_is_no_difference_in_any_scope() {
     home.up();
     let stop = AtomicBool::new(false);
     std::thread::scope(|threads| {
+        // a failure ends the writer too
+        let ends = Raised(&stop);
         let writer = threads.spawn(|| {
             let mut client = database.client();
             let mut n = 100;
@@ -149,7 +160,7 @@ fn p14_a_busy_application_is_no_difference_in_any_scope() {
                 assert!(v.agrees(), "{scope:?} {v:?}");
             }
         }
-        stop.store(true, Ordering::SeqCst);
+        drop(ends);
         assert!(writer.join().unwrap() > 120);
     });
 }
