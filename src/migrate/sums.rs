@@ -48,8 +48,7 @@ fn bucket(key: &[u8]) -> usize {
 pub(super) fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
     let (mut source, mut target) = (run.source.again()?, run.target.again()?);
     let (observer, total) = (run.observer.clone(), run.counts.get(i).copied().unwrap_or(0));
-    let stop = run.stop.clone();
-    let stopped = || stop.load(std::sync::atomic::Ordering::SeqCst);
+    let stopped = run.stopped();
     std::thread::scope(|threads| {
         let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
         let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
@@ -64,6 +63,11 @@ pub(super) fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums
             from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
         Ok((from_source?.0, from_target?.0))
     })
+}
+
+/// Reads one side of a table.
+pub(super) fn one(store: &mut dyn Store, way: Way, t: &TablePlan, stopped: &dyn Fn() -> bool) -> Result<Sums> {
+    Ok(sum(store, way, t, None, stopped, |_| {})?.0)
 }
 
 type Rows = HashMap<Key, (u128, u128)>;
@@ -158,9 +162,9 @@ pub(super) fn suspects_of(run: &mut Run, t: &TablePlan, source: &Sums, target: &
             these.insert(b);
         }
         let (mut s, mut d) = (run.source.again()?, run.target.again()?);
-        let never = || false;
-        let (_, a) = sum(s.as_mut(), Way::Up, t, Some(&these), &never, |_| {})?;
-        let (_, b) = sum(d.as_mut(), Way::Down, t, Some(&these), &never, |_| {})?;
+        let stopped = run.stopped();
+        let (_, a) = sum(s.as_mut(), Way::Up, t, Some(&these), &stopped, |_| {})?;
+        let (_, b) = sum(d.as_mut(), Way::Down, t, Some(&these), &stopped, |_| {})?;
         keys.extend(a.iter().filter(|(k, v)| b.get(*k) != Some(v)).map(|(k, _)| k.clone()));
         keys.extend(b.keys().filter(|k| !a.contains_key(*k)).cloned());
     }

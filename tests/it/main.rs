@@ -20,5 +20,6 @@ mod sweep;
 mod traps_a;
 mod traps_b;
 mod traps_c;
+mod verification;
 mod ways;
 mod writers;

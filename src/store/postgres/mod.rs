@@ -23,7 +23,9 @@ pub use session::open;
 
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
-use crate::store::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Position, Result, Schema, State, Store, Write};
+use crate::store::{
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
+};
 use crate::value::{Batch, Key, Row};
 
 struct Postgres {
@@ -334,6 +336,10 @@ impl Store for Postgres {
 
     fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64> {
         self.waiting(tables, from)
+    }
+
+    fn log_size(&mut self, tables: &[&Table]) -> Result<LogSize> {
+        self.size_of_log(tables)
     }
 
     fn mark(&mut self, position: Position) -> Result<Position> {

@@ -139,6 +139,7 @@ fn closed(place: &Place, store: &mut dyn Store) {
         started_at: "2025-03-01T09:00:00Z".into(),
         ended_at: "2025-03-01T10:00:00Z".into(),
         note: String::new(),
+        remains: None,
     };
     place.within(store, Mode::Write, |s| s.close(&place.tables(), &line));
 }
