@@ -58,23 +58,9 @@ pub(crate) fn propose(
     }
     let mut schema = source.schema()?;
     let mut notes: Vec<String> = schema.notes.drain(..).filter(|n| !n.is_empty()).collect();
-    let (mut sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
-    let tables: Vec<&Table> = sources.iter().collect();
-    let found = source.self_check(&tables)?;
-    if !found.is_empty() {
-        let of_it = format!("{}: ", source.title());
-        return Err(refusal(
-            format!(
-                "{} does not pass its own checks: {}",
-                source.title(),
-                found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
-            ),
-            "mend it before it is moved: what is broken there would be broken in the target",
-        ));
-    }
+    let (sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
     let (mut chosen, mut counts) = (Vec::new(), Counts::default());
-    for t in &mut sources {
-        let (columns, rows, bytes) = profile(source, t, migration, to_kind, observer, stop)?;
+    for (columns, rows, bytes) in look(source, &sources, migration, to_kind, observer, stop)? {
         chosen.push(columns);
         counts.tables.push((rows, bytes));
     }
@@ -121,6 +107,37 @@ fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
 }
 
 type Chosen = Vec<(crate::plan::ColumnPlan, String)>;
+
+/// Looks at every value of all tables, while another thread has the source check itself.
+fn look(
+    source: &mut dyn Store,
+    tables: &[Table],
+    migration: &Migration,
+    to: Kind,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Vec<(Chosen, u64, u64)>> {
+    let (mut second, all) = (source.again()?, tables.iter().collect::<Vec<_>>());
+    let (found, looked) = std::thread::scope(|threads| {
+        let check = threads.spawn(|| second.self_check(&all, false));
+        let each = tables.iter().map(|t| profile(source, t, migration, to, observer, stop));
+        let looked: Result<Vec<_>> = each.collect();
+        (check.join(), looked)
+    });
+    let found = found.map_err(|_| Error::Internal("the thread that checks the source died".into()))??;
+    if !found.is_empty() {
+        let of_it = format!("{}: ", source.title());
+        return Err(refusal(
+            format!(
+                "{} does not pass its own checks: {}",
+                source.title(),
+                found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
+            ),
+            "mend it before it is moved: what is broken there would be broken in the target",
+        ));
+    }
+    looked
+}
 
 /// Looks at every value of a table.
 fn profile(

@@ -496,6 +496,7 @@ impl Project {
             deadline: None,
             counts: Vec::new(),
             frozen: None,
+            early: None,
             summary: Summary::default(),
         })
     }

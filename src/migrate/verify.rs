@@ -89,13 +89,18 @@ pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
 pub(crate) fn compare(run: &mut Run, way: Way, drains: bool) -> Result<Verified> {
     let begun = std::time::Instant::now();
     let plan = run.plan.clone();
-    let mut out = Verified::default();
+    let mut early = run.early.take();
+    let mut out = Verified { seconds: early.as_ref().map_or(0.0, |e| e.seconds), ..Verified::default() };
     let id = run.id.clone();
     // parked rows differ by definition; they are listed as parked
     let parked: HashSet<(usize, Key)> = run.source.parked(&id)?.into_iter().map(|p| (p.table, p.key)).collect();
     for (i, t) in plan.tables.iter().enumerate() {
         run.go_on()?;
-        let (source, target) = both(run, i, t)?;
+        let read = early.as_mut().and_then(|e| e.sums.get_mut(i)?.take());
+        let (source, target) = match read {
+            Some(read) => read,
+            None => both(run, i, t)?,
+        };
         let (s, d) = (Sums::total(&source.as_target), Sums::total(&source.as_source));
         out.rows.push((t.source.title().to_owned(), s.rows));
         out.digests.push(d);
@@ -110,7 +115,7 @@ pub(crate) fn compare(run: &mut Run, way: Way, drains: bool) -> Result<Verified>
         }
         out.differences.extend(differing(run, way, i, t, &keys)?);
     }
-    out.seconds = begun.elapsed().as_secs_f64();
+    out.seconds += begun.elapsed().as_secs_f64();
     Ok(out)
 }
 
@@ -191,12 +196,12 @@ fn row_difference(t: &TablePlan, s: &[Value<'_>], d: &[Value<'_>]) -> Option<Str
 
 /// The stores' own checks, and the target's schema against the plan.
 ///
-/// The source is asked only if it was not asked while planning a moment ago.
-pub(crate) fn checks(run: &mut Run, source_too: bool) -> Result<Vec<String>> {
+/// Before the cutover the source was asked while planning, a moment ago; `deep` asks both, and all they can tell.
+pub(crate) fn checks(run: &mut Run, deep: bool) -> Result<Vec<String>> {
     let plan = run.plan.clone();
-    let mut out = run.target.self_check(&plan.target_tables())?;
-    if source_too {
-        out.extend(run.source.self_check(&plan.source_tables())?);
+    let mut out = run.target.self_check(&plan.target_tables(), deep)?;
+    if deep {
+        out.extend(run.source.self_check(&plan.source_tables(), deep)?);
     }
     let there = run.target.schema()?;
     for t in &plan.tables {
