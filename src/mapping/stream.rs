@@ -63,7 +63,8 @@ impl<'p> Stream<'p> {
             return Ok(());
         }
         out.truncate(start);
-        (self.came.clear(), self.went.clear());
+        self.came.clear();
+        self.went.clear();
         let (values, mut at) = (values_of(row), Vec::new());
         let mapped = map_row(self.way, self.table, &values, None)?;
         for (v, m) in values.iter().zip(&mapped) {
@@ -76,7 +77,8 @@ impl<'p> Stream<'p> {
     }
 
     fn quick(&mut self, row: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        (self.came.clear(), self.went.clear());
+        self.came.clear();
+        self.went.clear();
         let (start, mut rest) = (out.len(), row);
         for (i, lane) in self.lanes.iter().enumerate() {
             let before = rest;
