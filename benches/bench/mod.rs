@@ -72,7 +72,8 @@ pub fn journal(rows: u64) -> Result<PathBuf> {
     let moment = |micros: u64| -> String {
         let at = jiff::civil::date(2024, 1, 1).at(0, 0, 0, 0);
         let at = at + jiff::SignedDuration::from_micros(i64::try_from(micros).unwrap_or(0));
-        at.strftime(if micros.is_multiple_of(1_000_000) { "%Y-%m-%d %H:%M:%S" } else { "%Y-%m-%d %H:%M:%S.%6f" }).to_string()
+        at.strftime(if micros.is_multiple_of(1_000_000) { "%Y-%m-%d %H:%M:%S" } else { "%Y-%m-%d %H:%M:%S.%6f" })
+            .to_string()
     };
     let people: Vec<String> = (0..(rows / 20).max(1)).map(|_| random.uuid()).collect();
     let change = db.transaction()?;

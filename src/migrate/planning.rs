@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use serde::Serialize;
 
@@ -165,15 +166,12 @@ fn profile(
         ));
     }
     let total = source.count(t)?;
-    let (mut rows, mut bytes, mut after) = (0u64, 0u64, Vec::new());
+    let (mut rows, mut bytes) = (0u64, 0u64);
     let mut keys: HashSet<u128> = HashSet::new();
-    let mut batch = Batch::default();
-    loop {
+    each_batch(source, t, |batch| {
         if stop.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
         }
-        batch.clear();
-        let next = source.scan(t, &after, 20_000, &mut batch)?;
         for row in batch.rows() {
             let key = || Key::of_row(&row, &t.key).to_string();
             for (i, c) in t.columns.iter().enumerate() {
@@ -225,11 +223,8 @@ fn profile(
             done: rows,
             total: total.max(rows),
         });
-        match next {
-            Some(n) => after = n,
-            None => break,
-        }
-    }
+        Ok(())
+    })?;
     let mut out = Chosen::new();
     for (p, c) in columns.iter().zip(&t.columns) {
         out.push(p.choose().map_err(|NoFit { why, value }| {
@@ -240,6 +235,34 @@ fn profile(
         })?);
     }
     Ok((out, rows, bytes))
+}
+
+/// Reads a table in a thread of its own, a piece ahead of what looks at it.
+fn each_batch(source: &mut dyn Store, t: &Table, mut look: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+    let (send, receive) = sync_channel(1);
+    std::thread::scope(|threads| {
+        let reader = threads.spawn(move || {
+            let mut after = Vec::new();
+            loop {
+                let mut batch = Batch::default();
+                let read = source.scan(t, &after, 20_000, &mut batch);
+                let next = read.as_ref().ok().cloned().flatten();
+                if send.send(read.map(|_| batch)).is_err() {
+                    return;
+                }
+                match next {
+                    Some(next) => after = next,
+                    None => return,
+                }
+            }
+        });
+        // dropped with this closure, whatever ends it, so that the reader is not left waiting
+        let receive = receive;
+        while let Ok(batch) = receive.recv() {
+            look(&batch?)?;
+        }
+        reader.join().map_err(|_| Error::Internal("the thread that reads the source died".into()))
+    })
 }
 
 /// The codec that a target type asks for.
