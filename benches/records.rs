@@ -21,8 +21,13 @@ fn main() -> Result<()> {
         println!("{}.", version(peer, "--version"));
     }
     let (mut up, mut back, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut estimate = f64::NAN;
     for _ in 0..rounds {
         let house = house(&data)?;
+        if estimate.is_nan() {
+            let said = bench::backout(house.path(), &["plan"])?.json()?;
+            estimate = said["estimate"]["seconds"].as_f64().unwrap_or(0.0);
+        }
         up.push(bench::backout(house.path(), &["up", "--writers-stopped"])?);
         let db = rusqlite::Connection::open(house.path().join("app.db"))?;
         db.execute_batch("UPDATE records SET title = 'changed' WHERE rowid % 1000 = 0")?;
@@ -34,6 +39,7 @@ fn main() -> Result<()> {
             theirs.push(run(folder.path(), peer, &["insert", "app.db", "records", &path, "--pk", "id"])?);
         }
     }
+    println!("Estimated by `plan`: {estimate:.1} s; actual: {:.1} s.", median(up.iter().map(|r| r.seconds)));
     let ratio = median(theirs.iter().map(|r| r.seconds)) / median(up.iter().map(|r| r.seconds));
     println!("\n{}", bench::HEAD);
     bench::row("`backout up`, compared and cut over", &up, "");

@@ -306,7 +306,8 @@ pub trait Store: Send {
     /// The last chunk of each table (by index in the plan) that was loaded.
     fn chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>>;
 
-    /// Records a chunk. Within the `Write` transaction that loads it.
+    /// Records a chunk. Within the `Write` transaction that loads it; unless it is the table's last, a crash of the store may
+    /// take both back after the commit.
     fn put_chunk(&mut self, run: &str, table: usize, chunk: &Chunk) -> Result<()>;
 
     /// Keeps rows as they are before drain number `drain` changes them (`None`: there was none). Same transaction.
