@@ -435,6 +435,11 @@ impl Digest {
         self.rows += other.rows;
         self.sum = self.sum.wrapping_add(other.sum);
     }
+    /// What is left without the other.
+    pub fn less(&mut self, other: Digest) {
+        self.rows = self.rows.wrapping_sub(other.rows);
+        self.sum = self.sum.wrapping_sub(other.sum);
+    }
 }
 
 impl fmt::Display for Digest {

@@ -5,10 +5,12 @@ mod complete;
 mod current;
 mod cutover;
 mod demo;
+mod extract;
 mod history;
 mod init;
 mod log;
 mod plan;
+mod repair;
 mod resume;
 mod rollback;
 mod salvage;
@@ -80,6 +82,8 @@ enum Command {
     Current(current::Command),
     History(history::Command),
     Verify(verify::Command),
+    Repair(repair::Command),
+    Extract(extract::Command),
     #[command(alias = "downgrade")]
     Rollback(rollback::Command),
     Salvage(salvage::Command),
@@ -96,10 +100,19 @@ enum Command {
 impl Command {
     /// It changes nothing, so there is nothing to resume.
     fn only_looks(&self) -> bool {
-        use Command::{Current, Demo, History, Init, Log, Plan, Shadow, Status, Verify};
+        use Command::{Current, Demo, Extract, History, Init, Log, Plan, Shadow, Status, Verify};
         matches!(
             self,
-            Init(_) | Plan(_) | Status(_) | Current(_) | History(_) | Verify(_) | Log(_) | Demo(_) | Shadow(_)
+            Init(_)
+                | Extract(_)
+                | Plan(_)
+                | Status(_)
+                | Current(_)
+                | History(_)
+                | Verify(_)
+                | Log(_)
+                | Demo(_)
+                | Shadow(_)
         )
     }
 }
@@ -184,6 +197,8 @@ pub fn main() -> ExitCode {
         Command::Current(c) => c.run(&cx),
         Command::History(c) => c.run(&cx),
         Command::Verify(c) => c.run(&cx),
+        Command::Repair(c) => c.run(&cx),
+        Command::Extract(c) => c.run(&cx),
         Command::Rollback(c) => c.run(&cx),
         Command::Salvage(c) => c.run(&cx),
         Command::Abort(c) => c.run(&cx),

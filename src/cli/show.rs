@@ -278,7 +278,7 @@ pub fn outcome(o: &Outcome) -> String {
     out
 }
 
-/// What a full comparison found.
+/// What a comparison found.
 pub fn verified(v: &Verified) -> String {
     let mut out = String::new();
     let compared: u64 = v.rows.iter().map(|(_, n)| n).sum();
@@ -288,7 +288,21 @@ pub fn verified(v: &Verified) -> String {
         n => format!("{} rows differ", number(n as u64)),
     };
     let tables = counted(v.rows.len(), "table");
-    let text = format!("{} in {tables}, every column, both ways: {found} ({})", rows(compared), seconds(v.seconds));
+    let took = seconds(v.seconds);
+    let text = match v.scope {
+        "quick" => {
+            let apart = v.differences.len();
+            let found = if apart == 0 { "equal".into() } else { format!("{} not equal", counted(apart, "table")) };
+            format!("the counts of {} in {tables}: {found} ({took})", rows(compared))
+        }
+        "sample" => format!(
+            "{} all over {tables}, every column, both ways: {found} (seed {}, {took})",
+            rows(compared),
+            v.seed.unwrap_or_default()
+        ),
+        "rollback" => format!("{} in {tables} with what was recorded ({took})", rows(compared)),
+        _ => format!("{} in {tables}, every column, both ways: {found} ({took})", rows(compared)),
+    };
     let _ = writeln!(out, "compared  {}", wrap(&text, 10));
     for d in v.differences.iter().take(50) {
         let _ = writeln!(out, "  {}", wrap(d, 4));
@@ -296,8 +310,21 @@ pub fn verified(v: &Verified) -> String {
     if v.differences.len() > 50 {
         let _ = writeln!(out, "  and {} more (all with --json)", v.differences.len() - 50);
     }
+    let same = v.fingerprints.iter().filter(|f| f.verdict == "same").count();
+    if same > 0 {
+        let of = if same == v.fingerprints.len() { String::new() } else { format!(" of {}", v.fingerprints.len()) };
+        let text = format!("{}{of} as before the cutover, with what was carried", counted(same, "table"));
+        let _ = writeln!(out, "recorded  {}", wrap(&text, 10));
+    }
+    for f in v.fingerprints.iter().filter(|f| f.verdict != "same") {
+        let lead = if f.verdict == "open" { "recorded" } else { "differs" };
+        let _ = writeln!(out, "{lead:<10}{}", wrap(&format!("{}: {}", f.table, f.why), 10));
+    }
     for p in &v.problems {
         let _ = writeln!(out, "problem   {}", wrap(p, 10));
+    }
+    for n in &v.not_compared {
+        let _ = writeln!(out, "not done  {}", wrap(n, 10));
     }
     out
 }

@@ -8,8 +8,10 @@ use backout::store::Phase;
 
 /// Show where the migration under way stands, and which commands lead on
 ///
-/// Who is live, how far behind the other side is, until when a rollback is meant
-/// to be possible, what went wrong last. Read from both stores; changes nothing.
+/// Who is live, how many changes wait and when the other side had last seen all,
+/// how large the change log is, until when a rollback is meant to be possible, what
+/// could not be carried, what went wrong last. Read from both stores; changes
+/// nothing. It warns if nothing follows the target.
 ///
 /// Examples:
 ///   backout status
@@ -45,14 +47,19 @@ pub fn text(s: &Status) -> String {
         let _ = writeln!(out, "live      nobody: a hand-over was cut off; `backout resume` goes on");
     }
     if let Some(n) = s.lag {
-        let seen = s
-            .source
-            .drained_at
-            .as_deref()
-            .filter(|_| s.live == "target")
-            .map(|t| format!(", last seen {t}"))
-            .unwrap_or_default();
-        let _ = writeln!(out, "lag       {} change{}{seen}", show::number(n), if n == 1 { "" } else { "s" });
+        let other = if s.live == "target" { "source" } else { "target" };
+        let seen = s.followed_at.as_deref().map_or("never, so far".to_owned(), |t| t.to_owned());
+        let text = format!("{} wait; the {other} had seen all: {seen}", show::counted(n as usize, "change"));
+        let _ = writeln!(out, "lag       {}", show::wrap(&text, 10));
+    }
+    if let Some(l) = s.log.filter(|l| l.bytes > 0) {
+        let entries = if l.rows == 1 { "1 entry".into() } else { format!("{} entries", show::number(l.rows)) };
+        let _ = writeln!(out, "log       {entries}, {} in the {}", show::size(l.bytes), s.live);
+    }
+    if s.unfollowed {
+        let text = "nothing follows the target: run `backout shadow`, so that a rollback stays short and little is lost \
+                    with the target";
+        let _ = writeln!(out, "warning   {}", show::wrap(text, 10));
     }
     if let Some(t) = &s.source.cutover_at {
         let _ = writeln!(out, "cutover   {t}");

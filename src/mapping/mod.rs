@@ -78,9 +78,13 @@ pub fn map_row(way: Way, t: &TablePlan, row: &[Value<'_>], base: Option<&Row>) -
         .map(|i| {
             let codec = &t.codecs[i].codec;
             match way {
-                Way::Up => up_exact(&t.codecs[i], t.to, &t.target.columns[i].ty, &row[i])
-                    .map(Value::into_owned)
-                    .map_err(|why| misfit(i, why)),
+                Way::Up => match up_exact(&t.codecs[i], t.to, &t.target.columns[i].ty, &row[i]) {
+                    Ok(Value::Null) if t.target.columns[i].not_null => {
+                        Err(misfit(i, "it is required, and not there".into()))
+                    }
+                    Ok(value) => Ok(value.into_owned()),
+                    Err(why) => Err(misfit(i, why)),
+                },
                 Way::Down => {
                     if let Some(kept) = base.map(|b| &b[i])
                         && convert::up(codec, kept).as_ref() == Ok(&row[i])

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::store::{HistoryLine, Phase, State};
+use crate::store::{HistoryLine, LogSize, Phase, State};
 
 use super::verify::Verified;
 
@@ -136,6 +136,30 @@ pub struct Status {
     pub target_title: String,
     /// Who is live: `source`, `target` or `nobody`.
     pub live: String,
+    /// Run id.
+    pub run: String,
+    /// Migration's stamp.
+    pub migration: String,
+    /// Migration's title.
+    pub title: String,
+    /// Where the run stands.
+    pub phase: Phase,
+    /// What went wrong last, until it is passed.
+    pub last_error: Option<String>,
+    /// When both sides were last found to agree before the cutover (RFC 3339).
+    pub verified_at: Option<String>,
+    /// When the target was opened (RFC 3339).
+    pub cutover_at: Option<String>,
+    /// When the rollback window ends (RFC 3339).
+    pub window_ends: Option<String>,
+    /// Rows written on the target that came to the source so far.
+    pub carried: u64,
+    /// When the resting side had last seen every change, by the live side's clock (RFC 3339); null if never.
+    pub followed_at: Option<String>,
+    /// While soaking: changes wait, and nothing has carried any for a minute.
+    pub unfollowed: bool,
+    /// How large the live side's change log is.
+    pub log: Option<LogSize>,
     /// Changes on the live side that the other one has not seen yet.
     pub lag: Option<u64>,
     /// Rows that could not be mapped back.

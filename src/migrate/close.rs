@@ -7,7 +7,7 @@ use crate::store::{HistoryLine, Mode, Phase, Side, State, Store};
 
 use super::emergency::Alone;
 use super::export::{Export, Left};
-use super::{Error, Result, Run, emergency, hand_over, now, verify, within};
+use super::{Error, Result, Run, emergency, fingerprint, hand_over, now, verify, within};
 
 /// Past a rollback's commit point: the application starts, both sides are compared, the records are closed.
 pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
@@ -26,8 +26,8 @@ pub(crate) fn rolled_back(run: &mut Run) -> Result<Phase> {
     run.summary.parked = run.source.parked(&id)?.into_iter().map(|p| p.reason).collect();
     let untrusted = state.parting.as_ref().filter(|p| p.untrusted).cloned();
     if run.settings.verify && untrusted.is_none() && run.target.state()?.is_some() {
-        let verified = verify::compare(run, Way::Up, false)?;
-        let differences = verified.differences.clone();
+        let verified = verify::after_rollback(run)?;
+        let differences = verified.found();
         run.summary.verified = Some(verified);
         if !differences.is_empty() {
             return Err(Error::Differences(differences));
@@ -61,7 +61,8 @@ pub(crate) fn rolled_back(run: &mut Run) -> Result<Phase> {
     if !run.summary.parked.is_empty() {
         note.push_str(&format!(", {} parked: {}", run.summary.parked.len(), run.summary.parked.join("; ")));
     }
-    close_source(run, line(&state, "rolled back", &note))?;
+    let remains = Some(fingerprint::remains(&state, &plan)?);
+    close_source(run, HistoryLine { remains, ..line(&state, "rolled back", &note) })?;
     Ok(Phase::RolledBack)
 }
 
@@ -149,9 +150,11 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
     let plan = run.plan.clone();
     if run.target.state()?.is_some() {
         let tables = plan.target_tables();
+        // how rows went there, for `extract`
+        let remains = Some(fingerprint::remains(&state, &plan)?);
         within(run.target.as_mut(), Mode::Write, &tables, "target: closed", |t| {
             t.capture_off(&tables)?;
-            t.close(&tables, &line(&state, "completed", ""))?;
+            t.close(&tables, &HistoryLine { remains, ..line(&state, "completed", "") })?;
             Ok(())
         })?;
     }
@@ -192,5 +195,6 @@ pub(crate) fn line(state: &State, outcome: &str, note: &str) -> HistoryLine {
         started_at: state.started_at.clone(),
         ended_at: now(),
         note: note.to_owned(),
+        remains: None,
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::{Kind, Plan, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
-use super::{Error, Result, Run, looking, within};
+use super::{Error, Result, Run, fingerprint, looking, within};
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -333,6 +333,7 @@ fn apply_without(
                     .filter(|k| known.iter().any(|p| p.table == i && p.key == *k && !p.only_here()))
                     .map(|k| (i, k)),
             );
+            fingerprint::shift(&mut state.digests, way, (i, &plan.tables[i]), &done.before, &done.writes);
             images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
             if !done.writes.is_empty() {
                 writes.push((i, done.writes));

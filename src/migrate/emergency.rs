@@ -18,7 +18,7 @@ use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Si
 use super::drain::{self, Moment, Read};
 use super::export::Export;
 use super::undo::{self, own};
-use super::{Error, Event, Observer, Result, change_state, now, within};
+use super::{Error, Event, Observer, Result, change_state, fingerprint, now, within};
 
 /// Numbers that the target may have given since its last drain are passed over by this many.
 const GAP: i64 = 10_000;
@@ -281,7 +281,11 @@ pub(crate) fn close(alone: &mut Alone, line: &HistoryLine) -> Result<()> {
     alone.app.forget()?;
     let plan = alone.plan.clone();
     let tables = plan.source_tables();
-    within(alone.source.as_mut(), Mode::Write, &tables, "source: closed", |s| Ok(s.close(&tables, line)?))
+    let id = alone.id.clone();
+    within(alone.source.as_mut(), Mode::Write, &tables, "source: closed", |s| {
+        let remains = s.state()?.filter(|s| s.run == id).map(|s| fingerprint::remains(&s, &plan)).transpose()?;
+        Ok(s.close(&tables, &HistoryLine { remains, ..line.clone() })?)
+    })
 }
 
 /// A resting file that someone wrote to: what it holds is kept beside it, and from here on it is what rests (P20). Returns the
@@ -308,6 +312,7 @@ pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<
         s.unseal(&tables)?;
         s.seal(&tables, &id)?;
         state.doubt = Some(foreign);
+        state.digests.clear();
         Ok(s.put_state(&state, None)?)
     })?;
     Ok(Some(shown))

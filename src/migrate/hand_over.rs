@@ -21,7 +21,11 @@ pub(crate) fn cut_over(run: &mut Run) -> Result<Phase> {
     drain::until_close(run, Way::Up)?;
     run.enter(Phase::CuttingOver)?;
     match hand_over(run, Way::Up) {
-        Ok(()) => settle_cutover(run),
+        Ok(()) => {
+            let phase = settle_cutover(run)?;
+            run.note("nothing follows the target by itself: `backout shadow` keeps the source close behind it");
+            Ok(phase)
+        }
         Err(cause) => call_off(run, Way::Up, cause),
     }
 }
@@ -51,11 +55,13 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let (giver, _) = run.sides(way);
     giver.begin(Mode::Lease, &givers)?;
     let sealed = drain::drain_leased(run, way, epoch).and_then(|(position, rows)| {
-        let (giver, _) = run.sides(way);
+        let (giver, receiver) = run.sides(way);
+        let digests = receiver.state()?.map(|s| s.digests).unwrap_or_default();
         let mut state = giver.state()?.filter(|s| s.run == id && s.epoch == epoch).ok_or_else(ghost)?;
         giver.seal(&givers, &id)?;
         if way == Way::Up {
             giver.capture_off(&givers)?;
+            state.digests = digests;
         }
         state.side = Side::Sealed { epoch, position: position.clone() };
         // from now on it receives: it begins at the start of the other side's log

@@ -4,6 +4,7 @@
 //! says where the run stands, and during a hand-over the two `side`s say who is live.
 
 mod answers;
+mod asked;
 mod back;
 mod backfill;
 mod close;
@@ -11,11 +12,15 @@ mod drain;
 mod emergency;
 mod error;
 mod export;
+mod extract;
+mod fingerprint;
 mod hand_over;
 mod planning;
 mod prepare;
 mod project;
+mod repair;
 mod salvage;
+mod sample;
 mod status;
 mod sums;
 mod undo;
@@ -26,9 +31,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use answers::{Applied, MigrationState, Options, Outcome, RollbackOptions, Status, Until, UpOptions};
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
+pub use extract::{ExtractOptions, Extracted};
+pub use fingerprint::Fingerprint;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;
-pub use verify::Verified;
+pub use repair::{RepairOptions, Repaired, TableRepaired};
+pub use verify::{Scope, Verified, VerifyOptions};
 
 use crate::app::App;
 use crate::gate::Gate;
@@ -88,7 +96,7 @@ pub struct Run {
     settings: Settings,
     /// The project's.
     folder: std::path::PathBuf,
-    /// Before its commit point a hand-over is called off at this moment.
+    /// At this moment a hand-over is called off, if it is before its commit point, and a comparison stops.
     deadline: Option<std::time::Instant>,
     /// Rows per table as counted while planning, for progress.
     counts: Vec<u64>,
@@ -212,7 +220,18 @@ impl Run {
 
     /// An error if the time for this is used up.
     pub(crate) fn in_time(&self) -> Result<()> {
-        if self.deadline.is_some_and(|end| std::time::Instant::now() >= end) { Err(Error::TimedOut) } else { Ok(()) }
+        if self.out_of_time() { Err(Error::TimedOut) } else { Ok(()) }
+    }
+
+    /// The time for this is used up.
+    pub(crate) fn out_of_time(&self) -> bool {
+        self.deadline.is_some_and(|d| std::time::Instant::now() >= d)
+    }
+
+    /// Whether to stop, to be asked by any thread: we were told to, or the time for it is over.
+    pub(crate) fn stopped(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let (stop, deadline) = (self.stop.clone(), self.deadline);
+        move || stop.load(Ordering::SeqCst) || deadline.is_some_and(|d| std::time::Instant::now() >= d)
     }
 
     /// Writes what a phase came to into the journal, and a failure into the source's record. Neither may fail the run.

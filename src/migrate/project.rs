@@ -14,7 +14,6 @@ use crate::store::{self, Mode, Phase, Role, State, Store};
 
 use super::answers::{Options, Outcome, RollbackOptions, Until, UpOptions};
 use super::planning::{self, Proposal};
-use super::verify;
 use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close, drain, hand_over, prepare};
 
 /// A project. See the crate's head for an example.
@@ -25,7 +24,7 @@ pub struct Project {
     pub migrations: Migrations,
     pub(crate) gate: Gate,
     pub(crate) observer: Arc<dyn Observer>,
-    stop: Arc<AtomicBool>,
+    pub(crate) stop: Arc<AtomicBool>,
     pub(crate) options: Options,
 }
 
@@ -295,29 +294,6 @@ impl Project {
         let mut out = self.outcome_of(&state, begun);
         let id = run.id.clone();
         out.parked = run.source.parked(&id).map_err(|e| during(e.into()))?.into_iter().map(|p| p.reason).collect();
-        Ok(out)
-    }
-
-    /// Compares both sides of the open run in full, and asks the stores' own checks.
-    ///
-    /// # Errors
-    /// As for `up`; differences are no error here, they are in the outcome.
-    pub fn verify(&self) -> Done<Outcome> {
-        let begun = Instant::now();
-        let (m, state) = self.the_open_run()?;
-        let during = |e: Error| Failure::during(e, state.phase);
-        let way = match state.phase {
-            Phase::Ready => Way::Up,
-            Phase::Soaking => Way::Down,
-            other => return Err(self.not_now("verify", other)),
-        };
-        let mut run = self.attach(m, &state).map_err(during)?;
-        let mut verified = verify::compare(&mut run, way, true).map_err(during)?;
-        verified.problems = verify::checks(&mut run, true).map_err(during)?;
-        let mut out = self.outcome_of(&state, begun);
-        out.rows.clone_from(&verified.rows);
-        out.verified = Some(verified);
-        out.seconds = begun.elapsed().as_secs_f64();
         Ok(out)
     }
 

@@ -13,7 +13,7 @@ use crate::value::{Key, Row, encode_row};
 
 use super::drain::{Changes, Read, Unfit, map_changes, read_back};
 use super::undo::own;
-use super::{Error, Result, Run, close, emergency, hand_over, sums, within};
+use super::{Error, Result, Run, close, emergency, fingerprint, hand_over, sums, within};
 
 /// Carries what is left of the target, and ends the run.
 pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
@@ -126,6 +126,7 @@ fn carry_without(run: &mut Run, read: &Read, full: bool, unfit: &Unfit) -> Resul
                 }
             }
             unpark.extend(done.through.into_iter().map(|k| (i, k)));
+            fingerprint::shift(&mut state.digests, Way::Down, (i, t), &done.before, &done.writes);
             images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
             if !done.writes.is_empty() {
                 writes.push((i, done.writes));

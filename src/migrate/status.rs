@@ -49,7 +49,7 @@ impl Project {
             (_, true) => "target",
             _ => "nobody",
         };
-        let mut lag = None;
+        let (mut lag, mut log) = (None, None);
         if let (Some(text), Ok(t)) = (&plan, &mut target) {
             let plan: Plan = serde_json::from_str(text)
                 .map_err(|e| Error::Internal(format!("the frozen plan cannot be read: {e}")))?;
@@ -65,9 +65,31 @@ impl Project {
                     Ok(n) => lag = Some(n),
                     Err(e) => problems.push(e.to_string()),
                 }
+                match giver.log_size(&way.givers(&plan)) {
+                    Ok(size) => log = Some(size),
+                    Err(e) => problems.push(e.to_string()),
+                }
             }
         }
+        let followed_at = match live {
+            "source" => target_state.as_ref().and_then(|t| t.drained_at.clone()),
+            _ => state.drained_at.clone(),
+        };
+        let last = followed_at.clone().or(state.cutover_at.clone());
+        let unfollowed = state.phase == Phase::Soaking && lag.is_some_and(|n| n > 0) && last.is_some_and(|t| old(&t));
         Ok(Status {
+            run: state.run.clone(),
+            migration: state.migration.clone(),
+            title: state.title.clone(),
+            phase: state.phase,
+            last_error: state.last_error.clone(),
+            verified_at: state.verified_at.clone(),
+            cutover_at: state.cutover_at.clone(),
+            window_ends: state.window_ends.clone(),
+            carried: state.carried,
+            followed_at,
+            unfollowed,
+            log,
             source_title: source.title(),
             target_title: target.as_ref().map_or_else(|_| m.transfer.to.clone(), |t| t.title()),
             live: live.into(),
@@ -121,7 +143,8 @@ impl Project {
         for (name, _) in &self.config.stores {
             let Ok(mut s) = self.store(name, false) else { continue };
             let mine = s.history().map_err(|e| Failure::untouched(e.into()))?;
-            lines.extend(mine.into_iter().map(|l| (name.clone(), l)));
+            // what remains of a run is for us, not for people
+            lines.extend(mine.into_iter().map(|l| (name.clone(), HistoryLine { remains: None, ..l })));
         }
         lines.sort_by(|a, b| a.1.ended_at.cmp(&b.1.ended_at));
         Ok(Applied { lines })
@@ -136,6 +159,11 @@ impl Project {
             .events(&crate::journal::Filter::default())
             .map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
     }
+}
+
+/// More than a minute ago.
+fn old(at: &str) -> bool {
+    at.parse::<jiff::Timestamp>().is_ok_and(|at| jiff::Timestamp::now().as_second() - at.as_second() > 60)
 }
 
 /// The rollback window has passed.

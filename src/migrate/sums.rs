@@ -53,22 +53,22 @@ pub(super) struct Readers {
     source: Box<dyn Store>,
     target: Box<dyn Store>,
     observer: Arc<dyn Observer>,
-    stop: Arc<AtomicBool>,
+    stopped: Box<dyn Fn() -> bool + Send + Sync>,
     counts: Vec<u64>,
 }
 
 impl Readers {
     pub(super) fn of(run: &Run) -> Result<Readers> {
         let (source, target) = (run.source.again()?, run.target.again()?);
-        let (observer, stop, counts) = (run.observer.clone(), run.stop.clone(), run.counts.clone());
-        Ok(Readers { source, target, observer, stop, counts })
+        let (observer, stopped, counts) = (run.observer.clone(), Box::new(run.stopped()), run.counts.clone());
+        Ok(Readers { source, target, observer, stopped, counts })
     }
 
     /// Reads both sides of a table at once, each in a thread. `enough` ends it early.
     pub(super) fn both(&mut self, i: usize, t: &TablePlan, enough: &AtomicBool) -> Result<(Sums, Sums)> {
-        let Readers { source, target, observer, stop, counts } = self;
+        let Readers { source, target, observer, stopped, counts } = self;
         let total = counts.get(i).copied().unwrap_or(0);
-        let stopped = || stop.load(Ordering::SeqCst) || enough.load(Ordering::SeqCst);
+        let stopped = || stopped() || enough.load(Ordering::SeqCst);
         std::thread::scope(|threads| {
             let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
             let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
@@ -113,6 +113,11 @@ pub(super) fn beside(run: &mut Run, work: impl FnOnce(&mut Run) -> Result<bool>)
         let read = read.join().map_err(|_| Error::Internal("the thread that compares died".into()))?;
         Ok(if carried_nothing? { read.ok() } else { None })
     })
+}
+
+/// Reads one side of a table.
+pub(super) fn one(store: &mut dyn Store, way: Way, t: &TablePlan, stopped: &(dyn Fn() -> bool + Sync)) -> Result<Sums> {
+    Ok(sum(store, way, t, None, stopped, |_| {})?.0)
 }
 
 type Rows = HashMap<Key, (u128, u128)>;
@@ -209,8 +214,7 @@ pub(super) fn suspects_of(run: &mut Run, t: &TablePlan, source: &Sums, target: &
             these.insert(b);
         }
         let (mut s, mut d) = (run.source.again()?, run.target.again()?);
-        let stop = run.stop.clone();
-        let stopped = || stop.load(Ordering::SeqCst);
+        let stopped = run.stopped();
         let (a, b) = std::thread::scope(|threads| {
             let a = threads.spawn(|| sum(s.as_mut(), Way::Up, t, Some(&these), &stopped, |_| {}));
             let b = sum(d.as_mut(), Way::Down, t, Some(&these), &stopped, |_| {});

@@ -9,7 +9,7 @@ use crate::value::{Key, Row};
 use super::drain::Changes;
 use super::emergency::Alone;
 use super::export::Left;
-use super::{Error, Result, within};
+use super::{Error, Result, fingerprint, within};
 
 /// The newest drain that was complete at `until`, and the moment it stands for; without `until` that of the cutover.
 pub(crate) fn moment(source: &mut dyn Store, state: &State, until: Option<jiff::Timestamp>) -> Result<(u64, String)> {
@@ -50,10 +50,11 @@ fn one(alone: &mut Alone, drain: u64, at: &str) -> Result<()> {
     let images = alone.source.images(&id, drain)?;
     within(alone.source.as_mut(), Mode::Write, &tables, &format!("source: drain {drain} undone"), |s| {
         let (mut lines, mut writes, mut left) = (Vec::new(), Vec::new(), 0);
+        let mut state = own(s, &id)?;
         for (i, table) in tables.iter().enumerate() {
             let mine: Vec<&(usize, Key, Option<Row>)> = images.iter().filter(|(t, ..)| *t == i).collect();
             let keys: Vec<Key> = mine.iter().map(|(_, k, _)| k.clone()).collect();
-            let mut puts = Vec::new();
+            let (mut puts, mut there) = (Vec::new(), Vec::new());
             for ((_, key, was), now) in mine.into_iter().zip(s.fetch(table, &keys)?) {
                 if *was == now {
                     continue;
@@ -66,12 +67,13 @@ fn one(alone: &mut Alone, drain: u64, at: &str) -> Result<()> {
                     Some(row) => Write::Put { row: row.clone(), from: now.is_some().then(|| key.clone()) },
                     None => Write::Delete { key: key.clone() },
                 });
+                there.push((key.clone(), now));
             }
+            fingerprint::shift(&mut state.digests, Way::Down, (i, &plan.tables[i]), &there, &puts);
             if !puts.is_empty() {
                 writes.push((i, puts));
             }
         }
-        let mut state = own(s, &id)?;
         let Some(parting) = &mut state.parting else { return Err(Error::Internal("nothing is being undone".into())) };
         if !lines.is_empty() {
             parting.exported = export.add(parting.exported, &lines)?;

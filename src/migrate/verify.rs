@@ -4,19 +4,56 @@
 //! look at the live side, no change of it is still on its way (P14).
 
 use std::collections::HashSet;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use crate::mapping::{Way, canon_source, canon_target, map_row};
 use crate::plan::{Kind, Plan, Table, TablePlan};
-use crate::store::Phase;
+use crate::store::{Phase, Store};
 use crate::value::{Digest, Key, Value};
 
+use super::fingerprint::{self, Fingerprint};
 use super::sums::{Sums, both, suspects, suspects_of};
-use super::{Error, Result, Run, drain, looking, now};
+use super::{Error, Result, Run, drain, looking, now, sample};
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// How many rows each table has, and its definition.
+    Quick,
+    /// Some rows of each table, chosen by its key all over it, on both sides.
+    Sample {
+        /// How many of each side.
+        rows: u64,
+        /// Which ones: the same seed chooses the same rows of the same table.
+        seed: u64,
+    },
+    /// Every row, every column, both ways, and the stores' own checks.
+    #[default]
+    Full,
+    /// The same with the most thorough checks the stores have, and the source's definition against the plan.
+    Deep,
+}
+
+/// What `verify` is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyOptions {
+    /// How much.
+    pub scope: Scope,
+    /// Stop after this long, and say what was not compared.
+    pub timeout: Option<Duration>,
+    /// Compare the source with its recorded fingerprint, after a rollback.
+    pub rollback: bool,
+}
 
 /// What verification came to.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Verified {
-    /// Rows compared, per table in plan order.
+    /// `quick`, `sample`, `full`, `deep`, or `rollback` (only the source, against its fingerprint).
+    pub scope: &'static str,
+    /// The seed of a sample.
+    pub seed: Option<u64>,
+    /// Rows compared (or counted, if quick), per table in plan order.
     pub rows: Vec<(String, u64)>,
     /// Digest of each table of the source.
     pub digests: Vec<Digest>,
@@ -24,25 +61,54 @@ pub struct Verified {
     pub differences: Vec<String>,
     /// What the stores' own checks and the schema's comparison found.
     pub problems: Vec<String>,
+    /// After a rollback: each table of the source against what was recorded of it.
+    pub fingerprints: Vec<Fingerprint>,
+    /// What there was no time for.
+    pub not_compared: Vec<String>,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+impl Scope {
+    fn name(self) -> &'static str {
+        match self {
+            Scope::Quick => "quick",
+            Scope::Sample { .. } => "sample",
+            Scope::Full => "full",
+            Scope::Deep => "deep",
+        }
+    }
+}
+
+impl Verified {
+    /// Every difference between rows, and tables that do not have their fingerprint.
+    pub fn found(&self) -> Vec<String> {
+        let differ = self.fingerprints.iter().filter(|f| f.verdict == "differs");
+        let tables = differ.map(|f| format!("{}: {}, by its fingerprint", f.table, f.why));
+        self.differences.iter().cloned().chain(tables).collect()
+    }
+
+    /// Nothing speaks against it, in what was compared.
+    pub fn agrees(&self) -> bool {
+        self.found().is_empty() && self.problems.is_empty()
+    }
 }
 
 /// Verifying before the cutover. What differs is looked at again through the log (P13); what differs then fails.
 pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
     let mut verified = Verified::default();
     if run.settings.verify {
-        verified = compare(run, Way::Up, true)?;
+        verified = compare(run, Way::Up, Scope::Full)?;
         if !verified.differences.is_empty() {
             run.note(format!("{} differ; they are carried again", super::count(verified.differences.len(), "row")));
             compare_and_doubt(run, Way::Up)?;
             drain::drain(run, Way::Up)?;
-            verified = compare(run, Way::Up, true)?;
+            verified = compare(run, Way::Up, Scope::Full)?;
         }
         if !verified.differences.is_empty() {
             return Err(Error::Differences(verified.differences));
         }
-        let problems = checks(run, false)?;
+        let problems = checks(run)?;
         if !problems.is_empty() {
             return Err(Error::Refused {
                 cause: format!("the stores' own checks found: {}", problems.join("; ")),
@@ -66,6 +132,7 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
 /// Compares in full and puts every differing key into the giver's log; the doubt is over when that is committed.
 pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
     let plan = run.plan.clone();
+    let mut any = false;
     for (i, t) in plan.tables.iter().enumerate() {
         let keys: Vec<Key> = suspects(run, i, t)?
             .into_iter()
@@ -76,83 +143,262 @@ pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
             .collect();
         if !keys.is_empty() {
             run.sides(way).0.doubt(i, &keys)?;
+            any = true;
         }
     }
     let id = run.id.clone();
     let (_, receiver) = run.sides(way);
-    super::change_state(receiver, &id, "receiver: doubt resolved", |s| s.doubt = None)?;
+    super::change_state(receiver, &id, "receiver: doubt resolved", |s| {
+        s.doubt = None;
+        // a row that differs may have been damaged where it rests: what it was there says nothing of what it ought to be
+        if any && way == Way::Down {
+            s.digests.clear();
+        }
+    })?;
     Ok(())
 }
 
-/// Full comparison. With `drains`, changes under way are carried before a difference counts; else (after a rollback) what the live
-/// side's log names is left out.
-pub(crate) fn compare(run: &mut Run, way: Way, drains: bool) -> Result<Verified> {
-    let begun = std::time::Instant::now();
+/// Comparison of a run whose resting side follows: changes under way are carried before a difference counts. Where the time for it is
+/// over, what is left is told in `not_compared`.
+pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified> {
+    let begun = Instant::now();
     let plan = run.plan.clone();
     let mut early = run.early.take();
-    let mut out = Verified { seconds: early.as_ref().map_or(0.0, |e| e.seconds), ..Verified::default() };
     let id = run.id.clone();
+    let seconds = early.as_ref().map_or(0.0, |e| e.seconds);
+    let mut out = Verified { scope: scope.name(), seconds, ..Verified::default() };
+    if let Scope::Sample { seed, .. } = scope {
+        out.seed = Some(seed);
+    }
     // parked rows differ by definition; they are listed as parked
     let parked: HashSet<(usize, Key)> = run.source.parked(&id)?.into_iter().map(|p| (p.table, p.key)).collect();
+    // Of the resting side's rows, as the source has them: our drains alone write those. What is known of a source that rests is kept.
+    let known = way == Way::Down && !run.source_state()?.digests.is_empty();
+    let mut digests = (!known).then(Vec::new);
     for (i, t) in plan.tables.iter().enumerate() {
-        run.go_on()?;
-        let read = early.as_mut().and_then(|e| e.sums.get_mut(i)?.take());
-        let (source, target) = match read {
-            Some(read) => read,
-            None => both(run, i, t)?,
+        let one = match scope {
+            Scope::Quick => {
+                drain::drain(run, way)?;
+                counted(run, way, i, t)
+            }
+            Scope::Sample { rows, seed } => sampled(run, way, (i, t), rows, seed),
+            Scope::Full | Scope::Deep => {
+                let read = early.as_mut().and_then(|e| e.sums.get_mut(i)?.take());
+                every_row(run, way, (i, t), read, &parked, &mut digests)
+            }
         };
-        let (s, d) = (Sums::total(&source.as_target), Sums::total(&source.as_source));
-        out.rows.push((t.source.title().to_owned(), s.rows));
-        out.digests.push(d);
-        let equal = source.as_target == target.as_target && source.as_source == target.as_source;
-        if equal && source.misfits.is_empty() && target.misfits.is_empty() {
-            continue;
+        match one {
+            Ok((rows, digest, differences)) => {
+                out.rows.push((t.source.title().to_owned(), rows));
+                out.digests.extend(digest);
+                out.differences.extend(differences);
+            }
+            Err(Error::Stopped | Error::TimedOut)
+                if run.out_of_time() && !run.stop.load(std::sync::atomic::Ordering::SeqCst) =>
+            {
+                out.not_compared.extend(plan.tables[i..].iter().map(|t| format!("table {}", t.source.title())));
+                break;
+            }
+            Err(e) => return Err(e),
         }
-        let mut keys = suspects_of(run, t, &source, &target)?;
-        keys.retain(|k| !parked.contains(&(i, k.clone())));
-        if drains {
-            drain::drain(run, way)?;
-        }
-        out.differences.extend(differing(run, way, i, t, &keys)?);
+    }
+    if let Some(digests) = digests.filter(|d| d.len() == plan.tables.len() && out.differences.is_empty()) {
+        note_digests(run, way, digests)?;
     }
     out.seconds += begun.elapsed().as_secs_f64();
     Ok(out)
 }
 
+type Compared = (u64, Option<Digest>, Vec<String>);
+
+fn every_row(
+    run: &mut Run,
+    way: Way,
+    (i, t): (usize, &TablePlan),
+    read: Option<(Sums, Sums)>,
+    parked: &HashSet<(usize, Key)>,
+    digests: &mut Option<Vec<Digest>>,
+) -> Result<Compared> {
+    run.go_on()?;
+    let (source, target) = match read {
+        Some(read) => read,
+        None => both(run, i, t)?,
+    };
+    let found = Sums::total(&source.as_source);
+    if let Some(digests) = digests {
+        digests.push(if way == Way::Up { Sums::total(&target.as_source) } else { found });
+    }
+    if alike(&source, &target) {
+        return Ok((found.rows, Some(found), Vec::new()));
+    }
+    let mut keys = suspects_of(run, t, &source, &target)?;
+    keys.retain(|k| !parked.contains(&(i, k.clone())));
+    // the drain keeps up what is in the record: what is known by now goes there first
+    if let Some(digests) = digests {
+        note_digests(run, way, digests.clone())?;
+        drain::drain(run, way)?;
+        let receiver = if way == Way::Up { run.target_state()? } else { run.source_state()? };
+        *digests = receiver.digests;
+    } else {
+        drain::drain(run, way)?;
+    }
+    Ok((found.rows, Some(found), words(differing(run, way, i, t, &keys)?)))
+}
+
+fn note_digests(run: &mut Run, way: Way, digests: Vec<Digest>) -> Result<()> {
+    let id = run.id.clone();
+    let (_, receiver) = run.sides(way);
+    super::change_state(receiver, &id, "receiver: fingerprints", |s| s.digests = digests).map(drop)
+}
+
+pub(super) fn alike(source: &Sums, target: &Sums) -> bool {
+    let equal = source.as_target == target.as_target && source.as_source == target.as_source;
+    equal && source.misfits.is_empty() && target.misfits.is_empty()
+}
+
+/// Rows chosen all over the table, on each side, looked for on the other.
+fn sampled(run: &mut Run, way: Way, (i, t): (usize, &TablePlan), rows: u64, seed: u64) -> Result<Compared> {
+    run.go_on()?;
+    let stopped = run.stopped();
+    let mut keys = Vec::new();
+    let mut differences = Vec::new();
+    let id = run.id.clone();
+    let parked: HashSet<Key> = run.source.parked(&id)?.into_iter().filter(|p| p.table == i).map(|p| p.key).collect();
+    for side in [Way::Up, Way::Down] {
+        let (giver, _) = run.sides(side);
+        let (chosen, misfits) = sample::keys(giver, side, t, rows, seed ^ (i as u64), &stopped)?;
+        keys.extend(chosen);
+        differences.extend(misfits);
+    }
+    keys.sort();
+    keys.dedup();
+    keys.retain(|k| !parked.contains(k));
+    drain::drain(run, way)?;
+    for some in keys.chunks(5_000) {
+        run.go_on()?;
+        differences.extend(words(differing(run, way, i, t, some)?));
+    }
+    Ok((keys.len() as u64, None, differences))
+}
+
+/// How many rows each side has. A row counts if no change of it is under way, and if it is not parked.
+fn counted(run: &mut Run, way: Way, i: usize, t: &TablePlan) -> Result<Compared> {
+    run.go_on()?;
+    let plan: Plan = run.plan.clone();
+    let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
+    let id = run.id.clone();
+    let parked: Vec<Key> =
+        run.source.parked(&id)?.into_iter().filter(|p| p.table == i && way == Way::Down).map(|p| p.key).collect();
+    let from = log_from(run, way)?;
+    let (giver, receiver) = run.sides(way);
+    let there = |s: &mut dyn Store, table: &Table, keys: &[Key]| -> Result<u64> {
+        Ok(s.count(table)? - s.fetch(table, keys)?.iter().flatten().count() as u64)
+    };
+    let seen = looking(giver, &givers, |g| {
+        let Some(mut keys) = under_way(g, &givers, from.as_ref(), i)? else { return Ok(None) };
+        keys.extend(parked);
+        let keys: Vec<Key> = keys.into_iter().collect();
+        Ok(Some((there(g, way.giver(t), &keys)?, keys)))
+    })?;
+    // truncated this very moment: there is nothing to count
+    let Some((mine, keys)) = seen else { return Ok((0, None, Vec::new())) };
+    let keys: Vec<Key> = keys.iter().filter_map(|k| crate::mapping::map_key(way, t, k).ok()).collect();
+    let theirs = looking(receiver, &receivers, |r| there(r, way.receiver(t), &keys))?;
+    let (s, d) = if way == Way::Up { (mine, theirs) } else { (theirs, mine) };
+    let name = t.source.title();
+    let apart = (s != d).then(|| format!("{name}: {s} rows in the source, {d} in the target"));
+    Ok((mine, None, apart.into_iter().collect()))
+}
+
+/// Comparison after a rollback, while both sides are still there: every row, and the source against its fingerprint. What the
+/// application has written to the source since, by its log, is no difference.
+pub(crate) fn after_rollback(run: &mut Run) -> Result<Verified> {
+    let begun = Instant::now();
+    let plan = run.plan.clone();
+    let id = run.id.clone();
+    let mut out = Verified { scope: Scope::Full.name(), ..Verified::default() };
+    let parked: HashSet<(usize, Key)> = run.source.parked(&id)?.into_iter().map(|p| (p.table, p.key)).collect();
+    for (i, t) in plan.tables.iter().enumerate() {
+        run.go_on()?;
+        let before = fingerprint::written(run, i)?;
+        let (source, target) = both(run, i, t)?;
+        let after = fingerprint::written(run, i)?;
+        let found = Sums::total(&source.as_source);
+        out.rows.push((t.source.title().to_owned(), found.rows));
+        out.digests.push(found);
+        out.fingerprints.extend(fingerprint::check(run, i, found, [&before, &after])?);
+        if !alike(&source, &target) {
+            let mut keys = suspects_of(run, t, &source, &target)?;
+            keys.retain(|k| !parked.contains(&(i, k.clone())));
+            out.differences.extend(words(differing(run, Way::Up, i, t, &keys)?));
+        }
+    }
+    if plan.from.kind != Kind::Json {
+        out.problems = definitions(run.source.as_mut(), &plan)?;
+    }
+    out.seconds = begun.elapsed().as_secs_f64();
+    Ok(out)
+}
+
+/// The source's definitions, against those that the plan recorded.
+pub(super) fn definitions(source: &mut dyn Store, plan: &Plan) -> Result<Vec<String>> {
+    let there = source.schema()?;
+    let found = |t: &TablePlan| there.tables.iter().find(|x| x.name == t.source.name);
+    Ok(plan.tables.iter().flat_map(|t| fingerprint::schema_apart(&t.source, found(t))).collect())
+}
+
+/// From where the receiver has not seen the giver's log.
+fn log_from(run: &mut Run, way: Way) -> Result<Option<crate::store::Position>> {
+    let id = run.id.clone();
+    let (giver, receiver) = run.sides(way);
+    let checkpoint = receiver.state()?.filter(|s| s.run == id).and_then(|s| s.checkpoint);
+    let begun = giver.state()?.filter(|s| s.run == id).and_then(|s| s.captured_from);
+    Ok(checkpoint.or(begun))
+}
+
+/// Keys of table `i` of which a change is on its way, within a look at the giver; `None`: all of them.
+fn under_way(
+    giver: &mut dyn Store,
+    givers: &[&Table],
+    from: Option<&crate::store::Position>,
+    i: usize,
+) -> Result<Option<HashSet<Key>>> {
+    let mut keys = HashSet::new();
+    let Some(from) = from else { return Ok(Some(keys)) };
+    for e in giver.log_since(givers, from)?.0.into_iter().filter(|e| e.table == i) {
+        if e.op == crate::store::Op::Truncate {
+            return Ok(None);
+        }
+        keys.extend(e.before.into_iter().chain(e.after));
+    }
+    Ok(Some(keys))
+}
+
 /// Which of these keys really differ, seen in one look at the live side in which no change of them is under way.
-fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> Result<Vec<String>> {
+pub(super) fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> Result<Vec<(Key, String)>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let plan: Plan = run.plan.clone();
     let givers = way.givers(&plan);
-    let id = run.id.clone();
     // the giver's own keys, where they can be said
     let mut pairs: Vec<(Key, Key)> = Vec::new();
     let mut out = Vec::new();
     for k in keys {
         match crate::mapping::map_key(Way::Down, t, k) {
             Ok(s) => pairs.push((s, k.clone())),
-            Err(m) => out.push(m.to_string()),
+            Err(m) => out.push((k.clone(), m.to_string())),
         }
     }
     let source_keys: Vec<Key> = pairs.iter().map(|(s, _)| s.clone()).collect();
     let target_keys: Vec<Key> = pairs.iter().map(|(_, t)| t.clone()).collect();
+    let from = log_from(run, way)?;
     let (giver, receiver) = run.sides(way);
-    let checkpoint = receiver.state()?.filter(|s| s.run == id).and_then(|s| s.checkpoint);
-    let begun = giver.state()?.filter(|s| s.run == id).and_then(|s| s.captured_from);
     let (mine, theirs) = if way == Way::Up { (&source_keys, &target_keys) } else { (&target_keys, &source_keys) };
     let (rows, pending) = looking(giver, &givers, |g| {
-        let mut pending = HashSet::new();
-        let mut all = false;
-        if let Some(from) = checkpoint.or(begun) {
-            for e in g.log_since(&givers, &from)?.0.into_iter().filter(|e| e.table == i) {
-                all |= e.op == crate::store::Op::Truncate;
-                pending.extend(e.before.into_iter().chain(e.after));
-            }
-        }
-        let rows = if all { None } else { Some(g.fetch(way.giver(t), mine)?) };
-        Ok((rows, pending))
+        let pending = under_way(g, &givers, from.as_ref(), i)?;
+        let rows = if pending.is_some() { Some(g.fetch(way.giver(t), mine)?) } else { None };
+        Ok((rows, pending.unwrap_or_default()))
     })?;
     let Some(rows) = rows else { return Ok(Vec::new()) };
     let receivers = way.receivers(&plan);
@@ -162,17 +408,19 @@ fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: &[Key]) -> 
             continue;
         }
         let (s, d) = if way == Way::Up { (mine_row, their_row) } else { (their_row, mine_row) };
-        let name = t.source.title();
-        match (s, d) {
-            (None, None) => {}
-            (Some(_), None) => out.push(format!("{name} {}: missing in the target", pairs[n].0)),
-            (None, Some(_)) => out.push(format!("{name} {}: only in the target", pairs[n].0)),
-            (Some(s), Some(d)) => {
-                out.extend(row_difference(t, &s, &d).map(|what| format!("{name} {}: {what}", pairs[n].0)))
-            }
-        }
+        let what = match (s, d) {
+            (None, None) => None,
+            (Some(_), None) => Some("missing in the target".to_owned()),
+            (None, Some(_)) => Some("only in the target".to_owned()),
+            (Some(s), Some(d)) => row_difference(t, &s, &d),
+        };
+        out.extend(what.map(|what| (pairs[n].1.clone(), format!("{} {}: {what}", t.source.title(), pairs[n].0))));
     }
     Ok(out)
+}
+
+fn words(list: Vec<(Key, String)>) -> Vec<String> {
+    list.into_iter().map(|(_, what)| what).collect()
 }
 
 /// How two rows differ, both ways, or not at all.
@@ -194,16 +442,61 @@ fn row_difference(t: &TablePlan, s: &[Value<'_>], d: &[Value<'_>]) -> Option<Str
     (a != b).then(|| "the way back would not give the source's row".to_owned())
 }
 
-/// The stores' own checks, and the target's schema against the plan.
-///
-/// Before the cutover the source was asked while planning, a moment ago; `deep` asks both, and all they can tell.
-pub(crate) fn checks(run: &mut Run, deep: bool) -> Result<Vec<String>> {
+/// The stores' own checks, and the definitions against the plan. What there is no time for is told in the second list.
+pub(crate) fn checks_in_time(run: &mut Run, scope: Scope) -> Result<(Vec<String>, Vec<String>)> {
     let plan = run.plan.clone();
-    let mut out = run.target.self_check(&plan.target_tables(), deep)?;
-    if deep {
-        out.extend(run.source.self_check(&plan.source_tables(), deep)?);
+    let (mut out, mut left) = (Vec::new(), Vec::new());
+    if matches!(scope, Scope::Full | Scope::Deep) {
+        let sides = [(run.target.again()?, plan.target_tables()), (run.source.again()?, plan.source_tables())];
+        for (store, tables) in sides {
+            let title = store.title();
+            match own_checks(store, &tables, scope == Scope::Deep, run.deadline)? {
+                Some(found) => out.extend(found),
+                None => left.push(format!("the own checks of {title}")),
+            }
+        }
     }
+    out.extend(target_definitions(run, &plan)?);
+    if scope == Scope::Deep && plan.from.kind != Kind::Json {
+        out.extend(definitions(run.source.as_mut(), &plan)?);
+    }
+    Ok((out, left))
+}
+
+/// A store's own checks, on a connection of their own; `None` if they are not done by then. They only read: nobody has to wait for
+/// their end.
+fn own_checks(
+    mut store: Box<dyn Store>,
+    tables: &[&Table],
+    deep: bool,
+    deadline: Option<Instant>,
+) -> Result<Option<Vec<String>>> {
+    let Some(deadline) = deadline else { return Ok(Some(store.self_check(tables, deep)?)) };
+    if Instant::now() >= deadline {
+        return Ok(None);
+    }
+    let tables: Vec<Table> = tables.iter().map(|t| (*t).clone()).collect();
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let _ = send.send(store.self_check(&tables.iter().collect::<Vec<_>>(), deep));
+    });
+    match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(found) => Ok(Some(found?)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The target's own checks, and its definitions against the plan. The source was asked while planning a moment ago.
+fn checks(run: &mut Run) -> Result<Vec<String>> {
+    let plan = run.plan.clone();
+    let mut out = run.target.self_check(&plan.target_tables(), false)?;
+    out.extend(target_definitions(run, &plan)?);
+    Ok(out)
+}
+
+fn target_definitions(run: &mut Run, plan: &Plan) -> Result<Vec<String>> {
     let there = run.target.schema()?;
+    let mut out = Vec::new();
     for t in &plan.tables {
         match there.tables.iter().find(|x| x.name == t.target.name) {
             None => out.push(format!("table {} is not in the target", t.target.name)),

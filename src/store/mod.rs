@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use crate::mapping::fold::{Entry, Op};
 pub use crate::plan::Schema;
-pub use state::{Chunk, HistoryLine, Parked, Parting, Phase, Position, Role, Side, State};
+pub use state::{Chunk, HistoryLine, LogSize, Parked, Parting, Phase, Position, Remains, Role, Side, State};
 
 use crate::gate::{Gate, Refused};
 use crate::plan::{Kind, Table};
@@ -262,6 +262,9 @@ pub trait Store: Send {
     /// How many changes wait after `from`; cheap, may be off by a few.
     fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64>;
 
+    /// How large the log is; without capture nothing. Changes nothing, and may be off by a few.
+    fn log_size(&mut self, tables: &[&Table]) -> Result<LogSize>;
+
     /// Commits a marker with a random nonce into the log, durably, and returns `position` with that marker in it: after
     /// this no crash of this store can take back what was read up to `position`. Called after the reading transaction ended; or, under a
     /// lease, within it: where the marker then commits only with the lease, that is so.
@@ -334,6 +337,14 @@ pub trait Store: Send {
 
     /// The store's clock (RFC 3339).
     fn now(&mut self) -> Result<String>;
+}
+
+/// Makes a JSON file of these rows, table by table; whole or not at all.
+///
+/// # Errors
+/// If something of that name is there, or it cannot be written.
+pub(crate) fn write_json(path: &Path, tables: &[&Table], rows: Vec<Vec<Row>>, gate: &Gate) -> Result<()> {
+    json::write_new(path, tables, rows, gate)
 }
 
 /// Opens the store at `url` (`json:PATH`, `sqlite:PATH`, `postgres://…`); relative paths are below `folder`. A SQLite file

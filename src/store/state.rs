@@ -155,7 +155,8 @@ pub struct State {
     pub last_error: Option<String>,
     /// When full verification last succeeded (RFC 3339).
     pub verified_at: Option<String>,
-    /// Row digests per table of the source at that time, in plan order.
+    /// Digest per table of the source's rows, in plan order; empty if they were not compared. As long as the source is live they are in
+    /// the target's record, from the seal on in the source's, and every drain keeps them up.
     pub digests: Vec<crate::value::Digest>,
     /// When the run began (RFC 3339).
     pub started_at: String,
@@ -260,6 +261,29 @@ pub struct HistoryLine {
     pub ended_at: String,
     /// Anything a person should know: rows carried, where a kept target is.
     pub note: String,
+    /// What is kept for looking back; not of an aborted run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<Remains>,
+}
+
+/// What stays of a run that ended: how it mapped rows, and what the source was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    /// The frozen plan.
+    pub plan: String,
+    /// Digest per table of the source's rows at that moment, in plan order; empty if they were never compared.
+    pub digests: Vec<crate::value::Digest>,
+    /// The moment up to which changes were carried (RFC 3339).
+    pub as_of: Option<String>,
+}
+
+/// How large a store's change log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LogSize {
+    /// Entries, those that were carried and not trimmed yet too.
+    pub rows: u64,
+    /// Bytes on disk, about.
+    pub bytes: u64,
 }
 
 /// A row that could not be mapped back, kept whole.

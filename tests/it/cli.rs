@@ -966,3 +966,61 @@ fn init_writes_what_plan_can_use_and_overwrites_nothing() {
         &["there is no such file"],
     );
 }
+
+// ── comparing, repairing, making anew ──────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn verify_ends_with_1_without_time_and_with_3_if_anything_differs() {
+    let p = Project::sqlite("sqlite:target.db");
+    p.run(&["up"]).ok();
+    assert!(p.run(&["verify", "--quick"]).ok().stdout.contains("their contents were not compared"));
+    let sample = p.run(&["verify", "--sample", "2", "--seed", "5"]).ok();
+    assert!(sample.stdout.contains("seed 5"), "{sample:?}");
+    let late = p.run(&["verify", "--timeout", "1ms", "--json"]);
+    assert_eq!(late.code, 1, "{late:?}");
+    assert!(!late.object()["verified"]["not_compared"].as_array().unwrap().is_empty());
+    assert!(p.run(&["verify", "--timeout", "1ms"]).stdout.contains("was not compared"));
+    for wrong in [
+        &["verify", "--timeout", "soon"][..],
+        &["verify", "--seed", "5"],
+        &["verify", "--quick", "--deep"],
+        &["verify", "--sample", "0"],
+    ] {
+        assert_eq!(p.run(wrong).code, 2, "{wrong:?}");
+    }
+    assert_eq!(p.run(&["verify", "--rollback"]).code, 4);
+    p.run(&["rollback"]).ok();
+    assert!(p.run(&["verify", "--rollback"]).ok().stdout.contains("what it was before the cutover"));
+    p.source().execute_batch("CREATE TABLE bystander (x)").unwrap();
+    p.run(&["verify", "--rollback"]).ok();
+    let table: String = p.source().query_row("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'backout%' AND name <> 'bystander' LIMIT 1", [], |r| r.get(0)).unwrap();
+    p.source()
+        .execute_batch(&format!(
+            "PRAGMA foreign_keys = OFF; DELETE FROM \"{table}\" WHERE rowid IN (SELECT max(rowid) FROM \"{table}\")"
+        ))
+        .unwrap();
+    let differs = p.run(&["verify", "--rollback"]);
+    assert_eq!(differs.code, 3, "{differs:?}");
+    assert!(differs.stdout.contains("1 fewer") && differs.stdout.contains("cannot be told"), "{differs:?}");
+}
+
+#[test]
+fn the_demo_goes_on_to_an_empty_database_only_and_leaves_it_empty() {
+    let database = crate::database::Database::new();
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(folder.path(), &["demo", "--rows", "300", "--postgres", &database.url, "--json"]).ok().object();
+    assert_eq!(
+        (&said["lost"], &said["signage"]["lost"], &said["signage"]["invented"]),
+        (&json!(0), &json!(0), &json!(0))
+    );
+    assert_eq!(said["signage"]["identical"], said["signage"]["untouched"]);
+    let left = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+        WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'";
+    assert_eq!(database.client().query_one(left, &[]).unwrap().get::<_, i64>(0), 0);
+    database.client().batch_execute("CREATE TABLE mine (x int)").unwrap();
+    let refused = run(folder.path(), &["demo", "--postgres", &database.url]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stderr.contains("public.mine") && refused.stderr.contains("nothing was changed"), "{refused:?}");
+    let gone = run(folder.path(), &["demo", "--postgres", "postgres://nobody@127.0.0.1:1/x"]);
+    assert_eq!(gone.code, 2, "{gone:?}");
+}

@@ -389,6 +389,7 @@ fn line(run: &str, outcome: &str) -> HistoryLine {
         started_at: "a".into(),
         ended_at: "b".into(),
         note: "n".into(),
+        remains: None,
     }
 }
 
@@ -759,6 +760,22 @@ fn a_doubt_is_told_once_until_it_is_trimmed(place: &dyn Place) {
     assert_eq!(since(&mut *store, &tables, &marked).unwrap().0, []);
     in_one(&mut *store, "doubt", |s| s.doubt(0, &[k(4)]).unwrap());
     assert_eq!(named(&since(&mut *store, &tables, &marked).unwrap().0), [4]);
+}
+
+fn the_log_has_a_size_that_trimming_takes_away(place: &dyn Place) {
+    let mut untouched = place.store();
+    let none = untouched.log_size(&refs(&place.tables())).unwrap();
+    assert_eq!((none.rows, none.bytes), (0, 0), "without capture");
+    let (mut store, tables, from_here) = captured(place);
+    place.app(CHANGES).unwrap();
+    let full = store.log_size(&refs(&tables)).unwrap();
+    assert!(full.bytes > 0, "{full:?}");
+    // a store without a log keeps what it needs for telling changes, and has no entries
+    assert_eq!(full.rows > 0, place.notes(), "{full:?}");
+    let (_, read) = since(&mut *store, &tables, &from_here).unwrap();
+    let marked = store.mark(read).unwrap();
+    store.trim(&refs(&tables), &marked).unwrap();
+    assert_eq!(store.log_size(&refs(&tables)).unwrap().rows, 0);
 }
 
 fn lag_counts_what_waits(place: &dyn Place) {
@@ -1139,6 +1156,7 @@ contract! {
     capture_on_again_loses_nothing,
     capture_off_is_seen_by_a_look,
     a_doubt_is_told_once_until_it_is_trimmed,
+    the_log_has_a_size_that_trimming_takes_away,
     lag_counts_what_waits,
     a_seal_is_for_others,
     a_rolled_back_seal_seals_nothing,

@@ -210,6 +210,7 @@ fn line(run: &str) -> HistoryLine {
         started_at: "a".into(),
         ended_at: "b".into(),
         note: String::new(),
+        remains: None,
     }
 }
 

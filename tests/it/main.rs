@@ -15,4 +15,5 @@ mod scenarios;
 mod sqlite;
 mod sweep;
 mod traps_b;
+mod verification;
 mod ways;

@@ -143,6 +143,7 @@ fn line() -> HistoryLine {
         started_at: "2025-03-01T09:00:00Z".into(),
         ended_at: "2025-03-01T10:00:00Z".into(),
         note: String::new(),
+        remains: None,
     }
 }
 

@@ -145,6 +145,7 @@ fn line() -> HistoryLine {
         started_at: s("a"),
         ended_at: s("b"),
         note: s(""),
+        remains: None,
     }
 }
 

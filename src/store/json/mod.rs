@@ -6,12 +6,15 @@
 mod commit;
 mod document;
 mod files;
+mod fresh;
 mod log;
 mod records;
 mod style;
 #[cfg(test)]
 mod tests;
 mod text;
+
+pub(super) use fresh::write as write_new;
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,7 +27,9 @@ use serde_json::json;
 use self::document::Manifest;
 use self::files::Loaded;
 use self::records::{Capture, Doubt, Folder, Image, Kept, Records, Seal, Sharing, Stamp, from_hex, to_hex};
-use super::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write};
+use super::{
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write,
+};
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
 use crate::value::{Batch, Key, Row, Value, values_of};
@@ -429,6 +434,13 @@ impl Store for JsonFile {
 
     fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64> {
         Ok(self.changes(tables, from)?.0.len() as u64)
+    }
+
+    fn log_size(&mut self, _: &[&Table]) -> Result<LogSize> {
+        // what is kept instead of a log: how each record was when it was seen last
+        let files = ["manifest-", "snapshot-"].into_iter().flat_map(|prefix| self.folder.named(prefix));
+        let bytes = files.filter_map(|f| fs::metadata(f).ok()).map(|m| m.len()).sum();
+        Ok(LogSize { rows: self.records()?.doubts.len() as u64, bytes })
     }
 
     fn mark(&mut self, position: Position) -> Result<Position> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::rows::{key_arrays, params, selected, unnest};
 use super::{Postgres, copy, list, literal, quoted};
 use crate::plan::{Column, Table};
-use crate::store::{Entry, Mode, Op, Position, Result};
+use crate::store::{Entry, LogSize, Mode, Op, Position, Result};
 use crate::value::Key;
 
 const ROW: &str = "backout_capture_row";
@@ -365,6 +365,22 @@ impl Postgres {
         }
         let lines = self.query("counting changes", &format!("SELECT {}", each.join(" + ")), &[])?;
         Ok(lines.first().map_or(0, |l| l.get::<_, i64>(0)) as u64)
+    }
+
+    pub(super) fn size_of_log(&mut self, tables: &[&Table]) -> Result<LogSize> {
+        let mut size = LogSize::default();
+        for n in 0..tables.len() {
+            let log = format!("log_{n}");
+            if !self.has(&log)? {
+                continue;
+            }
+            let sql = format!("SELECT count(*), pg_catalog.pg_total_relation_size('backout.{log}') FROM backout.{log}");
+            if let Some(line) = self.query("looking at the change log", &sql, &[])?.first() {
+                size.rows += line.get::<_, i64>(0).unsigned_abs();
+                size.bytes += line.get::<_, i64>(1).unsigned_abs();
+            }
+        }
+        Ok(size)
     }
 
     pub(super) fn put_mark(&mut self, mut position: Position) -> Result<Position> {

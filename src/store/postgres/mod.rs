@@ -19,7 +19,9 @@ use postgres::{Client, Config, NoTls, Row as Line};
 
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
-use crate::store::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Position, Result, Schema, State, Store, Write};
+use crate::store::{
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
+};
 use crate::value::{Batch, Key, Row};
 
 /// Opens the database at `location`, a `postgres://` URL.
@@ -561,6 +563,10 @@ impl Store for Postgres {
 
     fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64> {
         self.waiting(tables, from)
+    }
+
+    fn log_size(&mut self, tables: &[&Table]) -> Result<LogSize> {
+        self.size_of_log(tables)
     }
 
     fn mark(&mut self, position: Position) -> Result<Position> {

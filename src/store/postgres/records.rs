@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS backout.meta (tbl int4 PRIMARY KEY, name text NOT NUL
 CREATE TABLE IF NOT EXISTS backout.mark (nonce text PRIMARY KEY, xid xid8 NOT NULL);
 CREATE TABLE IF NOT EXISTS backout.history (line int8 PRIMARY KEY, run text NOT NULL, migration text NOT NULL,
     title text NOT NULL, plan_hash text NOT NULL, outcome text NOT NULL, started_at text NOT NULL,
-    ended_at text NOT NULL, note text NOT NULL);
+    ended_at text NOT NULL, note text NOT NULL, remains text);
 CREATE OR REPLACE VIEW backout.migration_log AS
     SELECT run, migration, title, outcome, started_at, ended_at, note, plan_hash FROM backout.history ORDER BY line;
 GRANT USAGE ON SCHEMA backout TO PUBLIC;
@@ -250,8 +250,8 @@ impl Postgres {
         if !self.has("history")? {
             return Ok(Vec::new());
         }
-        let sql = "SELECT run, migration, title, plan_hash, outcome, started_at, ended_at, note \
-            FROM backout.history ORDER BY line";
+        let sql = "SELECT run, migration, title, plan_hash, outcome, started_at, ended_at, note, \
+            pg_catalog.to_jsonb(h) ->> 'remains' FROM backout.history h ORDER BY line";
         let lines = self.query("reading the history", sql, &[])?;
         let line = |l: &postgres::Row| HistoryLine {
             run: l.get(0),
@@ -262,6 +262,8 @@ impl Postgres {
             started_at: l.get(5),
             ended_at: l.get(6),
             note: l.get(7),
+            // a history that an earlier version began has no such column
+            remains: l.get::<_, Option<&str>>(8).and_then(|t| serde_json::from_str(t).ok()),
         };
         Ok(lines.iter().map(line).collect())
     }
@@ -269,12 +271,19 @@ impl Postgres {
     pub(super) fn end_run(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
         self.make_records()?;
         // a run that was closed already, the answer being lost, is told once
-        let sql = "INSERT INTO backout.history (line, run, migration, title, plan_hash, outcome, started_at, ended_at, note) \
-            SELECT coalesce(max(line), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM backout.history \
+        let sql = "INSERT INTO backout.history (line, run, migration, title, plan_hash, outcome, started_at, ended_at, note, remains) \
+            SELECT coalesce(max(line), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8, $9 FROM backout.history \
             HAVING NOT EXISTS (SELECT FROM backout.history WHERE run = $1)";
         let l = line;
-        let values: [&(dyn ToSql + Sync); 8] =
-            [&l.run, &l.migration, &l.title, &l.plan_hash, &l.outcome, &l.started_at, &l.ended_at, &l.note];
+        let remains = l.remains.as_ref().map(serde_json::to_string).transpose();
+        let remains = remains.map_err(|e| self.wrong("writing the history", e.to_string()))?;
+        let there = "SELECT FROM pg_catalog.pg_attribute \
+            WHERE attrelid = 'backout.history'::pg_catalog.regclass AND attname = 'remains'";
+        if self.query("looking at the history", there, &[])?.is_empty() {
+            self.run("widening the history", "ALTER TABLE backout.history ADD COLUMN remains text")?;
+        }
+        let values: [&(dyn ToSql + Sync); 9] =
+            [&l.run, &l.migration, &l.title, &l.plan_hash, &l.outcome, &l.started_at, &l.ended_at, &l.note, &remains];
         self.execute("writing the history", sql, &values)?;
         self.drop_triggers(tables)?;
         self.drop_logs()?;

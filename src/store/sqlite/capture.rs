@@ -21,7 +21,7 @@ use super::schema::rowid_name;
 use super::text::{self, quote};
 use super::{Sqlite, bound, owned};
 use crate::plan::{Index, Table};
-use crate::store::{Entry, Error, Mode, Op, Position, Result};
+use crate::store::{Entry, Error, LogSize, Mode, Op, Position, Result};
 use crate::value::{Key, values_of};
 
 /// Prefixes of our triggers' names.
@@ -550,6 +550,18 @@ impl Sqlite {
             .query_row(sql, [from.0["id"].as_i64()], |r| r.get::<_, i64>(0))
             .map(i64::unsigned_abs)
             .map_err(self.err("count what waits"))
+    }
+
+    pub(super) fn size_of_log(&self) -> Result<LogSize> {
+        if !self.has("backout_log")? {
+            return Ok(LogSize::default());
+        }
+        let sql = "SELECT (SELECT count(*) FROM backout_log WHERE op <> 'M'),
+            (SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = 'backout_log')";
+        self.conn
+            .query_row(sql, [], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)))
+            .map(|(rows, bytes)| LogSize { rows: rows.unsigned_abs(), bytes: bytes.unsigned_abs() })
+            .map_err(self.err("look at the change log"))
     }
 
     pub(super) fn put_marker(&mut self, position: &Position) -> Result<Position> {

@@ -22,7 +22,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
-use crate::store::{Chunk, Entry, Error, HistoryLine, Mode, Parked, Position, Result, Schema, State, Store, Write};
+use crate::store::{
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
+};
 use crate::value::{Batch, Key, Row, Value};
 
 /// How long a statement waits for another writer.
@@ -442,6 +444,11 @@ impl Store for Sqlite {
     fn lag(&mut self, _tables: &[&Table], from: &Position) -> Result<u64> {
         self.arrive(false)?;
         self.waiting(from)
+    }
+
+    fn log_size(&mut self, _tables: &[&Table]) -> Result<LogSize> {
+        self.arrive(false)?;
+        self.size_of_log()
     }
 
     fn mark(&mut self, position: Position) -> Result<Position> {

@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS backout_parked
 
 const HISTORY: &str = "
 CREATE TABLE IF NOT EXISTS backout_history
-    (run TEXT, migration TEXT, title TEXT, plan_hash TEXT, outcome TEXT, started_at TEXT, ended_at TEXT, note TEXT);";
+    (run TEXT, migration TEXT, title TEXT, plan_hash TEXT, outcome TEXT, started_at TEXT, ended_at TEXT, note TEXT,
+     remains TEXT);";
 
 const VIEW: &str = "CREATE VIEW migration_log AS SELECT run, migration, title, outcome, started_at, ended_at, note \
                     FROM backout_history";
@@ -205,6 +206,8 @@ impl Sqlite {
                     started_at: r.get(5)?,
                     ended_at: r.get(6)?,
                     note: r.get(7)?,
+                    // a history that an earlier version began has no such column
+                    remains: r.get::<_, Option<String>>(8).ok().flatten().and_then(|t| serde_json::from_str(&t).ok()),
                 })
             })?
             .collect()
@@ -213,6 +216,11 @@ impl Sqlite {
             .prepare("SELECT * FROM backout_history ORDER BY rowid")
             .and_then(rows)
             .map_err(self.err("read the history"))
+    }
+
+    fn has_remains(&self) -> Result<bool> {
+        let sql = "SELECT count(*) FROM pragma_table_info('backout_history') WHERE name = 'remains'";
+        self.conn.query_row(sql, [], |r| r.get(0)).map_err(self.err("look at the history"))
     }
 
     /// Ends the run: only the history stays (and, in a target, the view over it).
@@ -238,12 +246,17 @@ impl Sqlite {
             self.run("drop the view migration_log", "DROP VIEW migration_log")?;
         }
         let l = line;
+        if !self.has_remains()? {
+            self.run("widen the history", "ALTER TABLE backout_history ADD COLUMN remains TEXT")?;
+        }
+        let remains = l.remains.as_ref().map(serde_json::to_string).transpose();
+        let remains = remains.map_err(|e| self.unreadable("the run's remains", &e))?;
         // a run that was closed already, the answer being lost, is told once
         self.conn
             .execute(
-                "INSERT INTO backout_history SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+                "INSERT INTO backout_history SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
                  WHERE NOT EXISTS (SELECT 1 FROM backout_history WHERE run = ?1)",
-                params![l.run, l.migration, l.title, l.plan_hash, l.outcome, l.started_at, l.ended_at, l.note],
+                params![l.run, l.migration, l.title, l.plan_hash, l.outcome, l.started_at, l.ended_at, l.note, remains],
             )
             .map(drop)
             .map_err(self.err("write the history"))

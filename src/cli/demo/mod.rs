@@ -1,5 +1,7 @@
 //! `backout demo`: a reminder bot's data moves from a JSON file to SQLite and back while the bot writes.
 
+mod signage;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -17,19 +19,25 @@ use backout::migrate::{Error, Failure, Options, Project, RollbackOptions, UpOpti
 /// Watch it work: a bot's data moves while it writes, and is taken back
 ///
 /// A reminder bot's data moves from a JSON file to SQLite and back. Everything
-/// happens in a temporary folder and needs no server. The bot is a process of its
+/// happens in a temporary folder and needs no server. With --postgres it goes on: a
+/// signage player's assets move from SQLite to an empty PostgreSQL database of your
+/// choice and back, which is left empty again. The bot is a process of its
 /// own that rereads .env before each write, and keeps a ledger of every write that
 /// was acknowledged; the end compares the file with the ledger.
 ///
 /// Examples:
 ///   backout demo
 ///   backout demo --rows 20000 --keep
+///   createdb backout_demo && backout demo --postgres postgres:///backout_demo
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Command {
     /// Reminders to begin with
     #[arg(long, default_value_t = 3000, value_name = "N")]
     rows: u32,
+    /// Go on to PostgreSQL, in this empty database
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
     /// Leave the folder, to look around in it
     #[arg(long)]
     keep: bool,
@@ -50,7 +58,22 @@ const DB: &str = "discord_bot.db";
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let folder = std::env::temp_dir().join(format!("backout-demo-{}", std::process::id()));
-        let result = self.play(cx, &folder);
+        if let Some(url) = &self.postgres {
+            signage::must_be_empty(url)?;
+        }
+        let begun = Instant::now();
+        let result = self.play(cx, &folder).and_then(|(mut json, mut text)| {
+            if let Some(url) = &self.postgres {
+                if !cx.json && !cx.quiet {
+                    terminal::out(&std::mem::take(&mut text));
+                }
+                let second = signage::play(cx, &folder.join("signage"), url, self.rows)?;
+                json["signage"] = second.json;
+                text.push_str(&second.text);
+            }
+            text.push_str(&self.farewell(begun, &folder));
+            Ok(Answer::new(&json, text))
+        });
         // whatever happened: no bot stays behind
         let stopped = stop(&folder);
         if !self.keep {
@@ -60,8 +83,7 @@ impl Command {
         result
     }
 
-    fn play(&self, cx: &Context, folder: &Path) -> Answered {
-        let begun = Instant::now();
+    fn play(&self, cx: &Context, folder: &Path) -> Result<(Value, String), Box<Failure>> {
         let exe = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
         let before = set_up(folder, self.rows, &exe).map_err(|e| failed(format!("{}: {e}", folder.display())))?;
         let original = fs::read_to_string(folder.join(JSON)).map_err(|e| failed(e.to_string()))?;
@@ -142,8 +164,16 @@ impl Command {
                 folder.display()
             )));
         }
-        let _ = write!(
-            text,
+        let said = json!({
+            "rows_before": before.len(), "acknowledged": e.acknowledged, "to_target": e.to_sqlite, "carried": back.carried,
+            "lost": e.lost, "invented": e.invented, "untouched": e.untouched, "identical": e.identical,
+            "frozen_ms": back.frozen_ms, "rollback_seconds": took.as_secs_f64(),
+        });
+        Ok((said, text))
+    }
+
+    fn farewell(&self, begun: Instant, folder: &Path) -> String {
+        format!(
             "\nall of it in {}{}. Try next, in your own project's folder:\n\
              \x20 backout init --from json:FILE --to sqlite:FILE   write backout.toml and a migration\n\
              \x20 backout plan                                     what would happen; changes nothing\n\
@@ -152,20 +182,14 @@ impl Command {
              \x20 backout rollback                                 take it back\n",
             show::seconds(begun.elapsed().as_secs_f64()),
             if self.keep { format!(", kept in {}", folder.display()) } else { String::new() },
-        );
-        let said = json!({
-            "rows_before": before.len(), "acknowledged": e.acknowledged, "to_target": e.to_sqlite, "carried": back.carried,
-            "lost": e.lost, "invented": e.invented, "untouched": e.untouched, "identical": e.identical,
-            "frozen_ms": back.frozen_ms, "rollback_seconds": took.as_secs_f64(),
-        });
-        Ok(Answer::new(&said, text))
+        )
     }
 }
 
 fn failed(cause: String) -> Box<Failure> {
     Box::new(Failure {
         error: Box::new(Error::Refused { cause, hint: String::new() }),
-        state: "only the demo's temporary folder was touched".into(),
+        state: "only the demo's temporary folder and its own tables were touched".into(),
         hint: "run `backout demo --keep` and look around; `backout -C FOLDER status` works there".into(),
         exit: 1,
     })
