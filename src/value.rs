@@ -43,6 +43,16 @@ pub enum Value<'a> {
     Json(Cow<'a, [u8]>),
 }
 
+/// The first byte of the encodings that code works on without decoding them.
+pub(crate) mod tag {
+    pub const NULL: u8 = 0;
+    pub const INT: u8 = 4;
+    pub const REAL: u8 = 5;
+    pub const TEXT: u8 = 6;
+    pub const BLOB: u8 = 7;
+    pub const JSON: u8 = 13;
+}
+
 /// A row that owns its values, in the order of its table's columns.
 pub type Row = Vec<Value<'static>>;
 
@@ -211,16 +221,43 @@ impl fmt::Display for Value<'_> {
 
 /// `YYYY-MM-DD` of days since 2000-01-01; `None` outside years 1 to 9999.
 pub fn date_text(days: i32) -> Option<String> {
-    let (y, m, d) = civil(i64::from(days));
-    (1..=9999).contains(&y).then(|| format!("{y:04}-{m:02}-{d:02}"))
+    let mut out = String::with_capacity(10);
+    put_date(i64::from(days), &mut out)?;
+    Some(out)
 }
 
 /// `YYYY-MM-DD HH:MM:SS.ffffff` of microseconds since 2000-01-01; `None` outside years 1 to 9999.
 pub fn timestamp_text(us: i64) -> Option<String> {
     let (days, rest) = (us.div_euclid(86_400_000_000), us.rem_euclid(86_400_000_000));
-    let date = date_text(i32::try_from(days).ok()?)?;
+    let mut out = String::with_capacity(26);
+    put_date(days, &mut out)?;
     let (s, f) = (rest / 1_000_000, rest % 1_000_000);
-    Some(format!("{date} {:02}:{:02}:{:02}.{f:06}", s / 3600, s / 60 % 60, s % 60))
+    for (before, n, digits) in [(' ', s / 3600, 2), (':', s / 60 % 60, 2), (':', s % 60, 2), ('.', f, 6)] {
+        out.push(before);
+        put_digits(n, digits, &mut out);
+    }
+    Some(out)
+}
+
+fn put_date(days: i64, out: &mut String) -> Option<()> {
+    let (y, m, d) = civil(days);
+    (1..=9999).contains(&y).then_some(())?;
+    put_digits(y, 4, out);
+    out.push('-');
+    put_digits(m, 2, out);
+    out.push('-');
+    put_digits(d, 2, out);
+    Some(())
+}
+
+/// So many digits of a number that is not negative; written out by hand, for `format!` costs more than all else in a row.
+fn put_digits(mut n: i64, digits: usize, out: &mut String) {
+    let mut text = [b'0'; 8];
+    for c in text[..digits].iter_mut().rev() {
+        *c = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+    out.extend(text[..digits].iter().map(|&c| char::from(c)));
 }
 
 /// Days since 2000-01-01 of a date in the proleptic Gregorian calendar; `None` when there is no such day.

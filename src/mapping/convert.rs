@@ -112,7 +112,10 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             if s.contains('\0') || serde_json::from_str::<serde::de::IgnoredAny>(s).is_err() {
                 return Err("text is no JSON document".into());
             }
-            Ok(Value::Json(Cow::Owned(s.as_bytes().to_vec())))
+            match value {
+                Value::Text(t) => Ok(Value::Json(t.clone())),
+                v => Err(format!("{} is no JSON", class(v))),
+            }
         }
         Codec::Uuid { .. } => {
             let s = text("UUID")?;

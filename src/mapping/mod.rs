@@ -9,6 +9,7 @@ pub mod fold;
 mod jsonb;
 pub mod profile;
 mod spelled;
+pub mod stream;
 pub mod transfer;
 
 use crate::plan::{Affinity, Codec, ColumnPlan, Kind, Plan, Table, TablePlan};

@@ -85,7 +85,7 @@ impl Project {
             Err(Error::Stopped) if late() => out.not_compared.push(format!("the rows of {}", source.title())),
             Err(e) => return Err(e),
         }
-        out.problems.extend(source.self_check(&plan.source_tables())?);
+        out.problems.extend(source.self_check(&plan.source_tables(), true)?);
         if plan.from.kind != Kind::Json {
             out.problems.extend(verify::definitions(source.as_mut(), &plan)?);
         }

@@ -29,14 +29,18 @@ pub(super) struct Changes {
 }
 
 /// Drains until a drain finds little; at most a few times, so that a busy application cannot hold it up for ever.
-pub(crate) fn until_close(run: &mut Run, way: Way) -> Result<()> {
+/// Returns how many entries were read.
+pub(crate) fn until_close(run: &mut Run, way: Way) -> Result<usize> {
+    let mut all = 0;
     for _ in 0..20 {
         run.go_on()?;
-        if drain(run, way)?.entries < 100 {
+        let some = drain(run, way)?.entries;
+        all += some;
+        if some < 100 {
             break;
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Drains once. If capture cannot be trusted any more, it is put up anew and both sides are compared in full first (P15, P16).

@@ -111,7 +111,7 @@ impl Project {
             }
             out.rows.push((t.source.title().to_owned(), found.rows));
         }
-        let problems = new.self_check(&plan.source_tables())?;
+        let problems = new.self_check(&plan.source_tables(), true)?;
         if !problems.is_empty() {
             return Err(Error::Differences(problems));
         }

@@ -178,7 +178,7 @@ pub(super) fn check_closed(
     source: &mut dyn Store,
     plan: &Plan,
     remains: &Remains,
-    stopped: &dyn Fn() -> bool,
+    stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<(Vec<Fingerprint>, Vec<String>)> {
     let (mut out, mut misfits) = (Vec::new(), Vec::new());
     for (t, expected) in plan.tables.iter().zip(&remains.digests) {

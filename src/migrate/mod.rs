@@ -104,6 +104,8 @@ pub struct Run {
     counts: Vec<u64>,
     /// From lock to open, of the last hand-over.
     frozen: Option<std::time::Duration>,
+    /// What was compared while indexes were built.
+    early: Option<sums::Early>,
     /// What the run came to, noted before its records are closed.
     summary: Summary,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use serde::Serialize;
 
@@ -58,23 +59,9 @@ pub(crate) fn propose(
     }
     let mut schema = source.schema()?;
     let mut notes: Vec<String> = schema.notes.drain(..).filter(|n| !n.is_empty()).collect();
-    let (mut sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
-    let tables: Vec<&Table> = sources.iter().collect();
-    let found = source.self_check(&tables)?;
-    if !found.is_empty() {
-        let of_it = format!("{}: ", source.title());
-        return Err(refusal(
-            format!(
-                "{} does not pass its own checks: {}",
-                source.title(),
-                found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
-            ),
-            "mend it before it is moved: what is broken there would be broken in the target",
-        ));
-    }
+    let (sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
     let (mut chosen, mut counts, mut widest) = (Vec::new(), Counts::default(), Vec::new());
-    for t in &mut sources {
-        let (columns, wide, rows, bytes) = profile(source, t, migration, to_kind, observer, stop)?;
+    for (columns, wide, rows, bytes) in look(source, &sources, migration, to_kind, observer, stop)? {
         chosen.push(columns);
         widest.push(wide);
         counts.tables.push((rows, bytes));
@@ -145,6 +132,40 @@ fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
 
 type Chosen = Vec<(crate::plan::ColumnPlan, String)>;
 
+/// What a table's values come to: codec and type per column, its widest value, and rows and bytes of all.
+type Looked = (Chosen, Vec<usize>, u64, u64);
+
+/// Looks at every value of all tables, while another thread has the source check itself.
+fn look(
+    source: &mut dyn Store,
+    tables: &[Table],
+    migration: &Migration,
+    to: Kind,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Vec<Looked>> {
+    let (mut second, all) = (source.again()?, tables.iter().collect::<Vec<_>>());
+    let (found, looked) = std::thread::scope(|threads| {
+        let check = threads.spawn(|| second.self_check(&all, false));
+        let each = tables.iter().map(|t| profile(source, t, migration, to, observer, stop));
+        let looked: Result<Vec<_>> = each.collect();
+        (check.join(), looked)
+    });
+    let found = found.map_err(|_| Error::Internal("the thread that checks the source died".into()))??;
+    if !found.is_empty() {
+        let of_it = format!("{}: ", source.title());
+        return Err(refusal(
+            format!(
+                "{} does not pass its own checks: {}",
+                source.title(),
+                found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
+            ),
+            "mend it before it is moved: what is broken there would be broken in the target",
+        ));
+    }
+    looked
+}
+
 /// Looks at every value of a table.
 fn profile(
     source: &mut dyn Store,
@@ -153,7 +174,7 @@ fn profile(
     to: Kind,
     observer: &dyn Observer,
     stop: &AtomicBool,
-) -> Result<(Chosen, Vec<usize>, u64, u64)> {
+) -> Result<Looked> {
     let kind = source.kind();
     // a JSON file's collections are spoken of by the table they become
     let into = m.transfer.tables.iter().find(|w| kind == Kind::Json && w.source == t.name);
@@ -176,15 +197,12 @@ fn profile(
         ));
     }
     let total = source.count(t)?;
-    let (mut rows, mut bytes, mut after) = (0u64, 0u64, Vec::new());
+    let (mut rows, mut bytes) = (0u64, 0u64);
     let mut keys: HashSet<u128> = HashSet::new();
-    let mut batch = Batch::default();
-    loop {
+    each_batch(source, t, |batch| {
         if stop.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
         }
-        batch.clear();
-        let next = source.scan(t, &after, 20_000, &mut batch)?;
         for row in batch.rows() {
             let key = || Key::of_row(&row, &t.key).to_string();
             for (i, c) in t.columns.iter().enumerate() {
@@ -236,11 +254,8 @@ fn profile(
             done: rows,
             total: total.max(rows),
         });
-        match next {
-            Some(n) => after = n,
-            None => break,
-        }
-    }
+        Ok(())
+    })?;
     let mut out = Chosen::new();
     for (p, c) in columns.iter().zip(&t.columns) {
         let (plan, ty) = p.choose().map_err(|NoFit { why, value }| {
@@ -275,6 +290,34 @@ fn profile(
     }
     let widest = columns.iter().map(ColumnProfile::widest).collect();
     Ok((out, widest, rows, bytes))
+}
+
+/// Reads a table in a thread of its own, a piece ahead of what looks at it.
+fn each_batch(source: &mut dyn Store, t: &Table, mut look: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+    let (send, receive) = sync_channel(1);
+    std::thread::scope(|threads| {
+        let reader = threads.spawn(move || {
+            let mut after = Vec::new();
+            loop {
+                let mut batch = Batch::default();
+                let read = source.scan(t, &after, 20_000, &mut batch);
+                let next = read.as_ref().ok().cloned().flatten();
+                if send.send(read.map(|_| batch)).is_err() {
+                    return;
+                }
+                match next {
+                    Some(next) => after = next,
+                    None => return,
+                }
+            }
+        });
+        // dropped with this closure, whatever ends it, so that the reader is not left waiting
+        let receive = receive;
+        while let Ok(batch) = receive.recv() {
+            look(&batch?)?;
+        }
+        reader.join().map_err(|_| Error::Internal("the thread that reads the source died".into()))
+    })
 }
 
 /// The codec that a target type asks for.
@@ -366,7 +409,7 @@ fn estimate(plan: &Plan, counts: &Counts) -> Estimate {
     let indexes =
         plan.tables.iter().map(|t| t.target.indexes.len() + 1).sum::<usize>() as f64 / plan.tables.len().max(1) as f64;
     let (rows_f, mb) = (rows as f64, bytes as f64 / 1e6);
-    let seconds = 0.3 + rows_f * (6.0e-6 + 1.5e-6 * indexes) + mb / 60.0;
+    let seconds = 0.4 + rows_f * (4.0e-6 + 1.0e-6 * indexes) + mb / 90.0;
     let locks = match (plan.from.kind, plan.to.kind) {
         (Kind::Json, _) => vec!["cutover: the file cannot be locked; its writers are stopped from the last reading until the target is open".to_owned()],
         _ => vec![

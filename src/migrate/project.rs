@@ -484,6 +484,7 @@ impl Project {
             committed: Arc::new(AtomicBool::new(false)),
             counts: Vec::new(),
             frozen: None,
+            early: None,
             summary: Summary::default(),
         })
     }

@@ -4,13 +4,17 @@
 //! without the source's row). Only buckets that differ are read again, for keys.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use crate::mapping::{Way, canon_source, canon_target, has_words, map_row};
-use crate::plan::TablePlan;
+use crate::mapping::stream::Stream;
+use crate::mapping::{Way, canon_source, canon_target, has_words};
+use crate::plan::{Codec, TablePlan};
 use crate::store::Store;
-use crate::value::{Batch, Digest, Key};
+use crate::value::{Batch, Digest, Key, encode_row, values_of};
 
-use super::{Error, Event, Result, Run};
+use super::{Error, Event, Observer, Result, Run};
 
 const BUCKETS: usize = 4096;
 /// About as many rows are held at once, to tell which of them differ.
@@ -44,29 +48,75 @@ fn bucket(key: &[u8]) -> usize {
     usize::try_from(xxhash_rust::xxh3::xxh3_64(key) % BUCKETS as u64).unwrap_or(0)
 }
 
+/// Two connections of our own, to read both sides with, beside whatever else the run does.
+pub(super) struct Readers {
+    source: Box<dyn Store>,
+    target: Box<dyn Store>,
+    observer: Arc<dyn Observer>,
+    stopped: Box<dyn Fn() -> bool + Send + Sync>,
+    counts: Vec<u64>,
+}
+
+impl Readers {
+    pub(super) fn of(run: &Run) -> Result<Readers> {
+        let (source, target) = (run.source.again()?, run.target.again()?);
+        let (observer, stopped, counts) = (run.observer.clone(), Box::new(run.stopped()), run.counts.clone());
+        Ok(Readers { source, target, observer, stopped, counts })
+    }
+
+    /// Reads both sides of a table at once, each in a thread. `enough` ends it early.
+    pub(super) fn both(&mut self, i: usize, t: &TablePlan, enough: &AtomicBool) -> Result<(Sums, Sums)> {
+        let Readers { source, target, observer, stopped, counts } = self;
+        let total = counts.get(i).copied().unwrap_or(0);
+        let stopped = || stopped() || enough.load(Ordering::SeqCst);
+        std::thread::scope(|threads| {
+            let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
+            let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
+                let (table, total) = (t.source.title().to_owned(), total.max(done));
+                observer.event(Event::Progress { what: "comparing", table, done, total });
+            });
+            let from_source =
+                from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
+            Ok((from_source?.0, from_target?.0))
+        })
+    }
+}
+
 /// Reads both sides of a table at once.
 pub(super) fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
-    let (mut source, mut target) = (run.source.again()?, run.target.again()?);
-    let (observer, total) = (run.observer.clone(), run.counts.get(i).copied().unwrap_or(0));
-    let stopped = run.stopped();
+    Readers::of(run)?.both(i, t, &AtomicBool::new(false))
+}
+
+/// Sums of every table, read while the target's keys and indexes were built. They count only if nothing was carried after them.
+pub(crate) struct Early {
+    pub(super) sums: Vec<Option<(Sums, Sums)>>,
+    /// How long the reading took.
+    pub(super) seconds: f64,
+}
+
+/// `work`, and beside it a reading of both sides. The sums are there if the reading succeeded and `work` says that it carried
+/// nothing; whatever hinders the reading is met again, and told, by the reading that then follows.
+pub(super) fn beside(run: &mut Run, work: impl FnOnce(&mut Run) -> Result<bool>) -> Result<Option<Early>> {
+    let plan = run.plan.clone();
+    let mut readers = Readers::of(run)?;
+    let enough = AtomicBool::new(false);
     std::thread::scope(|threads| {
-        let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
-        let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
-            observer.event(Event::Progress {
-                what: "comparing",
-                table: t.source.title().to_owned(),
-                done,
-                total: total.max(done),
-            });
+        let read = threads.spawn(|| -> Result<Early> {
+            let begun = Instant::now();
+            let each = plan.tables.iter().enumerate().map(|(i, t)| readers.both(i, t, &enough).map(Some));
+            Ok(Early { sums: each.collect::<Result<_>>()?, seconds: begun.elapsed().as_secs_f64() })
         });
-        let from_source =
-            from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
-        Ok((from_source?.0, from_target?.0))
+        let carried_nothing = work(run);
+        if !matches!(carried_nothing, Ok(true)) {
+            enough.store(true, Ordering::SeqCst);
+        }
+        let read = read.join().map_err(|_| Error::Internal("the thread that compares died".into()))?;
+        Ok(if carried_nothing? { read.ok() } else { None })
     })
 }
 
 /// Reads one side of a table.
-pub(super) fn one(store: &mut dyn Store, way: Way, t: &TablePlan, stopped: &dyn Fn() -> bool) -> Result<Sums> {
+pub(super) fn one(store: &mut dyn Store, way: Way, t: &TablePlan, stopped: &(dyn Fn() -> bool + Sync)) -> Result<Sums> {
     Ok(sum(store, way, t, None, stopped, |_| {})?.0)
 }
 
@@ -78,54 +128,56 @@ fn sum(
     way: Way,
     t: &TablePlan,
     collect: Option<&HashSet<usize>>,
-    stopped: &dyn Fn() -> bool,
+    stopped: &(dyn Fn() -> bool + Sync),
     mut progress: impl FnMut(u64),
 ) -> Result<(Sums, Rows)> {
     let words = has_words(t);
     let (mut sums, mut rows, mut after, mut done) = (Sums::new(), Rows::new(), Vec::new(), 0u64);
     let (mut batch, mut own, mut other) = (Batch::default(), Vec::new(), Vec::new());
+    let (mut stream, mut spare) = (Stream::summed(way, t), Vec::new());
+    // only a record's members are said in several ways
+    let canon = t.codecs.iter().any(|c| matches!(c.codec, Codec::Member { .. }));
     loop {
         if stopped() {
             return Err(Error::Stopped);
         }
         batch.clear();
         let next = store.scan(way.giver(t), &after, 20_000, &mut batch)?;
-        for (bytes, row) in batch.encoded().zip(batch.rows()) {
+        for bytes in batch.encoded() {
             own.clear();
             other.clear();
-            let mapped = map_row(way, t, &row, None);
-            let mapped = match mapped {
-                Ok(m) => m,
-                Err(misfit) => {
-                    if sums.misfits.len() < MOST_KEYS {
-                        sums.misfits.push((Key::of_row(&row, &way.giver(t).key), misfit.to_string()));
-                    }
-                    continue;
+            if let Err(misfit) = stream.map(bytes, &mut other) {
+                if sums.misfits.len() < MOST_KEYS {
+                    sums.misfits.push((stream.given_key(bytes), misfit.to_string()));
                 }
+                continue;
+            }
+            let (as_target, source) = if way == Way::Up { (&other[..], bytes) } else { (bytes, &other[..]) };
+            let as_source = if canon {
+                canon_source(t, values_of(source), &mut own);
+                &own[..]
+            } else {
+                source
             };
-            let (as_target, as_source, key) = match way {
-                Way::Up => {
-                    let key = Key::of_row(&mapped, &t.target.key);
-                    mapped.iter().for_each(|v| v.encode(&mut other));
-                    canon_source(t, row, &mut own);
-                    (&other[..], &own[..], key)
-                }
-                Way::Down => {
-                    let key = Key::of_row(&row, &t.target.key);
-                    let words = words.then(|| canon_target(t, &row, &mapped));
-                    words.iter().flatten().for_each(|v| v.encode(&mut own));
-                    canon_source(t, mapped, &mut other);
-                    (if words.is_some() { &own[..] } else { bytes }, &other[..], key)
-                }
+            let key = stream.key(as_target, &mut spare);
+            let at = bucket(key);
+            let said;
+            let as_target = if words && way == Way::Down {
+                said = encode_row(&canon_target(t, &values_of(bytes), &values_of(&other)));
+                &said[..]
+            } else {
+                as_target
             };
-            let at = bucket(&key.0);
             let Some(wanted) = collect else {
                 sums.as_target[at].add(as_target);
                 sums.as_source[at].add(as_source);
                 continue;
             };
             if wanted.contains(&at) {
-                rows.insert(key, (xxhash_rust::xxh3::xxh3_128(as_target), xxhash_rust::xxh3::xxh3_128(as_source)));
+                rows.insert(
+                    Key(key.to_vec()),
+                    (xxhash_rust::xxh3::xxh3_128(as_target), xxhash_rust::xxh3::xxh3_128(as_source)),
+                );
             }
         }
         done += batch.len() as u64;
@@ -163,8 +215,12 @@ pub(super) fn suspects_of(run: &mut Run, t: &TablePlan, source: &Sums, target: &
         }
         let (mut s, mut d) = (run.source.again()?, run.target.again()?);
         let stopped = run.stopped();
-        let (_, a) = sum(s.as_mut(), Way::Up, t, Some(&these), &stopped, |_| {})?;
-        let (_, b) = sum(d.as_mut(), Way::Down, t, Some(&these), &stopped, |_| {})?;
+        let (a, b) = std::thread::scope(|threads| {
+            let a = threads.spawn(|| sum(s.as_mut(), Way::Up, t, Some(&these), &stopped, |_| {}));
+            let b = sum(d.as_mut(), Way::Down, t, Some(&these), &stopped, |_| {});
+            let a = a.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
+            Ok::<_, Error>((a?.1, b?.1))
+        })?;
         keys.extend(a.iter().filter(|(k, v)| b.get(*k) != Some(v)).map(|(k, _)| k.clone()));
         keys.extend(b.keys().filter(|k| !a.contains_key(*k)).cloned());
     }

@@ -163,8 +163,10 @@ pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
 pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified> {
     let begun = Instant::now();
     let plan = run.plan.clone();
+    let mut early = run.early.take();
     let id = run.id.clone();
-    let mut out = Verified { scope: scope.name(), ..Verified::default() };
+    let seconds = early.as_ref().map_or(0.0, |e| e.seconds);
+    let mut out = Verified { scope: scope.name(), seconds, ..Verified::default() };
     if let Scope::Sample { seed, .. } = scope {
         out.seed = Some(seed);
     }
@@ -180,7 +182,10 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
                 counted(run, way, i, t)
             }
             Scope::Sample { rows, seed } => sampled(run, way, (i, t), rows, seed),
-            Scope::Full | Scope::Deep => every_row(run, way, (i, t), &parked, &mut digests),
+            Scope::Full | Scope::Deep => {
+                let read = early.as_mut().and_then(|e| e.sums.get_mut(i)?.take());
+                every_row(run, way, (i, t), read, &parked, &mut digests)
+            }
         };
         match one {
             Ok((rows, digest, differences)) => {
@@ -200,7 +205,7 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
     if let Some(digests) = digests.filter(|d| d.len() == plan.tables.len() && out.differences.is_empty()) {
         note_digests(run, way, digests)?;
     }
-    out.seconds = begun.elapsed().as_secs_f64();
+    out.seconds += begun.elapsed().as_secs_f64();
     Ok(out)
 }
 
@@ -210,11 +215,15 @@ fn every_row(
     run: &mut Run,
     way: Way,
     (i, t): (usize, &TablePlan),
+    read: Option<(Sums, Sums)>,
     parked: &HashSet<(usize, Key)>,
     digests: &mut Option<Vec<Digest>>,
 ) -> Result<Compared> {
     run.go_on()?;
-    let (source, target) = both(run, i, t)?;
+    let (source, target) = match read {
+        Some(read) => read,
+        None => both(run, i, t)?,
+    };
     let found = Sums::total(&source.as_source);
     if let Some(digests) = digests {
         digests.push(if way == Way::Up { Sums::total(&target.as_source) } else { found });
@@ -441,7 +450,7 @@ pub(crate) fn checks_in_time(run: &mut Run, scope: Scope) -> Result<(Vec<String>
         let sides = [(run.target.again()?, plan.target_tables()), (run.source.again()?, plan.source_tables())];
         for (store, tables) in sides {
             let title = store.title();
-            match own_checks(store, &tables, run.deadline)? {
+            match own_checks(store, &tables, scope == Scope::Deep, run.deadline)? {
                 Some(found) => out.extend(found),
                 None => left.push(format!("the own checks of {title}")),
             }
@@ -456,15 +465,20 @@ pub(crate) fn checks_in_time(run: &mut Run, scope: Scope) -> Result<(Vec<String>
 
 /// A store's own checks, on a connection of their own; `None` if they are not done by then. They only read: nobody has to wait for
 /// their end.
-fn own_checks(mut store: Box<dyn Store>, tables: &[&Table], deadline: Option<Instant>) -> Result<Option<Vec<String>>> {
-    let Some(deadline) = deadline else { return Ok(Some(store.self_check(tables)?)) };
+fn own_checks(
+    mut store: Box<dyn Store>,
+    tables: &[&Table],
+    deep: bool,
+    deadline: Option<Instant>,
+) -> Result<Option<Vec<String>>> {
+    let Some(deadline) = deadline else { return Ok(Some(store.self_check(tables, deep)?)) };
     if Instant::now() >= deadline {
         return Ok(None);
     }
     let tables: Vec<Table> = tables.iter().map(|t| (*t).clone()).collect();
     let (send, receive) = channel();
     std::thread::spawn(move || {
-        let _ = send.send(store.self_check(&tables.iter().collect::<Vec<_>>()));
+        let _ = send.send(store.self_check(&tables.iter().collect::<Vec<_>>(), deep));
     });
     match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(found) => Ok(Some(found?)),
@@ -475,7 +489,7 @@ fn own_checks(mut store: Box<dyn Store>, tables: &[&Table], deadline: Option<Ins
 /// The target's own checks, and its definitions against the plan. The source was asked while planning a moment ago.
 fn checks(run: &mut Run) -> Result<Vec<String>> {
     let plan = run.plan.clone();
-    let mut out = run.target.self_check(&plan.target_tables())?;
+    let mut out = run.target.self_check(&plan.target_tables(), false)?;
     out.extend(target_definitions(run, &plan)?);
     Ok(out)
 }

@@ -183,8 +183,10 @@ pub trait Store: Send {
     /// How many rows, exactly.
     fn count(&mut self, table: &Table) -> Result<u64>;
 
-    /// The store's own checks (`integrity_check`, `foreign_key_check` of these tables, constraint validity). Empty: all well.
-    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>>;
+    /// The store's own checks of these tables. Empty: all well. `deep` asks everything (SQLite: `integrity_check`, every index
+    /// against its table; PostgreSQL: every foreign key row by row), else what costs about a reading of the tables
+    /// (`quick_check` and `foreign_key_check`; the validity of constraints and indexes).
+    fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>>;
 
     // ── transactions ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -326,7 +328,8 @@ pub trait Store: Send {
     /// The last chunk of each table (by index in the plan) that was loaded.
     fn chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>>;
 
-    /// Records a chunk. Within the `Write` transaction that loads it.
+    /// Records a chunk. Within the `Write` transaction that loads it; unless it is the table's last, a crash of the store may
+    /// take both back after the commit.
     fn put_chunk(&mut self, run: &str, table: usize, chunk: &Chunk) -> Result<()>;
 
     /// Keeps rows as they are before drain number `drain` changes them (`None`: there was none). Same transaction.

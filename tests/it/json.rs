@@ -106,7 +106,7 @@ fn rows_are_read_in_chunks_and_written_in_the_files_own_style() {
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0], vec![Value::text("1"), Value::text("Café"), Value::Json(b"1E3".to_vec().into())]);
     assert_eq!(s.count(&t).unwrap(), 2);
-    assert!(s.self_check(&[&t]).unwrap().is_empty());
+    assert!(s.self_check(&[&t], true).unwrap().is_empty());
     commit(s.as_mut(), |s| {
         s.write(&[&t], &[(0, vec![put("2", "zwölf"), Write::Put { row: row("3", "x"), from: None }])]).unwrap();
         let got = s.fetch(&t, &[key("3"), key("9"), key("2")]).unwrap();
@@ -465,7 +465,7 @@ fn p20_an_empty_or_broken_file_is_an_error() {
     put_file(&path, "{\n  \"1\": {\"a\": 1,}\n}");
     let e = s.count(&table()).unwrap_err();
     assert!(e.to_string().contains("line 2, column 16"), "{e}");
-    assert_eq!(s.self_check(&[&table()]).unwrap().len(), 1);
+    assert_eq!(s.self_check(&[&table()], true).unwrap().len(), 1);
     let missing = open("json:none.json", dir.path(), true, &Gate::default()).err().unwrap();
     assert!(matches!(missing, Error::Input { .. }));
 }

@@ -987,7 +987,7 @@ fn whole_life(url: &str) {
         store.commit("rest").unwrap();
     }
     assert_eq!(store.high_water(&tables).unwrap(), [Some(41), None]);
-    assert_eq!(store.self_check(&tables).unwrap(), Vec::<String>::new());
+    assert_eq!(store.self_check(&tables, true).unwrap(), Vec::<String>::new());
     let there = table(&mut *store, "Users");
     assert_eq!((there.key_name.as_deref(), there.indexes.len(), there.checks.len()), (Some("users_pk"), 2, 1));
     let boss = &there.foreign_keys[0];
@@ -1131,8 +1131,10 @@ fn orphans_are_told() {
          ALTER TABLE c ADD CONSTRAINT fk FOREIGN KEY (p) REFERENCES p NOT VALID",
     );
     let c = place.table("c");
-    let said = place.open().self_check(&[&c]).unwrap();
+    let said = place.open().self_check(&[&c], true).unwrap();
     assert_eq!(said.len(), 2, "{said:?}");
+    let said = place.open().self_check(&[&c], false).unwrap();
+    assert!(said.len() == 1 && said[0].contains("never validated"), "{said:?}");
 }
 
 // ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────────

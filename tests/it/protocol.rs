@@ -614,6 +614,22 @@ fn p14_rows_written_while_both_sides_are_compared_do_not_count() {
 }
 
 #[test]
+fn p14_what_is_compared_while_indexes_are_built_is_sealed_before() {
+    for pair in [JsonToPostgres, SqliteToPostgres] {
+        let house = House::new(pair);
+        let stranger = "SET lock_timeout = '5s'; UPDATE things SET word = 'stray' WHERE id = 3";
+        let script: Script = vec![
+            ("source: phase catching up", act(|| house.at_target(stranger))),
+            ("target: indexes", act(|| assert!(house.try_target(stranger).unwrap_err().contains("25006")))),
+        ];
+        let asked = UpOptions { until: Until::Ready, ..UpOptions::default() };
+        let out = house.when(script, |p| p.up(&asked)).unwrap();
+        assert_eq!(out.verified.unwrap().rows[0].1, 5, "{pair:?}");
+        assert_eq!(house.target(), rows(&[(1, "one"), (2, "two"), (3, "three"), (4, "four"), (5, "five")]));
+    }
+}
+
+#[test]
 fn p13_rows_of_a_misdirected_application_do_not_stay_in_the_target() {
     for pair in PAIRS {
         let house = House::new(pair);

@@ -269,7 +269,7 @@ impl Store for JsonFile {
         Ok(self.file()?.document.collection(table)?.records.len() as u64)
     }
 
-    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+    fn self_check(&mut self, tables: &[&Table], _deep: bool) -> Result<Vec<String>> {
         let file = match self.file() {
             Ok(file) => file,
             Err(e @ (Error::Input { .. } | Error::Refused { .. })) => return Ok(vec![e.to_string()]),

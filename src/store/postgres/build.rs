@@ -96,7 +96,6 @@ impl Postgres {
         if self.query(&operation, sql, &[&name])?.first().is_some_and(|l| l.get(0)) {
             return Ok(());
         }
-        let key = list(table.key_names());
         // where the key is another unique index, word for word, it stays that
         let of_key = |i: &&Index| {
             i.unique
@@ -104,6 +103,7 @@ impl Postgres {
                 && !i.expression
                 && i.columns.iter().map(|c| c.name.as_str()).eq(table.key_names())
         };
+        let key = list(table.key_names());
         let add = match (&table.key_name, table.indexes.iter().find(of_key)) {
             (None, Some(Index { name: Some(index), definition: Some(definition), .. })) => {
                 if matches!(self.taken(table, index)?, Taken::Ours) {
@@ -111,10 +111,18 @@ impl Postgres {
                 }
                 index_sql(&name, index, true, definition)
             }
-            (Some(n), _) if matches!(self.taken(table, n)?, Taken::Free) => {
-                format!("ALTER TABLE {name} ADD CONSTRAINT {} PRIMARY KEY ({key})", quoted(n))
+            (wanted, _) => {
+                let constraint = match wanted {
+                    Some(n) if matches!(self.taken(table, n)?, Taken::Free) => n.clone(),
+                    _ => self.free_name(table, &constraint_name(&table.name, "pkey"))?,
+                };
+                let constraint = quoted(&constraint);
+                // the index alone lets readers go on; the moment in which it becomes the key does not
+                format!(
+                    "CREATE UNIQUE INDEX {constraint} ON {name} ({key}); \
+                     ALTER TABLE {name} ADD CONSTRAINT {constraint} PRIMARY KEY USING INDEX {constraint}"
+                )
             }
-            _ => format!("ALTER TABLE {name} ADD PRIMARY KEY ({key})"),
         };
         self.run(&operation, "SET LOCAL maintenance_work_mem = '256MB'; SAVEPOINT backout_key")?;
         match self.client.batch_execute(&add) {
@@ -133,8 +141,38 @@ impl Postgres {
         }
     }
 
+    /// `wanted`, or the same with a number where something else has that name.
+    fn free_name(&mut self, table: &Table, wanted: &str) -> Result<String> {
+        for n in 0..1000 {
+            let name = if n == 0 { wanted.to_owned() } else { constraint_name(wanted, &n.to_string()) };
+            if matches!(self.taken(table, &name)?, Taken::Free) {
+                return Ok(name);
+            }
+        }
+        Err(self.wrong(&format!("naming the key of {}", table.name), "no name is free"))
+    }
+
+    /// What lets readers go on first: comparing goes on beside it.
     pub(super) fn add_rest(&mut self, tables: &[&Table]) -> Result<()> {
         self.run("building indexes", "SET LOCAL maintenance_work_mem = '256MB'")?;
+        let mut constraints = Vec::new();
+        for table in tables {
+            for index in &table.indexes {
+                constraints.extend(self.add_index(table, index)?);
+            }
+        }
+        for table in tables {
+            for fk in &table.foreign_keys {
+                self.add_foreign_key(table, fk)?;
+            }
+        }
+        for table in tables {
+            let sql = format!("ANALYZE {}", self.name(table));
+            self.run(&format!("analyzing {}", table.name), &sql)?;
+        }
+        for sql in constraints {
+            self.run("making constraints of unique indexes", &sql)?;
+        }
         for table in tables {
             let name = self.name(table);
             for c in &table.columns {
@@ -142,9 +180,6 @@ impl Postgres {
                     let sql = format!("ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT {default}", quoted(&c.name));
                     self.run(&format!("setting the default of {}.{}", table.name, c.name), &sql)?;
                 }
-            }
-            for index in &table.indexes {
-                self.add_index(table, index)?;
             }
             for (n, check) in table.checks.iter().enumerate() {
                 let constraint = constraint_name(&table.name, &format!("check{}", n + 1));
@@ -158,8 +193,6 @@ impl Postgres {
                 let sql = format!("ALTER TABLE {name} ADD CONSTRAINT {} {clause}", quoted(&constraint));
                 self.run(&format!("adding a CHECK to {}", table.name), &sql)?;
             }
-        }
-        for table in tables {
             for c in &table.constraints {
                 if !self.has_constraint(table, &c.name)? {
                     let sql =
@@ -167,20 +200,14 @@ impl Postgres {
                     self.run(&format!("adding {} to {}", c.name, table.name), &sql)?;
                 }
             }
-            for fk in &table.foreign_keys {
-                self.add_foreign_key(table, fk)?;
-            }
-        }
-        for table in tables {
-            let sql = format!("ANALYZE {}", self.name(table));
-            self.run(&format!("analyzing {}", table.name), &sql)?;
         }
         Ok(())
     }
 
-    fn add_index(&mut self, table: &Table, index: &Index) -> Result<()> {
+    /// Returns the statement that makes a constraint of it, where it is one.
+    fn add_index(&mut self, table: &Table, index: &Index) -> Result<Option<String>> {
         if index.expression && index.definition.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let columns: Vec<&str> = index.columns.iter().map(|c| c.name.as_str()).collect();
         let made = constraint_name(
@@ -190,7 +217,7 @@ impl Postgres {
         let name = index.name.clone().unwrap_or(made);
         let operation = format!("building index {name} of {}", table.name);
         match self.taken(table, &name)? {
-            Taken::Ours => return Ok(()),
+            Taken::Ours => return Ok(None),
             Taken::Other => {
                 let cause = format!("{name} is to be an index of {}, but something else has this name", table.name);
                 return Err(self.refused(cause, "rename or drop it"));
@@ -201,31 +228,28 @@ impl Postgres {
             |c: &crate::plan::IndexColumn| c.collation.as_deref().is_some_and(|c| c.eq_ignore_ascii_case("nocase"));
         let plain = index.predicate.is_none() && !index.columns.iter().any(|c| c.descending || folded(c));
         let target = self.name(table);
-        let sql = if let Some(definition) = &index.definition {
-            index_sql(&target, &name, index.unique, definition)
-        } else if index.unique && index.name.is_none() && plain {
-            format!("ALTER TABLE {target} ADD CONSTRAINT {} UNIQUE ({})", quoted(&name), list(columns))
-        } else {
-            let each = index.columns.iter().map(|c| {
-                let column = quoted(&c.name);
-                let column = if folded(c) {
-                    format!("(lower({column} COLLATE \"C\"))")
-                } else if let Some(collation) = &c.collation {
-                    format!("{column} COLLATE {}", quoted(collation))
-                } else {
-                    column
-                };
-                if c.descending { format!("{column} DESC") } else { column }
-            });
-            let unique = if index.unique { "UNIQUE " } else { "" };
-            let clause = index.predicate.as_ref().map_or(String::new(), |p| format!(" WHERE {p}"));
-            format!(
-                "CREATE {unique}INDEX {} ON {target} ({}){clause}",
-                quoted(&name),
-                each.collect::<Vec<_>>().join(", ")
-            )
-        };
-        self.run(&operation, &sql)
+        if let Some(definition) = &index.definition {
+            self.run(&operation, &index_sql(&target, &name, index.unique, definition))?;
+            return Ok(None);
+        }
+        let each = index.columns.iter().map(|c| {
+            let column = quoted(&c.name);
+            let column = if folded(c) {
+                format!("(lower({column} COLLATE \"C\"))")
+            } else if let Some(collation) = &c.collation {
+                format!("{column} COLLATE {}", quoted(collation))
+            } else {
+                column
+            };
+            if c.descending { format!("{column} DESC") } else { column }
+        });
+        let constraint = index.unique && index.name.is_none() && plain;
+        let columns = if constraint { list(columns) } else { each.collect::<Vec<_>>().join(", ") };
+        let unique = if index.unique { "UNIQUE " } else { "" };
+        let clause = index.predicate.as_ref().map_or(String::new(), |p| format!(" WHERE {p}"));
+        let name = quoted(&name);
+        self.run(&operation, &format!("CREATE {unique}INDEX {name} ON {target} ({columns}){clause}"))?;
+        Ok(constraint.then(|| format!("ALTER TABLE {target} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}")))
     }
 
     fn has_constraint(&mut self, table: &Table, name: &str) -> Result<bool> {
@@ -309,7 +333,7 @@ impl Postgres {
         Ok(format!("schema {kept} of {}", self.title))
     }
 
-    pub(super) fn check(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+    pub(super) fn check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
         let mut out = Vec::new();
         for table in tables {
             let name = self.name(table);
@@ -320,7 +344,7 @@ impl Postgres {
                 ORDER BY 1";
             let operation = format!("checking {}", table.name);
             out.extend(self.query(&operation, sql, &[&name, &table.name])?.iter().map(|l| l.get::<_, String>(0)));
-            for fk in &table.foreign_keys {
+            for fk in table.foreign_keys.iter().filter(|_| deep) {
                 // the tables of other schemas are not ours to look at
                 let parent = self.named(&fk.table);
                 let sql = "SELECT to_regclass($1) IS NOT NULL";

@@ -219,8 +219,8 @@ impl Store for Postgres {
         Ok(lines.first().map_or(0, |l| l.get::<_, i64>(0)) as u64)
     }
 
-    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
-        self.check(tables)
+    fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
+        self.check(tables, deep)
     }
 
     fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()> {

@@ -203,7 +203,10 @@ impl Postgres {
             SET n = EXCLUDED.n, upto = EXCLUDED.upto, rows = EXCLUDED.rows, done = EXCLUDED.done";
         let (n, rows) = (chunk.n as i64, chunk.rows as i64);
         let values: [&(dyn ToSql + Sync); 6] = [&run, &(table as i32), &n, &chunk.upto, &rows, &chunk.done];
-        self.execute("recording a chunk", sql, &values).map(|_| ())
+        self.execute("recording a chunk", sql, &values)?;
+        // A crash of the server may take back a chunk, rows and record together, and it is then read again. A table's last
+        // chunk outlasts a crash, and with it all that was committed before.
+        if chunk.done { Ok(()) } else { self.run("recording a chunk", "SET LOCAL synchronous_commit = off") }
     }
 
     pub(super) fn write_images(

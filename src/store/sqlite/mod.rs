@@ -330,9 +330,9 @@ impl Store for Sqlite {
         self.number(&format!("count {}", table.name), &sql).map(i64::unsigned_abs)
     }
 
-    fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+    fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
         self.arrive(false)?;
-        self.checked(tables)
+        self.checked(tables, deep)
     }
 
     fn begin(&mut self, mode: Mode, _tables: &[&Table]) -> Result<()> {

@@ -296,9 +296,6 @@ impl Sqlite {
                 notes.push(format!("{n} rows have NULL in the key"));
             }
         }
-        if !table.foreign_keys.is_empty() {
-            notes.extend(self.dangling(table)?);
-        }
         Ok(notes.join("; "))
     }
 
@@ -339,10 +336,11 @@ impl Sqlite {
         Ok(out)
     }
 
-    pub(super) fn checked(&self, tables: &[&Table]) -> Result<Vec<String>> {
+    pub(super) fn checked(&self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
         let mut out = Vec::new();
+        let check = if deep { "integrity_check" } else { "quick_check" };
         for table in tables {
-            let sql = format!("PRAGMA integrity_check({})", text::literal(&table.name));
+            let sql = format!("PRAGMA {check}({})", text::literal(&table.name));
             let said: Vec<String> = self.all(&format!("check {}", table.name), &sql, [], |r| r.get(0))?;
             out.extend(said.into_iter().filter(|s| s != "ok").map(|s| format!("{}: {s}", table.name)));
             out.extend(self.dangling(table)?.into_iter().map(|s| format!("{}: {s}", table.name)));
