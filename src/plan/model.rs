@@ -199,6 +199,16 @@ pub struct Generated {
     /// How many of the table's `columns` stand before it.
     #[serde(default)]
     pub place: usize,
+    /// It is computed when it is read, and not kept.
+    #[serde(default)]
+    pub is_virtual: bool,
+}
+
+impl Generated {
+    /// The word for how it is kept.
+    pub fn kept(&self) -> &'static str {
+        if self.is_virtual { "VIRTUAL" } else { "STORED" }
+    }
 }
 
 /// An index or unique constraint.

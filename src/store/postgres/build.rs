@@ -56,7 +56,7 @@ impl Postgres {
             // the last first, so that the places of the others stay
             for g in table.generated.iter().rev() {
                 if let Some(expression) = &g.expression {
-                    let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) STORED", quoted(&g.name), g.ty);
+                    let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) {}", quoted(&g.name), g.ty, g.kept());
                     columns.insert(g.place.min(table.columns.len()), sql);
                 }
             }

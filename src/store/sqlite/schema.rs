@@ -133,7 +133,13 @@ impl Sqlite {
             if hidden != 0 {
                 let expression = column_text(&column.name).and_then(|c| c.2.clone());
                 let place = table.columns.len();
-                table.generated.push(Generated { name: column.name, ty: column.ty, expression, place });
+                table.generated.push(Generated {
+                    name: column.name,
+                    ty: column.ty,
+                    expression,
+                    place,
+                    is_virtual: hidden == 2,
+                });
                 continue;
             }
             column.collation = column_text(&column.name).and_then(|c| c.1.as_deref()).and_then(collation);
