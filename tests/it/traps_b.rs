@@ -157,6 +157,7 @@ fn b03_what_a_type_does_not_take_is_parked() {
     let out = home.rollback();
     let mut pg = source.client();
     assert_eq!(out.parked.len(), 7, "{:#?}", out.parked);
+    assert!(out.parked.iter().any(|p| p.contains("table c, key 1:") && p.contains("\"soon\"")), "{:#?}", out.parked);
     assert_eq!(pg_rows(&mut pg, "SELECT * FROM p"), ["1 | ok", "2 | ok"]);
     assert_eq!(
         pg_rows(&mut pg, "SELECT * FROM c"),
