@@ -311,6 +311,9 @@ impl ColumnProfile {
             (Try::Codec(Codec::Spelled { form: Form::Float { .. } }), 1..) => {
                 format!("{declared}; there is a NaN or −0.0, which SQLite does not keep as a number")
             }
+            (Try::Codec(Codec::Same), _) if !super::has_class(&self.column.ty) => {
+                format!("{declared}; as PostgreSQL prints it, and only so is it taken back")
+            }
             (Try::Codec(Codec::Same | Codec::Verbatim | Codec::Spelled { .. }), _) => declared.clone(),
             (_, 0) if self.from == Kind::Json => "no value yet".into(),
             (_, 0) => format!("{declared}, no value yet"),

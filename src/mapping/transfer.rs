@@ -322,6 +322,16 @@ pub fn assemble(
         .map(|(t, c, _)| format!("{}.{}", t.source.name, c.name))
         .collect();
     let mut notes = Vec::new();
+    let clocks = plans.iter().flat_map(|t| t.target.columns.iter().map(move |c| (t, c)));
+    let clocks: Vec<String> = clocks
+        .filter(|(_, c)| {
+            from == Kind::Postgres && to == Kind::Sqlite && c.default.as_deref() == Some("CURRENT_TIMESTAMP")
+        })
+        .map(|(t, c)| format!("{}.{}", t.target.name, c.name))
+        .collect();
+    if !clocks.is_empty() {
+        notes.push(format!("SQLite's clock tells UTC, whatever time zone sessions have had: {}", clocks.join(", ")));
+    }
     if !doubles.is_empty() {
         notes.push(format!(
             "declared as decimals, but SQLite keeps binary doubles: their shortest decimals are taken; digits beyond a double's were lost before: {}",

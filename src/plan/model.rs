@@ -202,6 +202,16 @@ pub struct Generated {
     /// SQLite: storage classes of its values, as they are now.
     #[serde(skip)]
     pub classes: Vec<String>,
+    /// It is computed when it is read, and not kept.
+    #[serde(default)]
+    pub is_virtual: bool,
+}
+
+impl Generated {
+    /// The word for how it is kept.
+    pub fn kept(&self) -> &'static str {
+        if self.is_virtual { "VIRTUAL" } else { "STORED" }
+    }
 }
 
 /// An index or unique constraint.

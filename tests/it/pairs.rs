@@ -143,8 +143,8 @@ fn as_the_model(source: &Database, schema: &[String], model: &Database) {
     assert_eq!(pg_schema(source), schema);
     assert_eq!(pg_ours(&mut found), ["history", "migration_log"]);
     // and the application goes on with its own numbers, above all that are there
-    let next = "INSERT INTO users (email) VALUES ('next') RETURNING id";
-    assert_eq!(pg_rows(&mut found, next), ["78"]);
+    let next = pg_rows(&mut found, "INSERT INTO users (email) VALUES ('next') RETURNING id > 77");
+    assert_eq!(next, ["t"]);
     assert_eq!(pg_rows(&mut found, "INSERT INTO orders (user_id, total) VALUES (1, 1) RETURNING id"), ["5"]);
 }
 
@@ -156,6 +156,17 @@ fn postgres_to_sqlite_and_back() {
     home.up();
     let db = home.sqlite("app.db");
     db.execute_batch(SHOP_IN_SQLITE).unwrap();
+    // what the defaults give there are values of the source's types
+    let given = "INSERT INTO users (email) VALUES ('default') RETURNING id || ' ' || active || ' ' || balance || ' ' || note || ' ' || settings || ' ' ||
+        (created GLOB '????-??-?? ??:??:??+00:00') || (seen GLOB '????-??-?? ??:??:??') || (token GLOB '????????-????-4???-[89abAB]???-????????????')";
+    let given: String = db.query_row(given, [], |r| r.get(0)).unwrap();
+    assert_eq!(given, "78 1 0 it's {} 111");
+    ok(home.project().shadow());
+    assert_eq!(
+        pg_rows(&mut source.client(), "SELECT balance, note, token IS NULL FROM users WHERE id = 78"),
+        ["0.00 | it's | f"]
+    );
+    db.execute_batch("DELETE FROM users WHERE id = 78").unwrap();
     let out = home.rollback();
     assert!(out.parked.is_empty(), "{:#?}", out.parked);
     as_the_model(&source, &schema, &model());
@@ -267,6 +278,46 @@ fn sqlite_to_sqlite_is_the_same_definition_word_for_word() {
     same(&sqlite_dump(&to), &rows);
     assert_eq!(sqlite_schema(&to), schema);
     drop(to);
+}
+
+/// Other names, and a table that is left out, in the text of the definitions too.
+#[test]
+fn sqlite_to_sqlite_with_other_names_and_without_a_table() {
+    let home = home("sqlite:from.db", "sqlite:to.db");
+    let db = file(&home);
+    db.execute_batch(
+        "CREATE TABLE loose (id INTEGER PRIMARY KEY, v AS (id * 2) VIRTUAL, u INT REFERENCES strict (id), s TEXT DEFAULT 'x' CHECK (s <> ''), t);
+         CREATE INDEX by_u ON loose (u); INSERT INTO loose VALUES (1, 1, 'a', NULL), (2, NULL, 'b', x'00')",
+    )
+    .unwrap();
+    let (before, schema) = (sqlite_dump(&db), sqlite_schema(&db));
+    home.migration(
+        "20250101000000_move",
+        &format!("{MIGRATION}exclude = [\"strict\"]\nrename = {{ users = \"people\", notes = \"Remarks on\" }}\n"),
+    );
+    home.up();
+    let to = home.sqlite("to.db");
+    let said: Vec<String> = sqlite_schema(&to);
+    let has =
+        |text: &str| assert!(said.iter().any(|l| l.replace('\\', "").contains(text)), "{text} is not in {said:#?}");
+    has(r#"CREATE TABLE "people" (n    id INTEGER PRIMARY KEY AUTOINCREMENT, -- a comment that stays"#);
+    has(
+        r#"CREATE TABLE "Remarks on" (id INTEGER PRIMARY KEY, user INTEGER REFERENCES "people" (id) ON DELETE CASCADE"#,
+    );
+    has(r#"parent integer references "Remarks on" (id)"#);
+    has(r#"CREATE INDEX "by_lower" ON "people" (lower(email)) WHERE odd IS NOT NULL"#);
+    has(r#""v"  GENERATED ALWAYS AS (id * 2) VIRTUAL"#);
+    let row: (i64, String) = to
+        .query_row("INSERT INTO loose (id, u) VALUES (5, 77) RETURNING v, s", [], |r| Ok((r.get(0)?, r.get(1)?)))
+        .unwrap();
+    assert_eq!(row, (10, "x".into()));
+    to.execute_batch("DELETE FROM loose WHERE id = 5; UPDATE loose SET t = -0.0 WHERE id = 1; DELETE FROM \"Remarks on\" WHERE id = 3").unwrap();
+    home.rollback();
+    let mut expected = before;
+    expected.get_mut("notes").unwrap().retain(|r| !r.starts_with("int 3 "));
+    expected.get_mut("loose").unwrap()[0] = "int 1 | int 2 | int 1 | text a | real -0.0 8000000000000000".into();
+    same(&sqlite_dump(&db), &expected);
+    assert_eq!(sqlite_schema(&db), schema);
 }
 
 #[test]

@@ -118,6 +118,8 @@ fn generated(g: &Generated, scope: &Scope<'_>) -> Option<Generated> {
         expression: Some(said),
         classes: Vec::new(),
         place: g.place,
+        // older servers know STORED alone
+        is_virtual: false,
     })
 }
 

@@ -55,8 +55,10 @@ impl Postgres {
             }
             // the last first, so that the places of the others stay
             for g in table.generated.iter().rev() {
+                // before PostgreSQL 18 all of them are stored
+                let kept = if self.version < 180_000 { "STORED" } else { g.kept() };
                 if let Some(expression) = &g.expression {
-                    let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) STORED", quoted(&g.name), g.ty);
+                    let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) {kept}", quoted(&g.name), g.ty);
                     columns.insert(g.place.min(table.columns.len()), sql);
                 }
             }

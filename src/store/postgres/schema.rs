@@ -176,7 +176,7 @@ impl Postgres {
             "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                 pg_get_expr(d.adbin, d.adrelid), a.attidentity <> '', a.attgenerated <> '', \
                 (SELECT o.collname::text FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation \
-                    AND a.attcollation <> t.typcollation), a.attidentity = 'a' \
+                    AND a.attcollation <> t.typcollation), a.attidentity = 'a', a.attgenerated = 'v' \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
@@ -189,8 +189,14 @@ impl Postgres {
             let (name, ty): (String, String) = (line.get(1), line.get(2));
             let expression: Option<String> = line.get(4);
             if line.get(6) {
-                let (place, classes) = (table.columns.len(), Vec::new());
-                table.generated.push(Generated { name, ty, expression, place, classes });
+                table.generated.push(Generated {
+                    name,
+                    ty,
+                    expression,
+                    place: table.columns.len(),
+                    is_virtual: line.get(9),
+                    classes: Vec::new(),
+                });
                 continue;
             }
             let serial = expression.as_deref().is_some_and(|e| e.starts_with("nextval("));

@@ -17,9 +17,11 @@ fn create_sql(table: &Table) -> String {
     let in_line = |i: usize| single == Some(i) && is_alias(table);
     let mut parts: Vec<String> =
         table.columns.iter().enumerate().map(|(i, c)| column_sql(c, in_line(i), table.details.autoincrement)).collect();
-    for g in &table.generated {
+    // the last first, so that the places of the others stay
+    for g in table.generated.iter().rev() {
         if let Some(expression) = &g.expression {
-            parts.push(format!("{} {} GENERATED ALWAYS AS ({expression}) STORED", quote(&g.name), g.ty));
+            let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) {}", quote(&g.name), g.ty, g.kept());
+            parts.insert(g.place.min(table.columns.len()), sql);
         }
     }
     let named = |name: &Option<String>| name.as_ref().map_or(String::new(), |n| format!("CONSTRAINT {} ", quote(n)));

@@ -135,7 +135,14 @@ impl Sqlite {
                 let place = table.columns.len();
                 let sql = format!("SELECT DISTINCT typeof({}) FROM {}", quote(&column.name), quote(name));
                 let classes = self.all(&op, &sql, [], |r| r.get(0))?;
-                table.generated.push(Generated { name: column.name, ty: column.ty, expression, place, classes });
+                table.generated.push(Generated {
+                    name: column.name,
+                    ty: column.ty,
+                    expression,
+                    place,
+                    is_virtual: hidden == 2,
+                    classes,
+                });
                 continue;
             }
             column.collation = column_text(&column.name).and_then(|c| c.1.as_deref()).and_then(collation);

@@ -99,7 +99,8 @@ impl Postgres {
                 Some(why) => {
                     self.run(&operation, "ROLLBACK TO SAVEPOINT backout_half; RELEASE SAVEPOINT backout_half")?;
                     if to - from == 1 {
-                        out.push((from, format!("{}: {why}", table.name)));
+                        let key = Key::of_row(rows[from], &table.key);
+                        out.push((from, format!("table {}, key {key}: {why}", table.name)));
                     } else {
                         let middle = from.midpoint(to);
                         waiting.extend([(middle, to), (from, middle)]);
