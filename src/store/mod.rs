@@ -221,8 +221,8 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Refuses, before anything is made, if changes of these tables could not be noted here, or the tables not be sealed.
-    fn may_follow(&mut self, _tables: &[&Table]) -> Result<()> {
+    /// Refuses, before anything is made, if the records of a run could not be kept here.
+    fn may_record(&mut self) -> Result<()> {
         Ok(())
     }
 

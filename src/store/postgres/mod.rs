@@ -270,8 +270,8 @@ impl Store for Postgres {
         self.types_known(tables)
     }
 
-    fn may_follow(&mut self, tables: &[&Table]) -> Result<()> {
-        self.may_own(tables)
+    fn may_record(&mut self) -> Result<()> {
+        self.may_keep().map(drop)
     }
 
     fn lingering(&mut self, tables: &[&Table]) -> Result<Vec<String>> {

@@ -56,7 +56,7 @@ impl Postgres {
 
     /// Refuses, before anything is made, what an administrator must permit first: the schema for our records, tables in the home.
     pub(super) fn may_make(&mut self) -> Result<()> {
-        let user = self.may_record()?;
+        let user = self.may_keep()?;
         let sql = "SELECT has_schema_privilege($1, 'USAGE') AND has_schema_privilege($1, 'CREATE')";
         let lines = self.query("asking for privileges", sql, &[&self.home.clone()])?;
         if lines.first().is_none_or(|l| l.get(0)) {
@@ -69,33 +69,8 @@ impl Postgres {
         ))
     }
 
-    /// Refuses, before anything is made, tables that are somebody else's: our triggers could not be put on and switched.
-    pub(super) fn may_own(&mut self, tables: &[&Table]) -> Result<()> {
-        let user = self.may_record()?;
-        let sql = "SELECT c.relname::text, c.relowner::regrole::text FROM pg_catalog.pg_class c \
-            WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace \
-            AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1";
-        let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
-        let lines = self.query("asking for owners", sql, &[&names, &quoted(&self.home)])?;
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let theirs: Vec<(String, String)> = lines.iter().map(|l| (l.get(0), l.get(1))).collect();
-        let named: Vec<String> = theirs.iter().map(|(table, owner)| format!("{} ({owner}'s)", quoted(table))).collect();
-        let give: Vec<String> =
-            theirs.iter().map(|(table, _)| format!("ALTER TABLE {} OWNER TO {user};", self.named(table))).collect();
-        Err(self.refused(
-            format!("{user} does not own {}: its changes could not be noted, nor others kept out", named.join(", ")),
-            &format!(
-                "connect as the owner; or an administrator runs once: GRANT {} TO {user}; or {}",
-                theirs[0].1,
-                give.join(" ")
-            ),
-        ))
-    }
-
     /// Refuses if the place for our records could not be made; returns who we are, quoted.
-    fn may_record(&mut self) -> Result<String> {
+    pub(super) fn may_keep(&mut self) -> Result<String> {
         self.refuse_standby()?;
         let (all, there) = self.records_there()?;
         let sql = "SELECT CASE WHEN $1 THEN has_schema_privilege('backout', 'CREATE') \
