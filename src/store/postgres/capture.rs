@@ -502,6 +502,8 @@ BEGIN
     RETURN NEW;
 END $backout$;";
 
+/// Past the end of the log a session writes one entry more, learns that the log is full, and from then on passes by: asking before
+/// each entry would cost every write.
 fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_block: u64) -> String {
     let keys = table.key_names();
     let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
@@ -510,22 +512,27 @@ fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_b
     let insert = |op: char, names: &str, values: &str| {
         format!(
             "INSERT INTO backout.log_{n} (xid, lsn, op{names}) SELECT pg_catalog.pg_current_xact_id(), \
-             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values} \
-             WHERE NOT EXISTS (SELECT FROM backout.overflow WHERE {full}) RETURNING ctid INTO place;"
+             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values} RETURNING ctid INTO place;"
         )
     };
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
 DECLARE place pg_catalog.tid;
 BEGIN
-    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run} THEN RETURN NULL;
+    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
+    OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN RETURN NULL;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update}
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted}
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted}
     ELSE {truncated}
     END IF;
     IF place OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid THEN
-        INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+        IF EXISTS (SELECT FROM backout.overflow WHERE {full}) THEN
+            DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) place;
+        ELSE
+            INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+        END IF;
+        PERFORM pg_catalog.set_config('backout.full_{n}', '{generation}', false);
     END IF;
     RETURN NULL;
 END $backout$;",
