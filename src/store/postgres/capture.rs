@@ -473,6 +473,21 @@ impl Postgres {
         self.run("sealing", &sql)
     }
 
+    /// Seals tables that are still to be filled, by a trigger for each statement: one for each row would slow COPY down, for us
+    /// too. Nothing without a run. `put_seal` makes it a whole one.
+    pub(super) fn seal_unfilled(&mut self, tables: &[&Table]) -> Result<()> {
+        let run =
+            if self.has("run")? { self.query("sealing", "SELECT run FROM backout.run", &[])? } else { Vec::new() };
+        let Some(run) = run.first().map(|l| l.get::<_, String>(0)) else { return Ok(()) };
+        let mut sql = String::from(REFUSE);
+        let function = format!("backout.refuse({})", literal(&run));
+        for table in tables {
+            let when = "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE";
+            sql.push_str(&trigger(self.version, SEAL_TRUNCATE, when, &self.name(table), "STATEMENT", &function));
+        }
+        self.run("sealing", &sql)
+    }
+
     pub(super) fn lift_seal(&mut self, tables: &[&Table]) -> Result<()> {
         self.switch_off("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE])?;
         // an ENABLE TRIGGER USER of somebody else's must not seal the table again
