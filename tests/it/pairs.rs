@@ -5,6 +5,7 @@ use std::process::Command;
 use postgres::Client;
 use rusqlite::Connection;
 
+use super::database::owner;
 use super::scenarios::{Database, Home, ok, pg_rows, quoted, same, sqlite_dump, sqlite_ours, sqlite_schema};
 
 /// Every table's rows as the server prints them.
@@ -362,7 +363,7 @@ fn refused(home: &Home, words: &[&str]) {
 
 #[test]
 fn what_cannot_move_from_postgres_is_refused_by_name() {
-    let (source, target) = (Database::new(), Database::new());
+    let (mut source, target) = (Database::new(), Database::new());
     let mut pg = source.client();
     let to = home(&source.url, &target.url);
     pg.batch_execute("CREATE TABLE t (id int PRIMARY KEY, what regclass)").unwrap();
@@ -379,20 +380,11 @@ fn what_cannot_move_from_postgres_is_refused_by_name() {
     pg.batch_execute("DROP TABLE heir; CREATE TABLE nokey (a int)").unwrap();
     refused(&to, &["nokey", "no key"]);
     pg.batch_execute("DROP TABLE nokey").unwrap();
-    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
-    pg.batch_execute(&format!(
-        "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT ALL ON DATABASE {} TO {role}; GRANT ALL ON t TO {role}",
-        source.name
-    ))
-    .unwrap();
-    let url = source.url.split_once('@').unwrap().1;
-    let other = home(&format!("postgres://{role}:pw@{url}"), &target.url);
-    refused(&other, &["table t", "belongs to postgres", "exclude"]);
-    pg.batch_execute(&format!(
-        "REVOKE ALL ON t FROM {role}; REVOKE ALL ON DATABASE {} FROM {role}; DROP ROLE {role}",
-        source.name
-    ))
-    .unwrap();
+    let (role, url) = source.role("pw");
+    let grants = format!("GRANT ALL ON DATABASE {} TO {role}; GRANT ALL ON t TO {role}", source.name);
+    source.admin().batch_execute(&grants).unwrap();
+    let other = home(&url, &target.url);
+    refused(&other, &["table t", &format!("belongs to {}", owner()), "exclude"]);
 }
 
 #[test]
@@ -449,6 +441,13 @@ fn what_sqlite_has_not_is_said() {
     .unwrap();
     pg.batch_execute(AND_ALSO).unwrap();
     pg.batch_execute("CREATE VIEW v AS SELECT 1; ALTER TABLE parents ALTER last SET DEFAULT upper('x'); ALTER TABLE parents ADD num serial").unwrap();
+    pg.batch_execute(
+        "CREATE SEQUENCE shared; CREATE SEQUENCE stepping INCREMENT 10;
+         CREATE TABLE c1 (id int PRIMARY KEY DEFAULT nextval('shared')); CREATE TABLE c2 (id int PRIMARY KEY DEFAULT nextval('shared'));
+         CREATE TABLE c3 (id int PRIMARY KEY DEFAULT nextval('stepping'));
+         GRANT SELECT ON children TO PUBLIC; COMMENT ON COLUMN children.a IS 'x'; CREATE INDEX plain ON children (n1) INCLUDE (n2)",
+    )
+    .unwrap();
     let plan = ok(home(&source.url, "sqlite:app.db").project().plan(None)).unwrap().plan;
     let mut said: Vec<&str> = plan.not_moved.iter().map(|n| n.what.as_str()).collect();
     said.sort_unstable();
@@ -456,16 +455,76 @@ fn what_sqlite_has_not_is_said() {
         said,
         [
             "MATCH FULL of foreign key children → parents",
+            "comments on children",
             "constraint not_both of parents: CHECK (((first IS NULL) OR (last IS NULL) OR (first <> last)))",
             "default of parents.last: upper('x'::text)",
             "generated column parents.whole",
+            "included columns of index plain on children",
             "index  USING odd on parents",
             "index by_doc on parents",
             "index by_hash on parents",
             "index by_lower on parents",
             "index no_overlap on parents",
             "numbering of parents.num",
+            "options of the sequence stepping",
+            "privileges on children",
+            "the one sequence shared of several columns",
             "view v",
         ]
     );
+}
+
+#[test]
+fn an_abort_leaves_nothing_of_either_kind_in_the_other() {
+    let (source, target) = (shop(), Database::new());
+    let (rows, schema, empty) = (pg_dump_rows(&mut source.client()), pg_schema(&source), pg_schema(&target));
+    let down = home(&source.url, "sqlite:to.db");
+    down.up_until_ready();
+    ok(down.project().abort());
+    same(&pg_dump_rows(&mut source.client()), &rows);
+    assert_eq!(pg_schema(&source), schema);
+    let left = sqlite_schema(&down.sqlite("to.db"));
+    assert!(left.iter().all(|o| o.contains("sqlite_sequence")), "{left:?}");
+    let up = home("sqlite:from.db", &target.url);
+    let db = up.sqlite("from.db");
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT); INSERT INTO t VALUES (1, 'a')").unwrap();
+    let (rows, schema) = (sqlite_dump(&db), sqlite_schema(&db));
+    up.up_until_ready();
+    ok(up.project().abort());
+    same(&sqlite_dump(&db), &rows);
+    assert_eq!(sqlite_schema(&db), schema);
+    assert_eq!(pg_schema(&target), empty);
+}
+
+/// What the role may not see is no reason to call the table empty; what may vanish in a crash is said.
+#[test]
+fn hidden_rows_are_refused_and_unlogged_tables_are_said() {
+    let mut source = Database::new();
+    let mut pg = source.admin();
+    let (role, url) = source.role("pw");
+    pg.batch_execute(&format!(
+        "GRANT CREATE ON DATABASE {} TO {role}; GRANT ALL ON SCHEMA public TO {role};
+         CREATE UNLOGGED TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); ALTER TABLE t OWNER TO {role};
+         ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (id = 1)",
+        source.name
+    ))
+    .unwrap();
+    let to = home(&url, "sqlite:app.db");
+    let plan = ok(to.project().plan(None)).unwrap().plan;
+    assert!(plan.notes.iter().any(|n| n.contains("UNLOGGED")), "{:?}", plan.notes);
+    assert!(plan.not_moved.iter().any(|n| n.what == "policy p on t"));
+    pg.batch_execute("ALTER TABLE t FORCE ROW LEVEL SECURITY").unwrap();
+    refused(&to, &["row-level security policy", "t"]);
+}
+
+#[test]
+fn names_that_sqlite_takes_for_one_are_refused() {
+    let source = Database::new();
+    let mut pg = source.client();
+    let to = home(&source.url, "sqlite:app.db");
+    pg.batch_execute("CREATE TABLE t (id int PRIMARY KEY, \"Id\" int)").unwrap();
+    refused(&to, &["t: two columns", "Id"]);
+    pg.batch_execute("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE \"T\" (id int PRIMARY KEY)")
+        .unwrap();
+    refused(&to, &["two tables would both become"]);
 }

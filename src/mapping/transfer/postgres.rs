@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::plan::{Codec, ColumnPlan, Form, Index, NotMoved, Table};
+use crate::plan::{Codec, ColumnPlan, Form, Index, NotMoved, Table, base_type};
 
 /// Indexes, foreign keys, checks and generated columns.
 pub(super) fn rest(
@@ -23,6 +23,12 @@ pub(super) fn rest(
             match i.predicate.as_deref().map(|p| (p, predicate(p, source, codecs))) {
                 Some((p, None)) => format!("its condition «{p}» has no sure counterpart; create it in SQLite yourself"),
                 found => {
+                    if i.definition.as_ref().is_some_and(|d| d.contains(") INCLUDE (")) {
+                        left.push(NotMoved {
+                            what: format!("included columns of {what}"),
+                            why: "SQLite's indexes have no such columns; it moves without them".into(),
+                        });
+                    }
                     let predicate = found.and_then(|(_, p)| p);
                     target.indexes.push(Index { predicate, definition: None, ..i.clone() });
                     continue;
@@ -44,6 +50,10 @@ pub(super) fn rest(
         f.rigid = false;
     }
     for c in &source.constraints {
+        if let Some(check) = c.definition.strip_prefix("CHECK ").and_then(|d| condition(d, source, codecs)) {
+            target.checks.push(check);
+            continue;
+        }
         left.push(NotMoved {
             what: format!("constraint {} of {}: {}", c.name, source.name, c.definition),
             why: "it is not translated; add it in SQLite yourself".into(),
@@ -82,6 +92,79 @@ fn predicate(p: &str, source: &Table, codecs: &[ColumnPlan]) -> Option<String> {
         out.push(format!("\"{}\"{tail}", name.replace('"', "\"\"")));
     }
     Some(out.join(" AND "))
+}
+
+/// The text within brackets that enclose all of it.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) else { return text };
+    if split(inner, "").is_some() { bare(inner) } else { text }
+}
+
+/// The parts between top-level occurrences of `by`; `None` if brackets or quotes do not match.
+fn split<'a>(text: &'a str, by: &str) -> Option<Vec<&'a str>> {
+    let (mut depth, mut quote, mut from, mut out) = (0i32, None, 0, Vec::new());
+    for (i, c) in text.char_indices() {
+        if quote.is_none() && depth == 0 && !by.is_empty() && i >= from && text[i..].starts_with(by) {
+            out.push(&text[from..i]);
+            from = i + by.len();
+        }
+        match (quote, c) {
+            (Some(q), c) if q == c => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '(' | '[') => depth += 1,
+            (None, ')' | ']') => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return None;
+        }
+    }
+    out.push(&text[from..]);
+    (depth == 0 && quote.is_none()).then_some(out)
+}
+
+/// A condition that means the same in SQLite: integers compared with a number, texts with a list, NULL, and these joined.
+fn condition(text: &str, source: &Table, codecs: &[ColumnPlan]) -> Option<String> {
+    let text = bare(text);
+    for by in [" OR ", " AND "] {
+        let parts = split(text, by)?;
+        if parts.len() > 1 {
+            let parts: Option<Vec<String>> = parts.into_iter().map(|p| condition(p, source, codecs)).collect();
+            return Some(format!("({})", parts?.join(by)));
+        }
+    }
+    let column = |name: &str| {
+        let name = bare(name.strip_suffix("::text").unwrap_or(name));
+        let name =
+            name.strip_prefix('"').and_then(|n| n.strip_suffix('"')).map_or(name.into(), |n| n.replace("\"\"", "\""));
+        source.column(&name).map(|at| (at, format!("\"{}\"", name.replace('"', "\"\""))))
+    };
+    for tail in [" IS NOT NULL", " IS NULL"] {
+        if let Some(name) = text.strip_suffix(tail) {
+            return column(name).map(|(_, n)| format!("{n}{tail}"));
+        }
+    }
+    let family = |at: usize| base_type(&source.columns[at].ty);
+    if let Some((name, list)) = text.split_once(" = ANY (") {
+        let (at, name) = column(name)?;
+        let list = bare(list.strip_suffix(')')?);
+        let list = bare(list.strip_suffix("::text[]").unwrap_or(list)).strip_prefix("ARRAY[")?.strip_suffix(']')?;
+        let texts: Option<Vec<&str>> = split(list, ", ")?
+            .into_iter()
+            .map(|t| Some(without_cast(t)).filter(|t| t.len() > 1 && t.starts_with('\'') && t.ends_with('\'')))
+            .collect();
+        let plain = codecs[at].codec == Codec::Same && matches!(family(at).as_str(), "text" | "character varying");
+        return texts.filter(|_| plain).map(|t| format!("{name} IN ({})", t.join(", ")));
+    }
+    let mut words = text.split(' ');
+    let (name, operator, number) = (words.next()?, words.next()?, words.next()?);
+    let (at, name) = column(name)?;
+    let known = words.next().is_none() && ["<", "<=", "=", "<>", ">=", ">"].contains(&operator);
+    let whole = matches!(family(at).as_str(), "smallint" | "integer" | "bigint");
+    let number: i64 = bare(number).parse().ok().or_else(|| without_cast(number).trim_matches('\'').parse().ok())?;
+    (known && whole).then(|| format!("{name} {operator} {number}"))
 }
 
 /// A default as SQLite says it, for a column of that type and codec; `None` where there is no sure counterpart.
@@ -182,6 +265,26 @@ fn is_cast(tail: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Column;
+
+    #[test]
+    fn checks_that_surely_mean_the_same_are_translated() {
+        let column = |name: &str, ty: &str| Column { name: name.into(), ty: ty.into(), ..Column::default() };
+        let columns = vec![column("n", "integer"), column("Odd \"x", "character varying(9)"), column("d", "numeric")];
+        let source = Table { columns, ..Table::default() };
+        let codecs = vec![ColumnPlan { codec: Codec::Same, why: String::new() }; 3];
+        let said = |text: &str| condition(text, &source, &codecs);
+        assert_eq!(said("((n > 0))").as_deref(), Some("\"n\" > 0"));
+        assert_eq!(said("(((n >= '-5'::integer) AND (n <= 100)))").as_deref(), Some("(\"n\" >= -5 AND \"n\" <= 100)"));
+        assert_eq!(
+            said("(((\"Odd \"\"x\")::text = ANY ((ARRAY['a, (b'::character varying, 'it''s'::character varying])::text[])))").as_deref(),
+            Some("\"Odd \"\"x\" IN ('a, (b', 'it''s')")
+        );
+        assert_eq!(said("(((n IS NULL) OR (d IS NOT NULL)))").as_deref(), Some("(\"n\" IS NULL OR \"d\" IS NOT NULL)"));
+        for odd in ["((d > (0)::numeric))", "((length(n) > 1))", "((n > 0) IS TRUE)", "((n + 1) > 0)", "((n > d))"] {
+            assert_eq!(said(odd), None, "{odd}");
+        }
+    }
 
     #[test]
     fn a14_defaults_of_postgres_are_translated_from_a_list_or_named() {

@@ -38,6 +38,22 @@ SELECT 'publication of ' || c.relname || ' by ' || p.pubname, 'only PostgreSQL h
 FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE c.relnamespace = $1::text::regnamespace
 UNION ALL
+SELECT 'privileges on ' || c.relname, 'grant them in the target to the roles that are there'
+FROM pg_catalog.pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    AND (c.relacl IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL))
+UNION ALL
+SELECT 'comments on ' || c.relname, 'they are not data'
+FROM pg_catalog.pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    AND EXISTS (SELECT FROM pg_catalog.pg_description d WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objoid = c.oid)
+UNION ALL
+SELECT 'options of the sequence ' || c.relname, 'increment, bounds or cycle are its own; in the target it counts on by one'
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid WHERE c.relnamespace = $1::text::regnamespace
+    AND (s.seqincrement <> 1 OR s.seqmin <> 1 OR s.seqcycle)
+UNION ALL
+SELECT 'the one sequence ' || c.relname || ' of several columns', 'in the target each column has its own, above its own rows'
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d ON d.refobjid = c.oid AND d.classid = 'pg_catalog.pg_attrdef'::regclass
+WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'S' GROUP BY c.relname HAVING count(*) > 1
+UNION ALL
 SELECT 'tables of another schema (' || n.nspname || ')', count(*) || ' of them: only those of the schema ' || $1 || ' move'
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> $1::text::regnamespace

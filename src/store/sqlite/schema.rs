@@ -103,6 +103,11 @@ impl Sqlite {
                 _ => {}
             }
         }
+        let version = self.number("read user_version", "PRAGMA user_version")?;
+        if version != 0 {
+            let why = "a number of the application's in the file's head; set it in the target if it is asked for there";
+            out.others.push((format!("user_version {version}"), why.to_owned()));
+        }
         // REFERENCES may be spelled in another case than the table
         let names: Vec<String> = out.tables.iter().map(|t| t.name.clone()).collect();
         for fk in out.tables.iter_mut().flat_map(|t| &mut t.foreign_keys) {
