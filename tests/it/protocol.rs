@@ -457,6 +457,31 @@ fn p04_killed_between_the_two_epochs() {
 }
 
 #[test]
+fn p01_a_target_that_is_still_being_filled_refuses_others() {
+    for pair in [JsonToPostgres, SqliteToPostgres] {
+        let house = House::new(pair);
+        let tried = Mutex::new(0);
+        let astray = || {
+            for sql in ["INSERT INTO things (id, word) VALUES (77, 'astray')", "DELETE FROM things", "TRUNCATE things"]
+            {
+                let end = house.try_target(&format!("SET lock_timeout = '1s'; {sql}")).unwrap_err();
+                assert!(end.contains("is resting") || sql.starts_with("TRUNCATE"), "{sql} {end}");
+                *tried.lock().unwrap() += 1;
+            }
+        };
+        let script: Script = vec![
+            ("target: chunk 1", act(astray)),
+            ("source: phase catching up", act(astray)),
+            ("source: phase verifying", act(astray)),
+        ];
+        house.when(script, go).unwrap();
+        assert_eq!((house.target(), *tried.lock().unwrap()), (first(), 9), "{pair:?}");
+        house.at_target("DELETE FROM things WHERE id = 1");
+        rolled_back(&house);
+    }
+}
+
+#[test]
 fn p01_a_writer_that_never_pauses_does_not_keep_us_out() {
     let house = House::new(SqliteToPostgres);
     let (say, hear) = mpsc::channel();
@@ -637,7 +662,8 @@ fn p13_rows_of_a_misdirected_application_do_not_stay_in_the_target() {
             "source: phase catching up",
             act(|| {
                 if pair != JsonToSqlite {
-                    house.at_target("INSERT INTO things (id, word) VALUES (77, 'astray'); UPDATE things SET word = 'x' WHERE id = 1");
+                    // the seal lets it pass, as it says that it is us
+                    house.at_target("SELECT set_config('backout.session', run, false) FROM backout.run; INSERT INTO things (id, word) VALUES (77, 'astray'); UPDATE things SET word = 'x' WHERE id = 1");
                 }
             }),
         )];
@@ -1039,7 +1065,8 @@ fn p17_a_log_that_nobody_drains_ends_at_its_limit_and_says_so() {
         // some more than the limit, as room is counted in blocks
         assert!((900..3000).contains(&full), "{pair:?} {full}");
         house.write_much(3000);
-        assert_eq!(house.logged(), full, "{pair:?}: it does not grow any more");
+        let grown = house.logged() - full;
+        assert!(grown < 300, "{pair:?}: it does not grow any more, but by what new sessions try: {grown}");
         house.at_target("DELETE FROM things WHERE id = 4; INSERT INTO things (id, word) VALUES (6, 'six')");
         let told = house.project().status().unwrap().unwrap().problems;
         assert!(told.len() == 1 && told[0].contains("reached its limit"), "{pair:?} {told:?}");
@@ -1078,9 +1105,12 @@ fn p17_a_log_that_fills_up_during_a_drain_is_not_taken_for_a_short_one() {
 fn p17_a_writer_with_an_older_view_is_not_left_out_when_a_full_log_begins_anew() {
     let house = House::with(SqliteToPostgres, SHORT);
     house.up();
-    house.write_much(3000);
-    // his snapshot has the log full for ever
+    // he has met the log full, and his snapshot has it full for ever
     let mut app = house.server();
+    app.batch_execute(
+        "DO $$ BEGIN FOR i IN 0..5000 LOOP UPDATE things SET word = 'w' || i WHERE id = 1; IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$",
+    )
+    .unwrap();
     app.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
     house.project().shadow().unwrap();
     app.batch_execute("UPDATE things SET word = 'late' WHERE id = 2; COMMIT").unwrap();

@@ -73,7 +73,7 @@ impl Postgres {
                 _ => self.fail(&format!("creating table {}", table.name), &e),
             })?;
         }
-        Ok(())
+        self.seal_unfilled(tables)
     }
 
     /// Names of the indexes, constraints and other relations by this name: is it free, ours (of this table), or another's?

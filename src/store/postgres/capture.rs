@@ -489,6 +489,21 @@ impl Postgres {
         self.run("sealing", &sql)
     }
 
+    /// Seals tables that are still to be filled, by a trigger for each statement: one for each row would slow COPY down, for us
+    /// too. Nothing without a run. `put_seal` makes it a whole one.
+    pub(super) fn seal_unfilled(&mut self, tables: &[&Table]) -> Result<()> {
+        let run =
+            if self.has("run")? { self.query("sealing", "SELECT run FROM backout.run", &[])? } else { Vec::new() };
+        let Some(run) = run.first().map(|l| l.get::<_, String>(0)) else { return Ok(()) };
+        let mut sql = String::from(REFUSE);
+        let function = format!("backout.refuse({})", literal(&run));
+        for table in tables {
+            let when = "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE";
+            sql.push_str(&trigger(self.version, SEAL_TRUNCATE, when, &self.name(table), "STATEMENT", &function));
+        }
+        self.run("sealing", &sql)
+    }
+
     pub(super) fn lift_seal(&mut self, tables: &[&Table]) -> Result<()> {
         self.switch_off("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE])?;
         // an ENABLE TRIGGER USER of somebody else's must not seal the table again
@@ -518,6 +533,8 @@ BEGIN
     RETURN NEW;
 END $backout$;";
 
+/// Past the end of the log a session writes one entry more, learns that the log is full, and from then on passes by: asking before
+/// each entry would cost every write.
 fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_block: u64) -> String {
     let keys = table.key_names();
     let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
@@ -526,22 +543,27 @@ fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_b
     let insert = |op: char, names: &str, values: &str| {
         format!(
             "INSERT INTO backout.log_{n} (xid, lsn, op{names}) SELECT pg_catalog.pg_current_xact_id(), \
-             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values} \
-             WHERE NOT EXISTS (SELECT FROM backout.overflow WHERE {full}) RETURNING ctid INTO place;"
+             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values} RETURNING ctid INTO place;"
         )
     };
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
 DECLARE place pg_catalog.tid;
 BEGIN
-    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run} THEN RETURN NULL;
+    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
+    OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN RETURN NULL;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update}
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted}
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted}
     ELSE {truncated}
     END IF;
     IF place OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid THEN
-        INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+        IF EXISTS (SELECT FROM backout.overflow WHERE {full}) THEN
+            DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) place;
+        ELSE
+            INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+        END IF;
+        PERFORM pg_catalog.set_config('backout.full_{n}', '{generation}', false);
     END IF;
     RETURN NULL;
 END $backout$;",
