@@ -28,6 +28,14 @@ pub enum Error {
     /// A value does not go through the mapping.
     #[error(transparent)]
     Misfit(#[from] Misfit),
+    /// Another command went on with the run while this one waited for its locks.
+    #[error("another command went on with this migration meanwhile: it was {}, and {} now", was.words(), went_to(*.stands))]
+    Overtaken {
+        /// Where the run stood when this command looked first.
+        was: Phase,
+        /// Where it stands now; `None` if it has ended.
+        stands: Option<Phase>,
+    },
     /// The two sides differ.
     #[error("{} differ{} between source and target: {}", count(.0.len(), "row"), if .0.len() == 1 { "s" } else { "" }, first(.0))]
     Differences(Vec<String>),
@@ -73,6 +81,10 @@ pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+fn went_to(phase: Option<Phase>) -> String {
+    phase.map_or("has ended".into(), |p| format!("is {}", p.words()))
+}
+
 fn first(list: &[String]) -> String {
     let mut out = list.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
     if list.len() > 5 {
@@ -110,6 +122,13 @@ impl Failure {
 
     /// During a run that stands at `phase`, in words for the state of the data.
     pub fn during(error: Error, phase: Phase) -> Failure {
+        let phase = match &error {
+            Error::Overtaken { stands: Some(stands), .. } => *stands,
+            Error::Overtaken { .. } => {
+                return Failure { state: "the run has ended".into(), ..Failure::untouched(error) };
+            }
+            _ => phase,
+        };
         let state = state_words(phase).to_owned();
         let plain = plain_exit(&error);
         let going = !matches!(
@@ -118,6 +137,8 @@ impl Failure {
         );
         let exit = match (&error, phase) {
             (Error::CalledOff { attempt: "the cutover", .. }, _) => 6,
+            // whoever comes second has left nothing incomplete
+            (Error::Overtaken { .. } | Error::Store(store::Error::Locked { .. }), _) => 5,
             (_, Phase::RollingBack) => 8,
             _ if going && matches!(plain, 1 | 7) => 7,
             _ => plain,
@@ -152,7 +173,7 @@ fn plain_exit(error: &Error) -> u8 {
         Error::Refused { .. }
         | Error::Misfit(_)
         | Error::Store(store::Error::Refused { .. } | store::Error::Capture { .. } | store::Error::Unfit { .. }) => 4,
-        Error::Store(store::Error::Locked { .. }) => 5,
+        Error::Overtaken { .. } | Error::Store(store::Error::Locked { .. }) => 5,
         Error::Stopped | Error::NotStarted(_) => 7,
         Error::CalledOff { cause, .. } | Error::TargetLost(cause) => plain_exit(cause),
         _ => 1,
@@ -164,6 +185,7 @@ fn own_hint(error: &Error) -> String {
         Error::Store(store::Error::Input { hint, .. } | store::Error::Server { hint, .. } | store::Error::Refused { hint, .. })
         | Error::Refused { hint, .. } => hint.clone(),
         Error::Store(store::Error::Locked { .. }) => "wait until the other one has ended, then run the same command again".into(),
+        Error::Overtaken { .. } => "look at `backout status`, then decide again".into(),
         Error::Store(store::Error::Capture { schema_changed: true, .. }) => {
             "the plan speaks of tables that are no longer so: `backout abort`, then `backout up` plans anew".into()
         }
@@ -248,6 +270,7 @@ impl Failure {
             Error::Store(store::Error::Server { .. }) => "server",
             Error::Store(store::Error::Locked { .. }) => "locked",
             Error::Store(store::Error::Capture { .. }) => "capture",
+            Error::Overtaken { .. } => "overtaken",
             Error::Refused { .. } | Error::Store(store::Error::Refused { .. }) => "refused",
             Error::Store(_) => "store",
             Error::App(_) | Error::NotStarted(_) => "application",

@@ -434,13 +434,9 @@ impl Project {
     }
 
     pub(crate) fn not_now(&self, command: &str, phase: Phase) -> Failure {
-        Failure::during(
-            Error::Refused {
-                cause: format!("{command} is not possible while the migration is {}", phase.words()),
-                hint: String::new(),
-            },
-            phase,
-        )
+        let cause = format!("{command} is not possible while the migration is {}", phase.words());
+        // nothing was begun, so that nothing is incomplete by it
+        Failure { exit: 4, ..Failure::during(Error::Refused { cause, hint: String::new() }, phase) }
     }
 
     /// A target that could not be reached when its run ended in the source: what it has of that run is set aside (P23).
@@ -531,14 +527,7 @@ impl Project {
         // another command may have gone on with it while we waited for the locks (P4)
         let now = source.state()?;
         if now.as_ref().is_none_or(|now| now.run != state.run || now.phase != state.phase) {
-            let stands = now.map_or("ended", |now| now.phase.words());
-            return Err(Error::Refused {
-                cause: format!(
-                    "another command went on with this migration meanwhile: it was {}, and is {stands} now",
-                    state.phase.words()
-                ),
-                hint: "look at `backout status`, then decide again".into(),
-            });
+            return Err(Error::Overtaken { was: state.phase, stands: now.map(|now| now.phase) });
         }
         let plan = frozen(source.as_mut(), &state.run)?;
         if plan.hash() != state.plan_hash {

@@ -19,6 +19,16 @@ pub struct Pair {
     pub to: Kind,
 }
 
+/// Every pair that the engine carries.
+pub const PAIRS: [Pair; 6] = [
+    Pair { from: Kind::Json, to: Kind::Sqlite },
+    Pair { from: Kind::Json, to: Kind::Postgres },
+    Pair { from: Kind::Sqlite, to: Kind::Postgres },
+    Pair { from: Kind::Postgres, to: Kind::Sqlite },
+    Pair { from: Kind::Sqlite, to: Kind::Sqlite },
+    Pair { from: Kind::Postgres, to: Kind::Postgres },
+];
+
 impl std::fmt::Display for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} → {:?}", self.from, self.to)
@@ -64,12 +74,27 @@ impl Room {
 
     /// The same in a given folder.
     pub fn within(pair: Pair, folder: TempDir) -> Room {
+        let source = Place::new(pair.from, folder.path(), "source");
+        let target = Place::new(pair.to, folder.path(), "target");
+        Room::of(pair, folder, source, target)
+    }
+
+    /// The same with its PostgreSQL databases here.
+    pub fn on(pair: Pair, urls: [&str; 2]) -> Room {
+        let folder = folder();
+        let place = |kind, url, stem| match kind {
+            Kind::Postgres => Place::on(url, folder.path(), stem),
+            other => Place::new(other, folder.path(), stem),
+        };
+        let (source, target) = (place(pair.from, urls[0], "source"), place(pair.to, urls[1], "target"));
+        Room::of(pair, folder, source, target)
+    }
+
+    fn of(pair: Pair, folder: TempDir, source: Place, target: Place) -> Room {
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir(path("migrations")).unwrap();
         std::fs::write(path(".env"), ENV).unwrap();
         std::fs::write(path("running"), "").unwrap();
-        let source = Place::new(pair.from, folder.path(), "source");
-        let target = Place::new(pair.to, folder.path(), "target");
         source.fill();
         let (ledger, touched) = (source.rows(), BTreeSet::new());
         let (rows_before, schema_before) = (source.whole(), source.schema());
@@ -137,6 +162,25 @@ impl Room {
     pub fn roll_back(&self) {
         let out = self.project().rollback(&RollbackOptions::default()).unwrap();
         assert_eq!(out.phase, Some(Phase::RolledBack));
+    }
+
+    /// After a kill: waits until its sessions and the commands that it ran have ended.
+    pub fn settle(&self) {
+        self.source.settle();
+        self.target.settle();
+        let here = std::fs::canonicalize(self.folder.path()).unwrap();
+        let works_here = || {
+            let all = std::fs::read_dir("/proc").unwrap();
+            all.filter_map(Result::ok).any(|p| std::fs::read_link(p.path().join("cwd")).is_ok_and(|cwd| cwd == here))
+        };
+        let begun = std::time::Instant::now();
+        while works_here() {
+            assert!(
+                begun.elapsed() < std::time::Duration::from_secs(10),
+                "something still runs in the project's folder"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     pub fn forget(&self) {

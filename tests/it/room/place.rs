@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
+use postgres::{Client, NoTls};
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 
@@ -104,6 +104,7 @@ pub struct Place {
     /// The file.
     pub path: PathBuf,
     database: Option<Database>,
+    url: Option<String>,
     session: RefCell<Option<Client>>,
 }
 
@@ -146,7 +147,14 @@ impl Place {
     pub fn new(kind: Kind, folder: &Path, stem: &str) -> Place {
         let ending = if kind == Kind::Json { "json" } else { "db" };
         let database = (kind == Kind::Postgres).then(|| free_database().unwrap_or_else(Database::new));
-        Place { kind, path: folder.join(format!("{stem}.{ending}")), database, session: RefCell::new(None) }
+        let url = database.as_ref().map(|d| d.url.clone());
+        Place { kind, path: folder.join(format!("{stem}.{ending}")), database, url, session: RefCell::new(None) }
+    }
+
+    /// In this database, which is somebody else's to remove.
+    pub fn on(url: &str, folder: &Path, stem: &str) -> Place {
+        let (path, url) = (folder.join(stem), Some(url.to_owned()));
+        Place { kind: Kind::Postgres, path, database: None, url, session: RefCell::new(None) }
     }
 
     /// As backout.toml has it.
@@ -155,7 +163,7 @@ impl Place {
         match self.kind {
             Kind::Json => format!("json:{name}"),
             Kind::Sqlite => format!("sqlite:{name}"),
-            Kind::Postgres => self.database.as_ref().unwrap().url.clone(),
+            Kind::Postgres => self.url.clone().unwrap(),
         }
     }
 
@@ -220,9 +228,14 @@ impl Place {
     pub fn postgres<T>(&self, use_: impl FnOnce(&mut Client) -> T) -> T {
         let mut session = self.session.borrow_mut();
         if session.as_ref().is_none_or(Client::is_closed) {
-            *session = Some(self.database.as_ref().unwrap().client());
+            *session = Some(Client::connect(self.url.as_ref().unwrap(), NoTls).unwrap());
         }
         use_(session.as_mut().unwrap())
+    }
+
+    /// Its server was restarted.
+    pub fn reconnect(&self) {
+        self.session.borrow_mut().take();
     }
 
     fn json(&self) -> Map<String, Value> {
@@ -350,7 +363,7 @@ impl Place {
             Kind::Sqlite if !self.path.exists() => Vec::new(),
             Kind::Sqlite => {
                 let sql = "SELECT type || ' ' || name || ' ' || tbl_name || ' ' || coalesce(sql, '') FROM sqlite_schema \
-                    WHERE tbl_name NOT IN ('backout_history', 'migration_log') AND tbl_name NOT LIKE 'backout\\_kept\\_%' ESCAPE '\\' \
+                    WHERE tbl_name NOT IN ('backout_history', 'migration_log', 'sqlite_sequence') AND tbl_name NOT LIKE 'backout\\_kept\\_%' ESCAPE '\\' \
                     ORDER BY type, name";
                 let conn = self.sqlite();
                 let mut rows = conn.prepare(sql).unwrap();
@@ -380,21 +393,31 @@ impl Place {
 
     // ── what happens to it ─────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Nobody of ours is connected any more; another room may have the database.
-    pub fn leave(self) {
-        let Some(database) = self.database else { return };
-        let mut client = self.session.into_inner().unwrap_or_else(|| database.client());
+    /// Waits until nobody of ours is connected any more.
+    pub fn settle(&self) {
+        if self.kind != Kind::Postgres {
+            return;
+        }
         let sql =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'backout'";
         let begun = Instant::now();
-        while client.query_one(sql, &[]).unwrap().get::<_, i64>(0) > 0 {
+        while self.postgres(|c| c.query_one(sql, &[]).unwrap().get::<_, i64>(0)) > 0 {
             assert!(begun.elapsed() < Duration::from_secs(10), "a session of ours is left");
+            std::thread::sleep(Duration::from_millis(1));
         }
-        client.batch_execute(CLEAN).unwrap();
-        drop(client);
+    }
+
+    /// Nobody of ours is connected any more; another room may have the database.
+    pub fn leave(self) {
+        self.settle();
+        if self.database.is_none() {
+            return;
+        }
+        self.postgres(|c| c.batch_execute(CLEAN)).unwrap();
         let mut free = FREE.lock().unwrap();
         if free.0 > 0 {
-            free.1.push(database);
+            drop(self.session);
+            free.1.extend(self.database);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! `BACKOUT_TEST_GRID=full` sweeps the whole grid: the real binary killed at each n too, each n forward and back, each second
 //! kill after each first one. `scripts/campaign` runs it.
 
-mod strike;
+pub mod strike;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -360,3 +360,6 @@ macro_rules! pair {
 pair!(json_to_sqlite, Json, Sqlite);
 pair!(json_to_postgres, Json, Postgres);
 pair!(sqlite_to_postgres, Sqlite, Postgres);
+pair!(postgres_to_sqlite, Postgres, Sqlite);
+pair!(sqlite_to_sqlite, Sqlite, Sqlite);
+pair!(postgres_to_postgres, Postgres, Postgres);

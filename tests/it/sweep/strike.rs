@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backout::gate::Gate;
@@ -85,6 +86,27 @@ pub fn strike(room: &Room, act: Act, how: How, n: u64) -> Option<String> {
         done.unwrap().unwrap();
     }
     hit
+}
+
+/// Performs `act`; at effect `n`, before it happens, so does `mishap`. `None`: it never came to that effect. Else what the
+/// effect was, and how the command ended.
+pub fn meanwhile(
+    room: &Room,
+    act: Act,
+    n: u64,
+    mishap: impl Fn() + Send + Sync + 'static,
+) -> Option<(String, Result<Outcome, Failure>)> {
+    let hit = Arc::new(Mutex::new(None));
+    let (tell, passed) = (hit.clone(), AtomicU64::new(0));
+    let gate = Gate::watched(move |what| {
+        if passed.fetch_add(1, Ordering::SeqCst) + 1 == n {
+            *tell.lock().unwrap() = Some(what.to_owned());
+            mishap();
+        }
+    });
+    let done = act.perform(&room.project().gated(gate));
+    let hit = hit.lock().unwrap().take();
+    hit.map(|what| (what, done))
 }
 
 fn kill(room: &Room, act: Act, n: u64) -> Option<String> {
