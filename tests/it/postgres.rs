@@ -799,6 +799,21 @@ fn no_action_of_a_foreign_key_touches_a_row_behind_our_back() {
     }
 }
 
+/// The child that referred to the parent is gone, and another one has its key now.
+#[test]
+fn p11_a_parent_goes_with_its_child_into_whose_key_another_child_moved() {
+    let place = Place::with(
+        "CREATE TABLE p (id int8 PRIMARY KEY); CREATE TABLE c (id int8 PRIMARY KEY, p int8 REFERENCES p ON DELETE CASCADE);
+         INSERT INTO p VALUES (1), (2); INSERT INTO c VALUES (10, 1), (20, 2)",
+    );
+    let (p, c) = (place.table("p"), place.table("c"));
+    let gone = |i: i64| Write::Delete { key: key(int(i)) };
+    let moved = Write::Put { row: vec![int(10), int(2)], from: Some(key(int(20))) };
+    written(&place, &[&p, &c], &[(0, vec![gone(1)]), (1, vec![moved, gone(20)])]).unwrap();
+    let left = place.app().query_one("SELECT p.id, c.id FROM p JOIN c ON c.p = p.id", &[]).unwrap();
+    assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (2, 10));
+}
+
 #[test]
 fn cycles_of_foreign_keys_are_written_and_orphans_are_not() {
     for deferrable in ["DEFERRABLE", ""] {

@@ -211,7 +211,9 @@ impl Postgres {
             if let Some((child, Some(w))) = &child {
                 going.extend(w.deletes.iter().map(|k| (*k).clone()));
                 put.extend(w.moved.iter().map(|(from, _)| (*from).clone()));
-                put.extend(w.kept.iter().chain(&w.fresh).map(|r| Key::of_row(r, &child.key)));
+                // what is under the key that a row moves to is not there any more, either
+                let rows = w.moved.iter().map(|(_, row)| row).chain(&w.kept).chain(&w.fresh);
+                put.extend(rows.map(|r| Key::of_row(r, &child.key)));
             }
             let child_key: Vec<String> = child.iter().flat_map(|(t, _)| &t.key).map(|&c| c.to_string()).collect();
             let mut columns: Vec<String> = table.key.iter().map(|&c| selected("p.", &table.columns[c])).collect();

@@ -270,3 +270,8 @@ fn postgres_to_sqlite() {
 fn sqlite_to_sqlite() {
     there_and_back_twice(Pair { from: Kind::Sqlite, to: Kind::Sqlite });
 }
+
+#[test]
+fn postgres_to_postgres() {
+    there_and_back_twice(Pair { from: Kind::Postgres, to: Kind::Postgres });
+}
