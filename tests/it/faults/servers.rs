@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::room::{Kind, PAIRS, Pair, Room};
 use crate::sweep::strike::{Act, meanwhile};
-use crate::sweep::{after_rollback, after_up, full_grid, shown, sweep};
+use crate::sweep::{after_rollback, after_up, full_grid, shown, sweep_each};
 
 fn served() -> impl Iterator<Item = Pair> {
     PAIRS.into_iter().filter(|p| p.from == Kind::Postgres || p.to == Kind::Postgres)
@@ -33,7 +33,7 @@ fn afterwards(room: &mut Room, act: Act, n: u64, ahead: bool) {
 // ── sessions that an administrator ends ────────────────────────────────────────────────────────────────────────────
 
 fn terminated(pair: Pair, act: Act) {
-    sweep(&format!("{pair}: {act:?}, sessions terminated"), |n| {
+    sweep_each(4, &format!("{pair}: {act:?}, sessions terminated"), |n| {
         let mut room = prepared(pair, act);
         let urls: Vec<String> =
             [&room.source, &room.target].into_iter().filter(|p| p.kind == Kind::Postgres).map(|p| p.url()).collect();
@@ -55,7 +55,7 @@ fn terminated(pair: Pair, act: Act) {
 }
 
 #[test]
-fn sessions_terminated_at_every_effect() {
+fn sessions_terminated_at_any_effect() {
     for pair in served() {
         terminated(pair, Act::Up);
         terminated(pair, Act::Rollback);
@@ -155,7 +155,7 @@ fn between(
 
 fn lost_answers(pair: Pair, act: Act, heard: bool) {
     let outcome = if heard { "done" } else { "not done" };
-    sweep(&format!("{pair}: {act:?}, a COMMIT's answer is lost, {outcome}"), |n| {
+    sweep_each(4, &format!("{pair}: {act:?}, a COMMIT's answer is lost, {outcome}"), |n| {
         let mut room = prepared(pair, act);
         let (from, to) = (room.source.url(), room.target.url());
         let proxy = Proxy::new(if pair.to == Kind::Postgres { &to } else { &from }, n, heard);
@@ -279,7 +279,7 @@ fn free_port() -> u16 {
 fn the_server_crashes_at_every_moment() {
     let server = Arc::new(Mutex::new(Server::new()));
     let begun = Instant::now();
-    let (mut crashes, step) = (0, if full_grid() { 1 } else { 5 });
+    let (mut crashes, step) = (0, if full_grid() { 1 } else { 10 });
     for pair in served() {
         for act in [Act::Up, Act::Rollback] {
             for n in (1 + crashes % step..500).step_by(step as usize) {

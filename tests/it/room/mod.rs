@@ -229,7 +229,12 @@ impl Room {
     /// Writes a few rows wherever that is possible. Returns where.
     pub fn write(&mut self) -> Option<At> {
         let status = self.status();
-        let at = self.open_side(status.as_ref())?;
+        let at = self.open_side(status.as_ref());
+        self.write_to(at)
+    }
+
+    fn write_to(&mut self, at: Option<At>) -> Option<At> {
+        let at = at?;
         if self.place(at).kind == Kind::Json && !self.running() {
             // only the application writes the file, and it does not run
             return None;
@@ -328,7 +333,7 @@ impl Room {
             let ours = [".env.backout-", ".source.json.backout.", "source.db-journal", "target.db-journal"];
             assert!(ours.iter().any(|o| name.starts_with(o)), "{name} lies about");
         }
-        self.write();
+        self.write_to(open);
         status.map(|s| s.source.phase)
     }
 
@@ -343,7 +348,7 @@ impl Room {
         assert_eq!(status.source.last_error, None);
         assert_eq!(self.open_side(Some(&status)), Some(Target));
         assert!(self.switched() && self.running());
-        self.write();
+        self.write_to(Some(Target));
         self.rows_are_the_ledgers(Target);
         self.project().shadow().unwrap();
         self.rows_are_the_ledgers(Source);
@@ -367,7 +372,7 @@ impl Room {
         assert!(self.status().is_none(), "a run is open");
         assert_eq!(self.open_side(None), Some(Source));
         assert!(!self.switched() && self.running());
-        self.write();
+        self.write_to(Some(Source));
         self.rows_are_the_ledgers(Source);
         self.untouched_rows_are_as_before();
         assert_eq!(self.source.schema(), self.schema_before);

@@ -26,15 +26,24 @@ pub fn full_grid() -> bool {
 
 /// Plays `one` for n = 1, 2, 3 … until it says that the trap was not reached; several at a time.
 pub fn sweep(what: &str, one: impl Fn(u64) -> Option<String> + Sync) {
+    sweep_each(1, what, one);
+}
+
+/// The same for every `step`-th n only, where not the whole grid is asked for: for what is a variant of something that
+/// is played at each n.
+pub fn sweep_each(step: u64, what: &str, one: impl Fn(u64) -> Option<String> + Sync) {
+    let step = if full_grid() { 1 } else { step };
+    // not the same ones in every sweep
+    let first = 1 + what.bytes().map(u64::from).sum::<u64>() % step;
     let _pool = Pool::open();
-    let (next, last) = (AtomicU64::new(1), AtomicU64::new(u64::MAX));
+    let (next, last) = (AtomicU64::new(first), AtomicU64::new(u64::MAX));
     let failed = Mutex::new(Vec::new());
     let begun = std::time::Instant::now();
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
                 loop {
-                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    let n = next.fetch_add(step, Ordering::SeqCst);
                     if n > last.load(Ordering::SeqCst) || n > 500 || failed.lock().unwrap().len() > 7 {
                         return;
                     }
@@ -139,7 +148,7 @@ pub fn after_rollback(room: &mut Room, n: u64) {
 
 /// Forward and back alternate, or both are played for each n.
 pub fn up(pair: Pair, how: How) {
-    sweep(&format!("{pair}: up {how:?}"), |n| {
+    sweep_each(how.step(), &format!("{pair}: up {how:?}"), |n| {
         let once = |ahead| {
             let mut room = Room::new(pair);
             let hit = strike(&room, Act::Up, how, n);
@@ -150,12 +159,16 @@ pub fn up(pair: Pair, how: How) {
             room.leave();
             hit
         };
-        if full_grid() { once(true).and_then(|_| once(false)) } else { once((n % 2 == 0) == (how != How::Fails)) }
+        if full_grid() {
+            once(true).and_then(|_| once(false))
+        } else {
+            once((n / how.step()).is_multiple_of(2) == (how != How::Fails))
+        }
     });
 }
 
 pub fn rollback(pair: Pair, how: How) {
-    sweep(&format!("{pair}: rollback {how:?}"), |n| {
+    sweep_each(how.step(), &format!("{pair}: rollback {how:?}"), |n| {
         let mut room = Room::soaking(pair);
         let hit = strike(&room, Act::Rollback, how, n);
         shown(n, hit.as_ref(), || match hit {
@@ -267,7 +280,7 @@ fn twice(pair: Pair, act: Act, how: How) {
     };
     sweep(&format!("{pair}: {act:?} {how:?} twice"), |i| {
         if !full_grid() {
-            return play(2 * i - 1, 1 + i * 5 % 17, i).0;
+            return play(3 * i - 2, 1 + i * 5 % 17, i).0;
         }
         for m in 1.. {
             let (hit, again) = play(i, m, m);

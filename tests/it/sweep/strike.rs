@@ -24,6 +24,13 @@ pub enum How {
     Killed,
 }
 
+impl How {
+    /// Which n are struck so: each, or, what is a variant of failing, each third.
+    pub fn step(self) -> u64 {
+        if self == How::Loses { 3 } else { 1 }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
     Up,
