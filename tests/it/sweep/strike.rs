@@ -38,6 +38,9 @@ pub enum Act {
     Rollback,
     Abort,
     Complete { delete: bool },
+    Emergency,
+    Salvage,
+    Discard,
 }
 
 impl Act {
@@ -48,6 +51,7 @@ impl Act {
             Act::Rollback => project.rollback(&RollbackOptions::default()),
             Act::Abort => project.abort(),
             Act::Complete { delete } => project.complete(delete),
+            Act::Emergency | Act::Salvage | Act::Discard => self.part(project),
         }
     }
 
@@ -57,6 +61,9 @@ impl Act {
             Act::Resume => &["resume"],
             Act::Rollback => &["rollback"],
             Act::Abort => &["abort"],
+            Act::Emergency => &["rollback", "--emergency"],
+            Act::Salvage => &["salvage"],
+            Act::Discard => &["rollback", "--discard"],
             Act::Complete { delete: false } => &["complete", "--confirm", "sweep"],
             Act::Complete { delete: true } => &["complete", "--confirm", "sweep", "--delete-source"],
         }
