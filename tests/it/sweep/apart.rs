@@ -5,7 +5,7 @@ use backout::migrate::{Failure, Outcome, Project, RollbackOptions};
 use backout::store::Phase;
 
 use super::strike::{Act, How, strike};
-use super::{shown, sweep_each};
+use super::{full_grid, shown, sweep_each};
 use crate::room::{Kind, Pair, Room};
 
 /// Nothing answers there.
@@ -15,6 +15,13 @@ fn nowhere(kind: Kind) -> &'static str {
     } else {
         "sqlite:nowhere/target.db"
     }
+}
+
+/// How they are struck: where not the whole grid is asked for, each kind of store is a source and a target once in full.
+pub fn hows(pair: Pair) -> &'static [How] {
+    let full =
+        full_grid() || matches!((pair.from, pair.to), (Kind::Json, Kind::Sqlite) | (Kind::Sqlite, Kind::Postgres));
+    if full { &[How::Fails, How::Dies, How::Loses] } else { &[How::Dies] }
 }
 
 /// Goes on with what was cut off, until nothing is under way but what `until` allows.

@@ -351,7 +351,7 @@ macro_rules! pair {
 
             #[test]
             fn emergency_and_discard() {
-                for how in [How::Fails, How::Dies, How::Loses] {
+                for &how in apart::hows(PAIR) {
                     apart::emergency(PAIR, how);
                     apart::discard(PAIR, how);
                 }
@@ -359,7 +359,7 @@ macro_rules! pair {
 
             #[test]
             fn the_target_is_away_and_is_salvaged() {
-                for how in [How::Fails, How::Dies, How::Loses] {
+                for &how in apart::hows(PAIR) {
                     apart::lost(PAIR, how);
                     apart::salvage(PAIR, how);
                 }

@@ -83,10 +83,19 @@ pub fn strike(room: &Room, act: Act, how: How, n: u64) -> Option<String> {
     let gate = match how {
         How::Fails => Gate::with_trap(n, tell),
         How::Loses => Gate::losing(n, tell),
-        How::Dies => Gate::with_trap(n, move |what| {
-            tell(what);
-            resume_unwind(Box::new(Death));
-        }),
+        How::Dies => {
+            let passed = AtomicU64::new(0);
+            // in whichever thread: the others come no further than to their next effect
+            Gate::watched(move |what| {
+                let now = passed.fetch_add(1, Ordering::SeqCst) + 1;
+                if now == n {
+                    tell(what);
+                }
+                if now >= n {
+                    resume_unwind(Box::new(Death));
+                }
+            })
+        }
         How::Killed => return kill(room, act, n),
     };
     let project = room.project().gated(gate);
