@@ -15,13 +15,20 @@ use super::drain::{Changes, Read, Unfit, map_changes, read_back};
 use super::undo::own;
 use super::{Error, Result, Run, close, emergency, fingerprint, hand_over, sums, within};
 
+/// The application runs on the source, configured for it.
+fn at_home(run: &mut Run) -> Result<()> {
+    run.app.undo()?.into_iter().for_each(|n| run.note(n));
+    hand_over::start(run)?;
+    run.enter(Phase::Outstanding)?;
+    Ok(())
+}
+
 /// Carries what is left of the target, and ends the run.
 pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
     let state = run.source_state()?;
     let parting = state.parting.clone().ok_or_else(|| Error::Internal("nothing is outstanding".into()))?;
     if state.last_error.is_some() {
-        hand_over::start(run)?;
-        run.enter(Phase::Outstanding)?;
+        at_home(run)?;
     }
     if !parting.whole && !parting.untrusted {
         let (plan, id) = (run.plan.clone(), run.id.clone());
@@ -47,11 +54,15 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
             });
         }
         if file {
+            // whoever goes on if we are killed starts it again
+            run.change_source("source: the application rests", |s| {
+                s.last_error = Some("the application was not started yet".to_owned());
+            })?;
             run.app.stop()?;
         }
         let carried = carry(run, &read, full);
         if file {
-            hand_over::start(run)?;
+            at_home(run)?;
         }
         carried?;
     }

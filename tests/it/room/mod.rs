@@ -274,6 +274,31 @@ impl Room {
         assert!(taken.len() < 2, "both sides took a write at {what:?}");
     }
 
+    /// A row is born on the source, which no other side can have changed.
+    pub fn writes_at_home(&mut self) {
+        if self.source.kind == Kind::Json && !self.running() {
+            return;
+        }
+        self.writes += 1;
+        let change = Change::New(("assets", format!("home{:02}", self.writes)), "born at home".into());
+        self.source.write(std::slice::from_ref(&change)).unwrap();
+        self.acknowledge(&change);
+    }
+
+    /// The command that ended the run was cut off: what it left beside a file goes with the next run.
+    pub fn was_cut_off(&mut self) {
+        self.unswept = self.status().is_none();
+    }
+
+    pub fn ledger(&self) -> Rows {
+        self.ledger.clone()
+    }
+
+    /// What is there is this, and no longer what was acknowledged.
+    pub fn believes(&mut self, ledger: Rows) {
+        self.ledger = ledger;
+    }
+
     fn acknowledge(&mut self, change: &Change) {
         let id = change.id().clone();
         self.touched.insert(id.clone());
@@ -295,7 +320,9 @@ impl Room {
                     n.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest == "-backout-lock")
                 })
         };
-        names.filter(|n| !ours(n)).collect()
+        // what a way back leaves out is told, and stays
+        let exported = |n: &String| n.starts_with("backout-") && n.ends_with(".jsonl");
+        names.filter(|n| !ours(n) && !exported(n)).collect()
     }
 
     // ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────

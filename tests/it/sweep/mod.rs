@@ -5,6 +5,7 @@
 //! `BACKOUT_TEST_GRID=full` sweeps the whole grid: the real binary killed at each n too, each n forward and back, each second
 //! kill after each first one. `scripts/campaign` runs it.
 
+mod apart;
 pub mod strike;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -185,22 +186,19 @@ fn complete(pair: Pair, how: How, delete: bool) {
         let mut room = Room::soaking(pair);
         let hit = strike(&room, Act::Complete { delete }, how, n);
         shown(n, hit.as_ref(), || {
-            let mut deleted = delete;
             if hit.is_some() {
                 match room.between(n) {
                     None => {}
                     Some(Phase::Completing) if n.is_multiple_of(2) => {
                         let out = room.project().resume(None).unwrap();
                         assert_eq!(out.phase, Some(Phase::Completed));
-                        // resumed, it deletes nothing that was not said again
-                        deleted = false;
                     }
                     Some(_) => {
                         room.project().complete(delete).unwrap();
                     }
                 }
             }
-            room.is_completed(deleted);
+            room.is_completed(delete);
         });
         room.leave();
         hit
@@ -348,6 +346,22 @@ macro_rules! pair {
                         complete(PAIR, how, true);
                     }
                     abort(PAIR, how);
+                }
+            }
+
+            #[test]
+            fn emergency_and_discard() {
+                for &how in apart::hows(PAIR) {
+                    apart::emergency(PAIR, how);
+                    apart::discard(PAIR, how);
+                }
+            }
+
+            #[test]
+            fn the_target_is_away_and_is_salvaged() {
+                for &how in apart::hows(PAIR) {
+                    apart::lost(PAIR, how);
+                    apart::salvage(PAIR, how);
                 }
             }
 

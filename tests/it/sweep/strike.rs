@@ -38,6 +38,9 @@ pub enum Act {
     Rollback,
     Abort,
     Complete { delete: bool },
+    Emergency,
+    Salvage,
+    Discard,
 }
 
 impl Act {
@@ -48,6 +51,7 @@ impl Act {
             Act::Rollback => project.rollback(&RollbackOptions::default()),
             Act::Abort => project.abort(),
             Act::Complete { delete } => project.complete(delete),
+            Act::Emergency | Act::Salvage | Act::Discard => self.part(project),
         }
     }
 
@@ -57,6 +61,9 @@ impl Act {
             Act::Resume => &["resume"],
             Act::Rollback => &["rollback"],
             Act::Abort => &["abort"],
+            Act::Emergency => &["rollback", "--emergency"],
+            Act::Salvage => &["salvage"],
+            Act::Discard => &["rollback", "--discard"],
             Act::Complete { delete: false } => &["complete", "--confirm", "sweep"],
             Act::Complete { delete: true } => &["complete", "--confirm", "sweep", "--delete-source"],
         }
@@ -76,10 +83,19 @@ pub fn strike(room: &Room, act: Act, how: How, n: u64) -> Option<String> {
     let gate = match how {
         How::Fails => Gate::with_trap(n, tell),
         How::Loses => Gate::losing(n, tell),
-        How::Dies => Gate::with_trap(n, move |what| {
-            tell(what);
-            resume_unwind(Box::new(Death));
-        }),
+        How::Dies => {
+            let passed = AtomicU64::new(0);
+            // in whichever thread: the others come no further than to their next effect
+            Gate::watched(move |what| {
+                let now = passed.fetch_add(1, Ordering::SeqCst) + 1;
+                if now == n {
+                    tell(what);
+                }
+                if now >= n {
+                    resume_unwind(Box::new(Death));
+                }
+            })
+        }
         How::Killed => return kill(room, act, n),
     };
     let project = room.project().gated(gate);
