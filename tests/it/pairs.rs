@@ -15,10 +15,14 @@ pub(crate) fn pg_dump_rows(client: &mut Client) -> std::collections::BTreeMap<St
     tables.into_iter().map(|t| (t.clone(), pg_rows(client, &format!("SELECT t::text FROM {} t", quoted(&t))))).collect()
 }
 
-/// The definition of all that is not ours, by `pg_dump`.
+/// The definition of all that is not ours: by `pg_dump`, or by the catalogs where the server's binaries come without one.
 pub(crate) fn pg_schema(database: &Database) -> Vec<String> {
     let bin = std::env::var("BACKOUT_TEST_PG_BIN").unwrap();
-    let out = Command::new(format!("{bin}/pg_dump"))
+    let dump = std::path::Path::new(&bin).join("pg_dump");
+    if !dump.exists() {
+        return pg_rows(&mut database.client(), CATALOGS);
+    }
+    let out = Command::new(dump)
         .args(["--schema-only", "--exclude-schema=backout*", "--dbname", &database.url])
         .output()
         .unwrap();
@@ -27,6 +31,30 @@ pub(crate) fn pg_schema(database: &Database) -> Vec<String> {
     let noise = |l: &&str| !l.is_empty() && !l.starts_with("--") && !l.starts_with('\\');
     text.lines().filter(noise).map(ToOwned::to_owned).collect()
 }
+
+/// A line for each thing in schemas that are not ours, as the server describes it.
+const CATALOGS: &str = "
+WITH home AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^(pg_|backout)' AND nspname <> 'information_schema'),
+r AS (SELECT c.*, format('%I.%I', nspname, relname) AS name FROM pg_class c JOIN home ON home.oid = relnamespace)
+SELECT format('schema %s %s', nspname, nspacl) FROM pg_namespace WHERE nspname !~ '^(pg_|backout)'
+UNION ALL SELECT concat_ws(' ', 'relation', name, relkind, relpersistence, relowner::regrole, relacl, relrowsecurity, relforcerowsecurity,
+    reloptions, relispartition, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), relreplident, obj_description(oid, 'pg_class')) FROM r
+UNION ALL SELECT concat_ws(' ', 'column', r.name, attnum, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+    attgenerated, attcollation::regcollation, pg_get_expr(adbin, adrelid), attacl, attstorage, attstattarget, col_description(r.oid, attnum))
+    FROM r JOIN pg_attribute ON attrelid = r.oid AND attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p', 'v', 'm', 'f')
+    LEFT JOIN pg_attrdef ON adrelid = r.oid AND adnum = attnum
+UNION ALL SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(k.oid), convalidated)
+    FROM pg_constraint k JOIN home ON home.oid = connamespace
+UNION ALL SELECT concat_ws(' ', 'index', pg_get_indexdef(indexrelid), indisvalid, indisclustered, indisreplident) FROM pg_index JOIN r ON r.oid = indrelid
+UNION ALL SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid), tgenabled) FROM pg_trigger t JOIN r ON r.oid = tgrelid WHERE NOT tgisinternal
+UNION ALL SELECT concat_ws(' ', 'rule', pg_get_ruledef(w.oid)) FROM pg_rewrite w JOIN r ON r.oid = ev_class
+UNION ALL SELECT concat_ws(' ', 'policy', polrelid::regclass, polname, polcmd, pg_get_expr(polqual, polrelid)) FROM pg_policy JOIN r ON r.oid = polrelid
+UNION ALL SELECT concat_ws(' ', 'sequence', r.name, seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax, seqcache, seqcycle)
+    FROM pg_sequence JOIN r ON r.oid = seqrelid
+UNION ALL SELECT concat_ws(' ', 'function', CASE WHEN prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE proname END) FROM pg_proc p JOIN home ON home.oid = pronamespace
+UNION ALL SELECT concat_ws(' ', 'type', typname, typtype, (SELECT array_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid))
+    FROM pg_type t JOIN home ON home.oid = typnamespace
+ORDER BY 1";
 
 /// What is left of us in a PostgreSQL database.
 pub(crate) fn pg_ours(client: &mut Client) -> Vec<String> {
