@@ -401,7 +401,8 @@ impl ColumnProfile {
                 | Codec::Spelled { .. }
                 | Codec::AffinityText { .. }
                 | Codec::Literal
-                | Codec::Escape => "text".into(),
+                | Codec::Escape
+                | Codec::Dangling { .. } => "text".into(),
             },
         }
     }

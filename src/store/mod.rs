@@ -186,6 +186,11 @@ pub trait Store: Send {
     /// The store's own checks (`integrity_check`, `foreign_key_check` of these tables, constraint validity). Empty: all well.
     fn self_check(&mut self, tables: &[&Table]) -> Result<Vec<String>>;
 
+    /// Values of a foreign key of one column that refer to no row; at most `limit` of them.
+    fn dangling(&mut self, _table: &Table, _column: &str, _limit: usize) -> Result<Row> {
+        Ok(Row::new())
+    }
+
     // ── transactions ───────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Begins. There is one transaction at a time.
