@@ -404,7 +404,8 @@ impl ColumnProfile {
                 | Codec::Spelled { .. }
                 | Codec::AffinityText { .. }
                 | Codec::Literal
-                | Codec::Escape => "text".into(),
+                | Codec::Escape
+                | Codec::Dangling { .. } => "text".into(),
             },
         }
     }

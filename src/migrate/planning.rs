@@ -59,7 +59,8 @@ pub(crate) fn propose(
     }
     let mut schema = source.schema()?;
     let mut notes: Vec<String> = schema.notes.drain(..).filter(|n| !n.is_empty()).collect();
-    let (sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
+    let (mut sources, mut not_moved) = transfer::select(schema, wanted, from_kind)?;
+    chosen_for_dangling(&mut sources, migration, from_kind, to_kind)?;
     let (mut chosen, mut counts, mut widest) = (Vec::new(), Counts::default(), Vec::new());
     for (columns, wide, rows, bytes) in look(source, &sources, migration, to_kind, observer, stop)? {
         chosen.push(columns);
@@ -68,6 +69,7 @@ pub(crate) fn propose(
     }
     let transfer::Assembled { mut tables, not_moved: left, notes: more } =
         transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
+    dangling_as_null(source, &mut tables, migration)?;
     if to_kind == Kind::Postgres {
         transfer::narrow(&mut tables, &widest, &mut not_moved)?;
     }
@@ -126,6 +128,59 @@ pub(crate) fn propose(
     Ok(Proposal { hash: plan.hash(), plan, counts, estimate })
 }
 
+/// Marks the foreign keys whose dangling rows the migration knows of.
+fn chosen_for_dangling(sources: &mut [Table], m: &Migration, from: Kind, to: Kind) -> Result<()> {
+    for d in &m.transfer.dangling {
+        if (from, to) != (Kind::Sqlite, Kind::Postgres) {
+            return Err(refusal(
+                format!("[[transfer.dangling]] is for SQLite → PostgreSQL, not {} → {}", from.name(), to.name()),
+                "take it out of the migration, and mend the rows in the source",
+            ));
+        }
+        let fk = sources.iter_mut().filter(|t| t.name == d.table).flat_map(|t| &mut t.foreign_keys);
+        match fk.into_iter().find(|f| f.columns == d.columns) {
+            Some(fk) => fk.not_valid = true,
+            None => {
+                return Err(refusal(
+                    format!(
+                        "table {} has no foreign key ({}), which [[transfer.dangling]] names",
+                        d.table,
+                        d.columns.join(", ")
+                    ),
+                    "mend the migration",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// References to nothing that become NULL in the target: their values are frozen with the plan, so that they come back.
+fn dangling_as_null(source: &mut dyn Store, tables: &mut [crate::plan::TablePlan], m: &Migration) -> Result<()> {
+    const MOST: usize = 1000;
+    for d in m.transfer.dangling.iter().filter(|d| d.null) {
+        let no = |why: &str| {
+            let named = format!("dangling rows of {} ({}) cannot become NULL: {why}", d.table, d.columns.join(", "));
+            Err(refusal(named, "choose rows = \"keep\", or mend them in the source"))
+        };
+        let [column] = d.columns.as_slice() else { return no("the foreign key has several columns") };
+        let Some(t) = tables.iter_mut().find(|t| t.source.name == d.table) else { continue };
+        let Some(at) = t.source.column(column) else { return no("there is no such column") };
+        if t.source.columns[at].not_null || t.source.key.contains(&at) {
+            return no("the column is NOT NULL");
+        }
+        let found = source.dangling(&t.source, column, MOST + 1)?;
+        if found.len() > MOST {
+            return no("there are more than a thousand such values");
+        }
+        let values: Vec<String> = found.iter().filter_map(crate::mapping::convert::as_literal).collect();
+        let of = Box::new(t.codecs[at].codec.clone());
+        t.codecs[at].codec = crate::plan::Codec::Dangling { of, values };
+        t.target.foreign_keys.iter_mut().filter(|f| f.columns == d.columns).for_each(|f| f.not_valid = false);
+    }
+    Ok(())
+}
+
 fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
     Refusal { cause: cause.into(), hint: hint.into() }.into()
 }
@@ -160,7 +215,7 @@ fn look(
                 source.title(),
                 found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
             ),
-            "mend it before it is moved: what is broken there would be broken in the target",
+            "mend it before it is moved: what is broken there would be broken in the target. For rows that refer to nothing, [[transfer.dangling]] table = …, columns = …, rows = \"keep\" or \"null\" says what becomes of them",
         ));
     }
     looked

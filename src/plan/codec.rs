@@ -64,6 +64,13 @@ pub enum Codec {
     /// Text holding a JSON document ↔ jsonb, which spells it in its own way: the rows that were there keep their spelling on
     /// their way back. Only if asked for.
     Jsonb,
+    /// Values that refer to rows that do not exist ↔ NULL, all others as they would be. Only if asked for.
+    Dangling {
+        /// What becomes of all others.
+        of: Box<Codec>,
+        /// Those values, as SQL literals.
+        values: Vec<String>,
+    },
     /// A member of a JSON record.
     Member {
         /// What its values are.
@@ -297,6 +304,7 @@ impl Codec {
             Codec::Literal => "as SQL literal".into(),
             Codec::Escape => "text, with \\x escapes".into(),
             Codec::Jsonb => "text as jsonb".into(),
+            Codec::Dangling { of, values } => format!("{}, {} dangling as NULL", of.title(), values.len()),
             Codec::Member { shape, .. } => match shape {
                 Shape::Text => "string".into(),
                 Shape::Int => "integer".into(),

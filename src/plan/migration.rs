@@ -38,6 +38,8 @@ pub struct Transfer {
     pub tables: Vec<TransferTable>,
     /// `[[transfer.column]]`.
     pub columns: Vec<TransferColumn>,
+    /// `[[transfer.dangling]]`.
+    pub dangling: Vec<TransferDangling>,
     /// `tables`: the only tables that move; empty when all do.
     pub only: Vec<String>,
     /// `exclude`: tables that stay.
@@ -78,6 +80,19 @@ pub struct TransferColumn {
     pub utc: bool,
 }
 
+/// `[[transfer.dangling]]`: what becomes of rows that refer to rows that do not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferDangling {
+    /// Where it stands.
+    pub at: At,
+    /// The table that refers.
+    pub table: String,
+    /// The foreign key's columns.
+    pub columns: Vec<String>,
+    /// They become NULL in the target; else they move as they are, and the foreign key is NOT VALID.
+    pub null: bool,
+}
+
 /// All that lies in the folder of migrations, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Migrations {
@@ -91,8 +106,9 @@ pub struct Migrations {
 
 pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("", &["title", "irreversible", "transfer", "rekey", "merge", "split", "alter"]),
-    ("transfer", &["from", "to", "tables", "exclude", "rename", "table", "column"]),
+    ("transfer", &["from", "to", "tables", "exclude", "rename", "table", "column", "dangling"]),
     ("transfer.table", &["source", "key", "into", "required"]),
+    ("transfer.dangling", &["table", "columns", "rows"]),
     ("transfer.column", &["table", "column", "type", "codec", "zone"]),
 ];
 
@@ -314,6 +330,26 @@ fn transfer(section: &Section<'_>, config: &Config) -> Result<Transfer, ConfigEr
         rename.push((old.value, new.value));
     }
 
+    let mut dangling: Vec<TransferDangling> = Vec::new();
+    for choice in section.sections("dangling", "transfer.dangling", keys(KEYS, "transfer.dangling"))? {
+        let table = choice.required("table", "the table whose rows refer to nothing")?;
+        let rows = choice.required("rows", "`keep` or `null`")?;
+        if kind == Kind::Json || !moves(&table.value) {
+            return Err(doc.error(table.start, format!("table `{}` does not move", table.value), None));
+        }
+        if !["keep", "null"].contains(&rows.value.as_str()) {
+            let hint =
+                "`keep` moves them and makes the foreign key NOT VALID; `null` makes the reference NULL in the target";
+            return Err(doc.error(rows.start, format!("rows cannot be `{}`", rows.value), Some(hint.into())));
+        }
+        dangling.push(TransferDangling {
+            at: doc.at(choice.start),
+            table: table.value,
+            columns: values(choice.texts("columns", true)?),
+            null: rows.value == "null",
+        });
+    }
+
     let mut columns: Vec<TransferColumn> = Vec::new();
     for column in section.sections("column", "transfer.column", keys(KEYS, "transfer.column"))? {
         let start = column.start;
@@ -356,6 +392,7 @@ fn transfer(section: &Section<'_>, config: &Config) -> Result<Transfer, ConfigEr
         to: to.value,
         tables,
         columns,
+        dangling,
         only: values(only),
         exclude: values(exclude),
         rename,

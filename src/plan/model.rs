@@ -272,6 +272,9 @@ pub struct ForeignKey {
     /// DEFERRABLE INITIALLY DEFERRED.
     #[serde(default)]
     pub deferred: bool,
+    /// Rows that refer to nothing are known and stay: it is checked for what is written from now on (NOT VALID).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_valid: bool,
     /// PostgreSQL: NOT DEFERRABLE.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rigid: bool,

@@ -327,6 +327,7 @@ codec = "unix_ms"
             codec: Some("unix_ms".into()),
             utc: false,
         }],
+        dangling: vec![],
         only: vec![],
         exclude: vec![],
         rename: vec![],

@@ -188,6 +188,11 @@ pub trait Store: Send {
     /// (`quick_check` and `foreign_key_check`; the validity of constraints and indexes).
     fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>>;
 
+    /// Values of a foreign key of one column that refer to no row; at most `limit` of them.
+    fn dangling(&mut self, _table: &Table, _column: &str, _limit: usize) -> Result<Row> {
+        Ok(Row::new())
+    }
+
     // ── transactions ───────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Begins. There is one transaction at a time.

@@ -558,7 +558,46 @@ const FAMILY: &str = "CREATE TABLE parents (id INTEGER PRIMARY KEY, name TEXT);
 #[test]
 fn a18_dangling_rows_are_refused_by_table_column_and_key() {
     let t = trip(FAMILY, "");
-    t.refused(&["children", "parent", "3 rows", "parents", "such as 2"]);
+    t.refused(&["children", "parent", "3 rows", "parents", "such as 2", "[[transfer.dangling]]"]);
+}
+
+fn dangling(rows: &str) -> String {
+    let of = |table: &str, column: &str| {
+        format!("[[transfer.dangling]]\ntable = \"{table}\"\ncolumns = \"{column}\"\nrows = \"{rows}\"\n")
+    };
+    of("children", "parent")
+}
+
+#[test]
+fn a18_dangling_rows_move_as_they_are_when_asked() {
+    let t = trip(FAMILY, &dangling("keep"));
+    let mut c = t.up();
+    assert_eq!(pg(&mut c, "SELECT parent FROM children WHERE id IN (2, 3, 5)"), ["98", "99", "99"]);
+    assert_eq!(
+        pg(&mut c, "SELECT convalidated FROM pg_constraint WHERE contype = 'f' AND conrelid = 'children'::regclass"),
+        ["f"]
+    );
+    assert_eq!(state_of(&mut c, "INSERT INTO children VALUES (9, 99, 'one more')"), "23503", "what is new is checked");
+    assert_eq!(state_of(&mut c, "INSERT INTO toys VALUES (9, 77, 'of nobody')"), "23503");
+    c.batch_execute("UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3; UPDATE children SET parent = 1 WHERE id = 5").unwrap();
+    t.back("PRAGMA foreign_keys = OFF; UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3; UPDATE children SET parent = 1 WHERE id = 5");
+}
+
+#[test]
+fn a18_dangling_references_are_null_when_asked_and_come_back() {
+    let t = trip(FAMILY, &dangling("null"));
+    let mut c = t.up();
+    assert_eq!(pg(&mut c, "SELECT id FROM children WHERE parent IS NULL"), ["2", "3", "4", "5"]);
+    assert_eq!(
+        pg(&mut c, "SELECT convalidated FROM pg_constraint WHERE contype = 'f' AND conrelid = 'children'::regclass"),
+        ["t"]
+    );
+    c.batch_execute("UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3; UPDATE children SET parent = 1 WHERE id = 5").unwrap();
+    t.back("PRAGMA foreign_keys = OFF; UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3; UPDATE children SET parent = 1 WHERE id = 5");
+    // a column that may not be NULL cannot
+    let toys = "[[transfer.dangling]]\ntable = \"toys\"\ncolumns = [\"child\"]\nrows = \"null\"\n";
+    let t = trip(&format!("{FAMILY}; INSERT INTO toys VALUES (3, 55, 'lost')"), &format!("{}{toys}", dangling("null")));
+    t.refused(&["toys (child)", "NOT NULL", "keep"]);
 }
 
 #[test]

@@ -263,15 +263,14 @@ impl Postgres {
     }
 
     fn add_foreign_key(&mut self, table: &Table, fk: &ForeignKey) -> Result<()> {
-        let made = constraint_name(&table.name, &format!("{}_fkey", fk.columns.join("_")));
-        let name = fk.name.clone().unwrap_or(made);
+        let name = key_name(table, fk);
         if self.has_constraint(table, &name)? {
             return Ok(());
         }
         let references = if fk.references.is_empty() { String::new() } else { format!(" ({})", list(&fk.references)) };
         let action = |a: &str| if a.trim().is_empty() { "NO ACTION".to_owned() } else { a.to_owned() };
         let sql = format!(
-            "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {}{references} {} ON DELETE {} ON UPDATE {} {}",
+            "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {}{references} {} ON DELETE {} ON UPDATE {} {}{}",
             self.name(table),
             quoted(&name),
             list(&fk.columns),
@@ -283,7 +282,8 @@ impl Postgres {
                 (true, _) => "NOT DEFERRABLE",
                 (false, true) => "DEFERRABLE INITIALLY DEFERRED",
                 (false, false) => "DEFERRABLE INITIALLY IMMEDIATE",
-            }
+            },
+            if fk.not_valid { " NOT VALID" } else { "" }
         );
         self.client.batch_execute(&sql).map_err(|e| {
             if code(&e) == "23503" {
@@ -340,13 +340,17 @@ impl Postgres {
         for table in tables {
             let name = self.name(table);
             let sql = "SELECT format('%s: constraint %s was never validated', $2::text, conname) \
-                    FROM pg_catalog.pg_constraint WHERE conrelid = $1::text::regclass AND NOT convalidated \
+                    FROM pg_catalog.pg_constraint WHERE conrelid = $1::text::regclass AND NOT convalidated AND conname <> ALL ($3) \
                 UNION ALL SELECT format('%s: index %s is not valid', $2::text, indexrelid::regclass) \
                     FROM pg_catalog.pg_index WHERE indrelid = $1::text::regclass AND NOT (indisvalid AND indisready) \
                 ORDER BY 1";
             let operation = format!("checking {}", table.name);
-            out.extend(self.query(&operation, sql, &[&name, &table.name])?.iter().map(|l| l.get::<_, String>(0)));
-            for fk in table.foreign_keys.iter().filter(|_| deep) {
+            let known: Vec<String> =
+                table.foreign_keys.iter().filter(|f| f.not_valid).map(|f| key_name(table, f)).collect();
+            out.extend(
+                self.query(&operation, sql, &[&name, &table.name, &known])?.iter().map(|l| l.get::<_, String>(0)),
+            );
+            for fk in table.foreign_keys.iter().filter(|f| deep && !f.not_valid) {
                 // the tables of other schemas are not ours to look at
                 let parent = self.named(&fk.table);
                 let sql = "SELECT to_regclass($1) IS NOT NULL";
@@ -400,6 +404,12 @@ fn types<'t>(tables: &[&'t Table]) -> Vec<&'t UserType> {
         }
     }
     out
+}
+
+/// A foreign key's name, given or made up.
+fn key_name(table: &Table, fk: &ForeignKey) -> String {
+    let made = || constraint_name(&table.name, &format!("{}_fkey", fk.columns.join("_")));
+    fk.name.clone().unwrap_or_else(made)
 }
 
 /// An index or a constraint by its definition.

@@ -313,6 +313,7 @@ impl Postgres {
                 deferred: line.get(4),
                 rigid: !line.get::<_, bool>(11),
                 special: line.get::<_, bool>(12).then(|| "MATCH FULL".to_owned()),
+                not_valid: false,
             });
         }
         Ok(())

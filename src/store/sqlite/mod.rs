@@ -330,6 +330,10 @@ impl Store for Sqlite {
         self.number(&format!("count {}", table.name), &sql).map(i64::unsigned_abs)
     }
 
+    fn dangling(&mut self, table: &Table, column: &str, limit: usize) -> Result<crate::value::Row> {
+        self.orphans(table, column, limit)
+    }
+
     fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
         self.arrive(false)?;
         self.checked(tables, deep)

@@ -323,6 +323,9 @@ impl Sqlite {
             let sql = "SELECT \"from\" FROM pragma_foreign_key_list(?1) WHERE id = ?2 ORDER BY seq";
             let columns: Vec<String> =
                 self.all("read a foreign key", sql, rusqlite::params![table.name, id], |r| r.get(0))?;
+            if table.foreign_keys.iter().any(|f| f.not_valid && f.columns == columns) {
+                continue;
+            }
             let mut example = String::new();
             if let (Some(row), Some(rowid), false) = (row, rowid_name(table), table.key.is_empty()) {
                 let key: Vec<String> = table.key_names().into_iter().map(quote).collect();
@@ -341,6 +344,20 @@ impl Sqlite {
             ));
         }
         Ok(out)
+    }
+
+    pub(super) fn orphans(&self, table: &Table, column: &str, limit: usize) -> Result<crate::value::Row> {
+        let Some(fk) = table.foreign_keys.iter().find(|f| f.columns == [column]) else { return Ok(Vec::new()) };
+        let Some(parent) = fk.references.first() else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT DISTINCT c.{0} FROM {1} AS c WHERE c.{0} IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM {2} AS p WHERE p.{3} = c.{0}) ORDER BY 1 LIMIT {limit}",
+            quote(column),
+            quote(&table.name),
+            quote(&fk.table),
+            quote(parent)
+        );
+        self.all(&format!("look for parents of {}", table.name), &sql, [], |r| r.get_ref(0).map(owned))
     }
 
     pub(super) fn checked(&self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
