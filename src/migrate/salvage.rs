@@ -20,6 +20,7 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
     let state = run.source_state()?;
     let parting = state.parting.clone().ok_or_else(|| Error::Internal("nothing is outstanding".into()))?;
     if state.last_error.is_some() {
+        run.app.undo()?.into_iter().for_each(|n| run.note(n));
         hand_over::start(run)?;
         run.enter(Phase::Outstanding)?;
     }
@@ -47,11 +48,15 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
             });
         }
         if file {
+            // whoever goes on with this knows that the application has to be started
+            let stopped = "the application is stopped while its file is written".to_owned();
+            run.change_source("source: salvaging", |s| s.last_error = Some(stopped))?;
             run.app.stop()?;
         }
         let carried = carry(run, &read, full);
         if file {
             hand_over::start(run)?;
+            run.enter(Phase::Outstanding)?;
         }
         carried?;
     }
