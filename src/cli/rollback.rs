@@ -36,7 +36,7 @@ pub struct Command {
     #[arg(allow_hyphen_values = true, default_value = "-1", value_name = "-N|REV|base", value_parser = goal)]
     to: String,
     /// Only show what would be done
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["emergency", "until", "discard"])]
     dry_run: bool,
     /// Roll back although the window is over
     #[arg(long)]
@@ -45,7 +45,7 @@ pub struct Command {
     #[arg(long)]
     no_verify: bool,
     /// Drop the target afterwards instead of setting it aside
-    #[arg(long, conflicts_with = "keep_target")]
+    #[arg(long, conflicts_with_all = ["keep_target", "emergency"])]
     clean_target: bool,
     /// Set the target aside even if backout.toml says to drop it
     #[arg(long)]

@@ -59,7 +59,7 @@ impl Project {
         let budget = asked.timeout.unwrap_or(self.config.rollback.timeout);
         run.deadline = Some(begun + budget);
         let mut out = self.watched(run, begun, budget)?;
-        out.budget = Some((budget.as_secs_f64(), true));
+        out.budget = out.budget.map(|(_, kept)| (budget.as_secs_f64(), kept));
         Ok(out)
     }
 
@@ -257,6 +257,8 @@ impl Project {
                 out = self.ended(&run, phase, out, begun);
             }
             Err(_) if ends => {
+                out.parked = alone.source.parked(&alone.id)?.into_iter().map(|p| p.reason).collect();
+                out.exported = close::export_alone(&mut alone)?;
                 emergency::close(&mut alone, &source_line())?;
                 (out.phase, out.next) = (Some(Phase::RolledBack), super::ways_out(Phase::RolledBack));
                 out.state = super::state_words(Phase::RolledBack).into();
@@ -266,11 +268,17 @@ impl Project {
         if parting.untrusted {
             out.state = format!("the application runs on the source, as the target was at {}", parting.upto);
             out.upto = Some(parting.upto.clone());
-            out.exported = left_out.or(out.exported);
+            out.exported = match (left_out, out.exported) {
+                (Some(left), Some(parked)) => {
+                    notes.push(format!("rows that could not go back are in {parked}"));
+                    Some(left)
+                }
+                (left, parked) => left.or(parked),
+            };
         }
         let budget = asked.timeout.unwrap_or(self.config.rollback.timeout);
         out.budget = Some((budget.as_secs_f64(), begun.elapsed() <= budget));
-        out.notes = notes;
+        (out.notes, out.effects) = (notes, self.gate.count());
         out.seconds = begun.elapsed().as_secs_f64();
         Ok(out)
     }
@@ -305,7 +313,8 @@ impl Project {
             emergency::start(&mut alone)?;
         }
         let note = format!("carried up to {upto}; what was written to the target later was given up");
-        close::export_alone(&mut alone)?;
+        out.parked = alone.source.parked(&alone.id)?.into_iter().map(|p| p.reason).collect();
+        out.exported = close::export_alone(&mut alone)?;
         emergency::close(&mut alone, &close::line(state, "rolled back", &note))?;
         out.notes.push(format!("given up: what was written to the target after {upto}"));
         (out.phase, out.next) = (Some(Phase::RolledBack), super::ways_out(Phase::RolledBack));

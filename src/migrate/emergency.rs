@@ -184,6 +184,12 @@ pub(crate) fn seal_and_read(
             store::Error::Capture { store: target.title(), cause, schema_changed: true, rewound: false }.into()
         ));
     }
+    if state.captured_from.is_none() {
+        // it was never opened, so nobody has written to it
+        let (changes, marks, at) = (Vec::new(), Vec::new(), target.now()?);
+        let position = Position(serde_json::Value::Null);
+        return Ok(Ok(Read { changes, entries: 0, position, at, marks }));
+    }
     Ok(from.and_then(|from| {
         let read = drain::read_now(target, Way::Down, &plan.tables, &tables, &from, parked)?;
         let position = target.mark(read.position)?;
@@ -262,17 +268,15 @@ pub(crate) fn open(alone: &mut Alone) -> Result<()> {
 
 /// Past the commit point: switches and services.
 pub(crate) fn start(alone: &mut Alone) -> Result<()> {
-    let not_yet = alone.app.has_services().then(|| "the application was not started yet".to_owned());
+    // until it is so, whoever goes on with this sees to it first
     alone.change("source: phase outstanding", |s| {
         s.phase = Phase::Outstanding;
-        s.last_error = not_yet;
+        s.last_error = Some("the application was not switched back and started yet".to_owned());
     })?;
     alone.app.undo()?.into_iter().for_each(|n| alone.note(n));
     let started = alone.app.start().and_then(|()| alone.app.check());
     started.map_err(|e| Error::NotStarted(Box::new(e.into())))?;
-    if alone.app.has_services() {
-        alone.change("source: started", |s| s.last_error = None)?;
-    }
+    alone.change("source: started", |s| s.last_error = None)?;
     Ok(())
 }
 

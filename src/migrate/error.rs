@@ -150,6 +150,9 @@ impl Failure {
             (Error::Differences(_), Phase::RollingBack) => {
                 "the application runs on the source; the target is kept as it was: look at these rows, then `backout rollback --no-verify` closes the rollback as it is".into()
             }
+            (Error::Differences(_), Phase::Outstanding) => {
+                "the application runs on the source; the target is sealed and kept as it was: look at these rows, then `backout salvage --no-verify` ends the run as it is".into()
+            }
             _ => own_hint(&error),
         };
         let next = ways_out(phase);

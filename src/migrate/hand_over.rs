@@ -36,7 +36,7 @@ pub(crate) fn roll_back(run: &mut Run) -> Result<Phase> {
     drain::until_close(run, Way::Down)?;
     run.enter(Phase::RollingBack)?;
     let done = hand_over(run, Way::Down);
-    run.deadline = None;
+    run.summary.in_time = run.deadline.take().map(|end| Instant::now() <= end);
     match done {
         Ok(()) => {
             run.committed.store(true, Ordering::SeqCst);

@@ -118,6 +118,8 @@ pub(crate) struct Summary {
     pub verified: Option<verify::Verified>,
     pub kept: Option<String>,
     pub exported: Option<String>,
+    /// The commit point of a rollback came before its deadline.
+    pub in_time: Option<bool>,
 }
 
 /// What the command line and backout.toml say about how to run.

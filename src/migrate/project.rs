@@ -602,6 +602,7 @@ impl Project {
         out.verified.clone_from(&run.summary.verified);
         out.kept.clone_from(&run.summary.kept);
         out.exported.clone_from(&run.summary.exported);
+        out.budget = run.summary.in_time.map(|kept| (0.0, kept));
         out.frozen_ms = run.frozen.map(|f| u64::try_from(f.as_millis()).unwrap_or(u64::MAX));
         out.seconds = begun.elapsed().as_secs_f64();
         out.effects = run.gate.count();

@@ -457,8 +457,14 @@ fn p22_a_deleted_target_is_done_without_and_given_up() {
     assert_eq!((out.phase, house.source()), (Some(Phase::Outstanding), carried.clone()));
     house.runs_on_the_source();
     assert!(house.project().salvage(false).is_err());
-    let out = ok(house.project().salvage(true));
-    assert_eq!((out.phase, house.phase()), (Some(Phase::RolledBack), None));
+    // to give writes up is asked for by name
+    let backout = |args: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_backout")).args(args).current_dir(house.folder.path()).output();
+        done.unwrap().status.code()
+    };
+    assert_eq!((backout(&["salvage", "--forget"]), house.phase()), (Some(4), Some(Phase::Outstanding)));
+    let name = house.project().config.name;
+    assert_eq!((backout(&["salvage", "--forget", "--confirm", &name]), house.phase()), (Some(0), None));
     assert_eq!(house.source(), carried);
     house.up();
 }
@@ -514,6 +520,120 @@ fn p22_an_emergency_cut_off_anywhere_goes_on() {
             assert_eq!(house.phase(), None);
         }
     }
+}
+
+#[test]
+fn p22_an_emergency_in_a_cutover_that_was_cut_off_goes_back_to_where_it_was() {
+    for pair in [JsonToSqlite, SqliteToPostgres] {
+        for (at, gone) in [("receiver: open", false), ("receiver: open", true), ("source: soaking", false)] {
+            let house = House::new(pair);
+            let first = house.source();
+            house.killed(at, |p| p.up(&UpOptions::default()));
+            assert_eq!(house.phase(), Some(Phase::CuttingOver));
+            if gone {
+                house.config("postgres://nobody@127.0.0.1:1/nowhere", "");
+            }
+            let out = house.emergency();
+            let ends = if gone { Phase::Outstanding } else { Phase::RolledBack };
+            assert_eq!((out.phase, house.source()), (Some(ends), first), "{pair:?} {at} {gone}");
+            house.runs_on_the_source();
+        }
+    }
+}
+
+/// Killed in place of each effect, from the first to the last; each time it is gone on with by what `status` proposes.
+fn swept(prepare: impl Fn() -> House, run: impl Fn(Project) -> Result<Outcome, Failure>, wanted: impl Fn(&House)) {
+    for n in 1.. {
+        let house = prepare();
+        let gate = Gate::with_trap(n, |_| resume_unwind(Box::new("killed")));
+        let project = house.project().gated(gate);
+        let end = catch_unwind(AssertUnwindSafe(|| run(project)));
+        // in the thread that asks the target it is the target that fails
+        let done = matches!(&end, Ok(Ok(out)) if out.effects < n);
+        match house.phase() {
+            None => {}
+            Some(Phase::Soaking) => drop(ok(run(house.project()))),
+            Some(Phase::Outstanding) => drop(ok(house.project().salvage(false))),
+            Some(_) => {
+                let out = ok(house.project().resume(None));
+                if out.phase == Some(Phase::Outstanding) {
+                    ok(house.project().salvage(false));
+                }
+            }
+        }
+        assert_eq!(house.phase(), None, "killed at effect {n}");
+        wanted(&house);
+        house.runs_on_the_source();
+        if done {
+            assert!(n > 10, "{n}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn p22_an_emergency_killed_at_each_effect() {
+    let asked = RollbackOptions { emergency: true, ..Default::default() };
+    swept(
+        || {
+            let house = House::new(JsonToSqlite);
+            house.up();
+            written(&house);
+            house
+        },
+        |project| project.rollback(&asked),
+        |house| {
+            let wanted = rows(&[(1, "one"), (2, "zwei"), (3, "drei"), (6, "six"), (7, "seven"), (8, "eight")]);
+            assert_eq!(house.source(), wanted);
+        },
+    );
+}
+
+#[test]
+fn p22_a_salvage_killed_at_each_effect() {
+    swept(
+        || {
+            let house = House::new(JsonToSqlite);
+            house.up();
+            written(&house);
+            house.config("postgres://nobody@127.0.0.1:1/nowhere", "");
+            house.emergency();
+            house.config(&house.target, "");
+            house.at_source(&[(3, Some("trois")), (1, Some("un"))]);
+            house
+        },
+        |project| project.salvage(false),
+        |house| {
+            let wanted = rows(&[(1, "un"), (2, "zwei"), (3, "trois"), (6, "six"), (7, "seven"), (8, "eight")]);
+            assert_eq!(house.source(), wanted);
+            let names =
+                fs::read_dir(house.folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            let parked: Vec<String> = names.filter(|n| n.starts_with("backout-parked-")).collect();
+            assert_eq!(fs::read_to_string(house.path(&parked[0])).unwrap().lines().count(), 1);
+        },
+    );
+}
+
+#[test]
+fn p25_a_discard_killed_at_each_effect() {
+    let asked = RollbackOptions { discard: true, ..Default::default() };
+    swept(
+        || {
+            let house = House::new(JsonToSqlite);
+            house.up();
+            house.at_target("UPDATE things SET word = 'zwei' WHERE id = 2; DELETE FROM things WHERE id = 4");
+            house.shadow();
+            house.at_target(
+                "UPDATE things SET word = 'deux' WHERE id = 2; INSERT INTO things (id, word) VALUES (6, 'six')",
+            );
+            house
+        },
+        |project| project.rollback(&asked),
+        |house| {
+            let wanted = rows(&[(1, "one"), (2, "two"), (3, "three"), (4, "four"), (5, "five")]);
+            assert_eq!(house.source(), wanted);
+        },
+    );
 }
 
 #[test]
@@ -760,7 +880,7 @@ fn m04_a_rollback_whose_time_is_used_up_is_called_off_and_says_so() {
         assert!(house.path("running").exists());
         house.at_target("INSERT INTO things (id, word) VALUES (7, 'seven')");
         let out = ok(house.project().rollback(&RollbackOptions::default()));
-        assert_eq!(out.budget, Some((300.0, true)));
+        assert_eq!(out.budget, Some((300.0, true)), "{out:?}");
         assert!(house.source().ends_with(&rows(&[(6, "six"), (7, "seven")])));
     }
 }
