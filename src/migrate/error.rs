@@ -29,7 +29,7 @@ pub enum Error {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     /// The two sides differ.
-    #[error("{} differ{} between source and target: {}", count(.0.len(), "row"), if .0.len() == 1 { "s" } else { "" }, first(.0))]
+    #[error("{} between source and target: {}", count(.0.len(), "difference"), first(.0))]
     Differences(Vec<String>),
     /// Told to stop (Ctrl-C).
     #[error("stopped on request")]
