@@ -89,6 +89,7 @@ impl<'p> Stream<'p> {
             let before = rest;
             let value = Value::decode(&mut rest)?;
             let bytes = &before[..before.len() - rest.len()];
+            let begun = out.len();
             match (lane, &value) {
                 (Lane::Verbatim, Value::Real(r)) if self.way == Way::Down && r.to_bits() == (-0.0f64).to_bits() => {
                     return None;
@@ -120,6 +121,10 @@ impl<'p> Stream<'p> {
                 }
                 (Lane::Trusted, v) => convert::down(&self.table.codecs[i].codec, v).ok()?.encode(out),
                 _ => return None,
+            }
+            // a member that is required, and not there
+            if out.get(begun) == Some(&tag::NULL) && self.way == Way::Up && self.table.target.columns[i].not_null {
+                return None;
             }
             self.came.push(row.len() - rest.len());
             self.went.push(out.len() - start);

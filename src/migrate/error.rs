@@ -37,7 +37,7 @@ pub enum Error {
         stands: Option<Phase>,
     },
     /// The two sides differ.
-    #[error("{} differ{} between source and target: {}", count(.0.len(), "row"), if .0.len() == 1 { "s" } else { "" }, first(.0))]
+    #[error("{} between source and target: {}", count(.0.len(), "difference"), first(.0))]
     Differences(Vec<String>),
     /// Told to stop (Ctrl-C).
     #[error("stopped on request")]

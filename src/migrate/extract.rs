@@ -158,7 +158,7 @@ impl Project {
         }
         Err(silent.unwrap_or_else(|| Error::Refused {
             cause: "no target remembers how its rows came there".into(),
-            hint: "`extract` reads a run's plan from its target: of a run that is open or was completed. `backout history` shows what ran".into(),
+            hint: "`extract` reads a run's plan from its target: of a run that is open or was completed. Without one, a migration of its own, from that store to a new SQLite or PostgreSQL store, moves the rows back".into(),
         }))
     }
 

@@ -980,6 +980,8 @@ fn the_demo_goes_on_to_an_empty_database_only_and_leaves_it_empty() {
     let refused = run(folder.path(), &["demo", "--postgres", &database.url]);
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(refused.stderr.contains("public.mine") && refused.stderr.contains("nothing was changed"), "{refused:?}");
+    let own = run(folder.path(), &["demo", "--rows", "300", "--json", "--postgres"]).ok().object();
+    assert_eq!((&own["signage"]["lost"], &own["signage"]["invented"]), (&json!(0), &json!(0)));
     let gone = run(folder.path(), &["demo", "--postgres", "postgres://nobody@127.0.0.1:1/x"]);
     assert_eq!(gone.code, 2, "{gone:?}");
 }

@@ -1,5 +1,6 @@
 //! `backout demo`: a reminder bot's data moves from a JSON file to SQLite and back while the bot writes.
 
+mod server;
 mod signage;
 
 use std::collections::BTreeMap;
@@ -20,23 +21,25 @@ use backout::migrate::{Error, Failure, Options, Project, RollbackOptions, UpOpti
 ///
 /// A reminder bot's data moves from a JSON file to SQLite and back. Everything
 /// happens in a temporary folder and needs no server. With --postgres it goes on: a
-/// signage player's assets move from SQLite to an empty PostgreSQL database of your
-/// choice and back, which is left empty again. The bot is a process of its
+/// signage player's assets move from SQLite to PostgreSQL and back: to a server of
+/// its own, if PostgreSQL is installed here, or in an empty database that you name,
+/// which is left empty again. The bot is a process of its
 /// own that rereads .env before each write, and keeps a ledger of every write that
 /// was acknowledged; the end compares the file with the ledger.
 ///
 /// Examples:
 ///   backout demo
 ///   backout demo --rows 20000 --keep
-///   createdb backout_demo && backout demo --postgres postgres:///backout_demo
+///   backout demo --postgres
+///   backout demo --postgres postgres://me@localhost/backout_demo
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Command {
     /// Reminders to begin with
     #[arg(long, default_value_t = 3000, value_name = "N")]
     rows: u32,
-    /// Go on to PostgreSQL, in this empty database
-    #[arg(long, value_name = "URL")]
+    /// Go on to PostgreSQL: with a server of its own, or in this empty database
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
     postgres: Option<String>,
     /// Leave the folder, to look around in it
     #[arg(long)]
@@ -58,12 +61,18 @@ const DB: &str = "discord_bot.db";
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let folder = std::env::temp_dir().join(format!("backout-demo-{}", std::process::id()));
-        if let Some(url) = &self.postgres {
+        // stopped and removed at the end, whatever happens
+        let server = match self.postgres.as_deref() {
+            Some("") => Some(server::Server::start().map_err(no_server)?),
+            _ => None,
+        };
+        let url = server.as_ref().map(|s| s.url.clone()).or_else(|| self.postgres.clone());
+        if let Some(url) = &url {
             signage::must_be_empty(url)?;
         }
         let begun = Instant::now();
         let result = self.play(cx, &folder).and_then(|(mut json, mut text)| {
-            if let Some(url) = &self.postgres {
+            if let Some(url) = &url {
                 if !cx.json && !cx.quiet {
                     terminal::out(&std::mem::take(&mut text));
                 }
@@ -175,7 +184,7 @@ impl Command {
     fn farewell(&self, begun: Instant, folder: &Path) -> String {
         format!(
             "\nall of it in {}{}. Try next, in your own project's folder:\n\
-             \x20 backout init --from json:FILE --to sqlite:FILE   write backout.toml and a migration\n\
+             \x20 backout init --from json:FILE --to sqlite:FILE   writes what is needed\n\
              \x20 backout plan                                     what would happen; changes nothing\n\
              \x20 backout up                                       move, compare, hand over\n\
              \x20 backout status                                   who is live, what can be done\n\
@@ -191,6 +200,15 @@ fn failed(cause: String) -> Box<Failure> {
         error: Box::new(Error::Refused { cause, hint: String::new() }),
         state: "only the demo's temporary folder and its own tables were touched".into(),
         hint: "run `backout demo --keep` and look around; `backout -C FOLDER status` works there".into(),
+        exit: 1,
+    })
+}
+
+fn no_server(cause: String) -> Box<Failure> {
+    Box::new(Failure {
+        error: Box::new(Error::Refused { cause, hint: String::new() }),
+        state: "nothing was changed".into(),
+        hint: "give the URL of an empty database: `backout demo --postgres postgres://USER@HOST/DATABASE`".into(),
         exit: 1,
     })
 }
