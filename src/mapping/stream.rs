@@ -50,7 +50,7 @@ impl<'p> Stream<'p> {
         if way == Way::Down {
             for (lane, c) in stream.lanes.iter_mut().zip(&table.codecs) {
                 // what may be said in several ways, of which `canon` makes one, is tried all the same
-                if matches!(lane, Lane::Exact) && !matches!(c.codec, Codec::Member { .. }) && !c.codec.is_loose() {
+                if matches!(lane, Lane::Exact) && c.codec.is_plain() && !c.codec.is_loose() {
                     *lane = Lane::Trusted;
                 }
             }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::mapping::stream::Stream;
 use crate::mapping::{Way, canon_source, canon_target, has_words};
-use crate::plan::{Codec, TablePlan};
+use crate::plan::TablePlan;
 use crate::store::Store;
 use crate::value::{Batch, Digest, Key, encode_row, values_of};
 
@@ -135,8 +135,8 @@ fn sum(
     let (mut sums, mut rows, mut after, mut done) = (Sums::new(), Rows::new(), Vec::new(), 0u64);
     let (mut batch, mut own, mut other) = (Batch::default(), Vec::new(), Vec::new());
     let (mut stream, mut spare) = (Stream::summed(way, t), Vec::new());
-    // only a record's members are said in several ways
-    let canon = t.codecs.iter().any(|c| matches!(c.codec, Codec::Member { .. }));
+    // such as a record's members, which may be said in several ways
+    let canon = !t.codecs.iter().all(|c| c.codec.is_plain());
     loop {
         if stopped() {
             return Err(Error::Stopped);

@@ -251,6 +251,15 @@ impl Codec {
         matches!(self, Codec::Spelled { form } if !matches!(form, Form::Truth | Form::Double | Form::Single | Form::Json))
     }
 
+    /// The source says each value in one way only, so that `canon` changes nothing. Of a codec that is not named here this is
+    /// not known.
+    pub fn is_plain(&self) -> bool {
+        use Codec::{AffinityText, Date, Decimal, Epoch, Flag, JsonText, Literal, Real, Same, Spelled, TextBytes};
+        use Codec::{Timestamp, Uuid, Verbatim};
+        matches!(self, Same | Verbatim | Spelled { .. } | Flag { .. } | Real | Decimal { .. } | AffinityText { .. })
+            || matches!(self, TextBytes | Date | Timestamp { .. } | Epoch { .. } | JsonText | Uuid { .. } | Literal)
+    }
+
     /// In a word or two, for `plan`.
     pub fn title(&self) -> String {
         match self {
