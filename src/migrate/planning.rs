@@ -91,6 +91,11 @@ pub(crate) fn propose(
         }
         not_taken(target, &mut tables)?;
     }
+    let moving: Vec<&Table> = tables.iter().map(|t| &t.source).collect();
+    source.may_record()?;
+    notes.extend(
+        source.lingering(&moving)?.into_iter().map(|who| format!("in the way of a cutover at this moment: {who}")),
+    );
     if let Some(reason) = &migration.irreversible {
         notes.push(format!("declared irreversible: {reason}"));
     }

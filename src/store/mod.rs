@@ -219,6 +219,16 @@ pub trait Store: Send {
         Ok(())
     }
 
+    /// Refuses, before anything is made, if the records of a run could not be kept here.
+    fn may_record(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Who would keep a lease of these tables waiting as things are now, for people.
+    fn lingering(&mut self, _tables: &[&Table]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Creates the tables with their columns, without key, index or foreign key. Within a `Write` transaction.
     fn create(&mut self, tables: &[&Table]) -> Result<()>;
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use postgres::{Client, NoTls};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::database::Database;
 
 // ── a project in a folder of its own ───────────────────────────────────────────────────────────────────────────────
 
@@ -203,54 +204,12 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 // ── PostgreSQL ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// A database of its own, dropped at the end.
-struct Database {
-    admin: Client,
-    name: String,
-    url: String,
-    roles: Vec<String>,
-}
-
-impl Database {
-    fn new() -> Database {
-        let base = std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/test");
-        let mut admin = Client::connect(&base, NoTls).unwrap();
-        let name = format!("cli_{}", uuid::Uuid::new_v4().simple());
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        let url = format!("{}/{name}", base.rsplit_once('/').unwrap().0);
-        Database { admin, name, url, roles: Vec::new() }
-    }
-    fn client(&self) -> Client {
-        Client::connect(&self.url, NoTls).unwrap()
-    }
-    /// A role that may connect and no more, and its URL.
-    fn role(&mut self, password: &str) -> (String, String) {
-        let role = format!("r_{}", uuid::Uuid::new_v4().simple());
-        self.admin.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'")).unwrap();
-        self.roles.push(role.clone());
-        let host = self.url.split('@').nth(1).unwrap().to_owned();
-        (role.clone(), format!("postgres://{role}:{password}@{host}"))
-    }
-    /// The administrator's session in this database.
-    fn admin_of(&self) -> Client {
-        self.client()
-    }
-    /// Schemas and relations.
-    fn all(&self) -> Vec<String> {
-        let sql = "select nspname::text from pg_namespace where nspname !~ '^pg_(toast_)?temp' union all
-                   select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
-                   where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1";
-        self.client().query(sql, &[]).unwrap().iter().map(|r| r.get(0)).collect()
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let _ = self.admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        for role in &self.roles {
-            let _ = self.admin.batch_execute(&format!("DROP ROLE {role}"));
-        }
-    }
+/// Schemas and relations.
+fn all(d: &Database) -> Vec<String> {
+    let sql = "select nspname::text from pg_namespace where nspname !~ '^pg_(toast_)?temp' union all
+               select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
+               where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1";
+    d.client().query(sql, &[]).unwrap().iter().map(|r| r.get(0)).collect()
 }
 
 // ── bad input: files ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,12 +283,12 @@ fn a_broken_database() {
     let (from, to) = (bytes.len() / 2, bytes.len() / 2 + 8192);
     bytes[from..to].fill(0x5a);
     p.write("app.db", bytes);
-    let before = d.all();
+    let before = all(&d);
     let ran = p.run(&["up"]);
     assert!(matches!(ran.code, 2 | 4), "{ran:?}");
     let code = if ran.code == 2 { "input" } else { "refused" };
     p.refuses(&["up"], ran.code, code, &["app.db"]);
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
 }
 
 #[test]
@@ -365,9 +324,9 @@ fn a_value_that_fits_no_codec() {
     let d = Database::new();
     let p = Project::sqlite(&d.url);
     p.source().execute_batch("create table mixed (id integer primary key, what); insert into mixed values (1, 5), (2, 'five'), (3, x'05')").unwrap();
-    let before = d.all();
+    let before = all(&d);
     p.refuses(&["up"], 4, "refused", &["mixed.what", "no codec fits", "codec = \"literal\""]);
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
 }
 
 #[test]
@@ -445,31 +404,31 @@ fn a_role_that_may_not_make_our_schema() {
     let mut d = Database::new();
     let (role, url) = d.role("pw");
     let p = Project::sqlite(&url);
-    let before = d.all();
-    d.admin_of().batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {role}")).unwrap();
+    let before = all(&d);
+    d.admin().batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {role}")).unwrap();
     p.refuses(
         &["up"],
         4,
         "refused",
         &[&format!("\"{role}\" may not make the schema backout"), "GRANT CREATE ON DATABASE"],
     );
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
 }
 
 #[test]
 fn a_role_that_may_not_make_tables() {
     let mut d = Database::new();
     let (role, url) = d.role("pw");
-    d.admin.batch_execute(&format!("GRANT CREATE ON DATABASE {} TO {role}", d.name)).unwrap();
+    d.admin().batch_execute(&format!("GRANT CREATE ON DATABASE {} TO {role}", d.name)).unwrap();
     let p = Project::sqlite(&url);
-    let before = d.all();
+    let before = all(&d);
     p.refuses(
         &["up"],
         4,
         "refused",
         &[&format!("\"{role}\" may not make tables in the schema"), "GRANT USAGE, CREATE ON SCHEMA"],
     );
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
 }
 
 #[test]
@@ -477,11 +436,11 @@ fn tables_that_are_there_already() {
     let d = Database::new();
     d.client().batch_execute("create table users (x int); insert into users values (1)").unwrap();
     let p = Project::sqlite(&d.url);
-    let before = d.all();
+    let before = all(&d);
     for command in ["plan", "up"] {
         p.refuses(&[command], 4, "refused", &["already has a table users (1 row: not empty)"]);
     }
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
 }
 
 // ── locks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,9 +456,9 @@ fn a_database_that_somebody_holds() {
     let mut from = BufReader::new(holder.stdout.take().unwrap()).lines();
     to.write_all(b"BEGIN EXCLUSIVE;\nSELECT 'held';\n").unwrap();
     assert_eq!(from.next().unwrap().unwrap(), "held");
-    let before = d.all();
+    let before = all(&d);
     p.refuses(&["up"], 5, "locked", &["app.db is locked", "another program", "waited 10 s"]);
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
     drop(to);
     holder.wait().unwrap();
     p.run(&["up"]).ok();
@@ -557,9 +516,9 @@ fn a_plan_that_is_not_the_one_that_was_seen() {
     p.source().execute_batch("insert into users values (3, 'Edsger')").unwrap();
     assert_eq!(p.json_of(&["plan"])["hash"], seen.as_str(), "rows are no change of plan");
     p.source().execute_batch("alter table users add column mail text").unwrap();
-    let before = d.all();
+    let before = all(&d);
     p.refuses(&["up", "--plan", &seen], 4, "refused", &["the plan is not the one you saw", "backout plan"]);
-    assert_eq!(d.all(), before);
+    assert_eq!(all(&d), before);
     let now = p.json_of(&["plan"])["hash"].as_str().unwrap().to_owned();
     p.run(&["up", "--plan", &now[..16]]).ok();
 }
@@ -764,9 +723,9 @@ fn no_password_is_ever_shown_or_kept() {
     const PASSWORD: &str = "s3cr3t-passw0rd";
     let mut d = Database::new();
     let (role, url) = d.role(PASSWORD);
-    d.admin
+    d.admin()
         .batch_execute(&format!("GRANT CREATE ON DATABASE {} TO {role}", d.name))
-        .and_then(|()| d.client().batch_execute(&format!("GRANT ALL ON SCHEMA public TO {role}")))
+        .and_then(|()| d.admin().batch_execute(&format!("GRANT ALL ON SCHEMA public TO {role}")))
         .unwrap();
     for how in ["plain", "variable"] {
         let p = Project::sqlite(if how == "plain" { &url } else { "${DATABASE_URL}" });
@@ -791,8 +750,8 @@ fn no_password_is_ever_shown_or_kept() {
             said += &p.run(&[args, &["--json"]].concat()).said();
         }
         let mut kept: Vec<u8> = Vec::new();
-        let mut client = d.client();
-        for relation in d.all().iter().filter(|r| r.starts_with("backout.")) {
+        let mut client = d.admin();
+        for relation in all(&d).iter().filter(|r| r.starts_with("backout.")) {
             let rows = client.simple_query(&format!("select t::text from {relation} t")).into_iter().flatten();
             for row in rows {
                 if let postgres::SimpleQueryMessage::Row(r) = row {
@@ -822,7 +781,7 @@ fn no_password_is_ever_shown_or_kept() {
                 }
             }
         }
-        d.client().batch_execute("drop schema if exists backout cascade").unwrap();
+        d.admin().batch_execute("drop schema if exists backout cascade").unwrap();
     }
 }
 

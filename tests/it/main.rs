@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod database;
 mod examples;
+mod first_week;
 mod json;
 mod pairs;
 mod postgres;

@@ -5,6 +5,7 @@ use std::process::Command;
 use postgres::Client;
 use rusqlite::Connection;
 
+use super::database::owner;
 use super::scenarios::{Database, Home, ok, pg_rows, quoted, same, sqlite_dump, sqlite_ours, sqlite_schema};
 
 /// Every table's rows as the server prints them.
@@ -413,7 +414,7 @@ fn refused(home: &Home, words: &[&str]) {
 
 #[test]
 fn what_cannot_move_from_postgres_is_refused_by_name() {
-    let (source, target) = (Database::new(), Database::new());
+    let (mut source, target) = (Database::new(), Database::new());
     let mut pg = source.client();
     let to = home(&source.url, &target.url);
     pg.batch_execute("CREATE TABLE t (id int PRIMARY KEY, what regclass)").unwrap();
@@ -430,20 +431,11 @@ fn what_cannot_move_from_postgres_is_refused_by_name() {
     pg.batch_execute("DROP TABLE heir; CREATE TABLE nokey (a int)").unwrap();
     refused(&to, &["nokey", "no key"]);
     pg.batch_execute("DROP TABLE nokey").unwrap();
-    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
-    pg.batch_execute(&format!(
-        "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT ALL ON DATABASE {} TO {role}; GRANT ALL ON t TO {role}",
-        source.name
-    ))
-    .unwrap();
-    let url = source.url.split_once('@').unwrap().1;
-    let other = home(&format!("postgres://{role}:pw@{url}"), &target.url);
-    refused(&other, &["table t", "belongs to postgres", "exclude"]);
-    pg.batch_execute(&format!(
-        "REVOKE ALL ON t FROM {role}; REVOKE ALL ON DATABASE {} FROM {role}; DROP ROLE {role}",
-        source.name
-    ))
-    .unwrap();
+    let (role, url) = source.role("pw");
+    let grants = format!("GRANT ALL ON DATABASE {} TO {role}; GRANT ALL ON t TO {role}", source.name);
+    source.admin().batch_execute(&grants).unwrap();
+    let other = home(&url, &target.url);
+    refused(&other, &["table t", &format!("belongs to {}", owner()), "exclude"]);
 }
 
 #[test]
@@ -558,24 +550,22 @@ fn an_abort_leaves_nothing_of_either_kind_in_the_other() {
 /// What the role may not see is no reason to call the table empty; what may vanish in a crash is said.
 #[test]
 fn hidden_rows_are_refused_and_unlogged_tables_are_said() {
-    let source = Database::new();
-    let mut pg = source.client();
-    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    let mut source = Database::new();
+    let mut pg = source.admin();
+    let (role, url) = source.role("pw");
     pg.batch_execute(&format!(
-        "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT CREATE ON DATABASE {} TO {role}; GRANT ALL ON SCHEMA public TO {role};
+        "GRANT CREATE ON DATABASE {} TO {role}; GRANT ALL ON SCHEMA public TO {role};
          CREATE UNLOGGED TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); ALTER TABLE t OWNER TO {role};
          ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (id = 1)",
         source.name
     ))
     .unwrap();
-    let url = format!("postgres://{role}:pw@{}", source.url.split_once('@').unwrap().1);
     let to = home(&url, "sqlite:app.db");
     let plan = ok(to.project().plan(None)).unwrap().plan;
     assert!(plan.notes.iter().any(|n| n.contains("UNLOGGED")), "{:?}", plan.notes);
     assert!(plan.not_moved.iter().any(|n| n.what == "policy p on t"));
     pg.batch_execute("ALTER TABLE t FORCE ROW LEVEL SECURITY").unwrap();
     refused(&to, &["row-level security policy", "t"]);
-    pg.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
 }
 
 #[test]

@@ -9,34 +9,22 @@ use backout::store::{self, Chunk, Entry, Error, HistoryLine, Mode, Op, Parked, P
 use backout::value::{Batch, Key, Row, Value};
 use postgres::{Client, NoTls};
 
-/// A database of its own, dropped at the end.
+use super::database::Database;
+
+/// A database of its own.
 struct Place {
-    admin: Client,
-    name: String,
+    database: Database,
     url: String,
-    roles: Vec<String>,
-}
-
-fn server() -> String {
-    std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/test")
-}
-
-fn unique(what: &str) -> String {
-    format!("{what}_{}", uuid::Uuid::new_v4().simple())
 }
 
 impl Place {
     fn new() -> Place {
-        let base = server();
-        let mut admin = Client::connect(&base, NoTls).unwrap();
-        let name = unique("bk");
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        let url = format!("{}/{name}", base.rsplit_once('/').unwrap().0);
-        Place { admin, name, url, roles: Vec::new() }
+        let database = Database::new();
+        Place { url: database.url.clone(), database }
     }
     /// An application's session.
     fn app(&self) -> Client {
-        Client::connect(&self.url, NoTls).unwrap()
+        self.database.client()
     }
     fn with(sql: &str) -> Place {
         let place = Place::new();
@@ -45,26 +33,13 @@ impl Place {
     }
     /// A role without any privilege, and the URL by which it connects.
     fn role(&mut self) -> (String, String) {
-        let role = unique("r");
-        self.admin.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).unwrap();
-        self.roles.push(role.clone());
-        let host = self.url.split('@').nth(1).unwrap().to_owned();
-        (role.clone(), format!("postgres://{role}:secret@{host}"))
+        self.database.role("secret")
     }
     fn open(&self) -> Box<dyn Store> {
         open(&self.url)
     }
     fn table(&self, name: &str) -> Table {
         table(&mut *self.open(), name)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = self.admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        for role in &self.roles {
-            let _ = self.admin.batch_execute(&format!("DROP ROLE {role}"));
-        }
     }
 }
 
@@ -414,7 +389,8 @@ fn p09_every_way_of_changing_rows_is_noted_in_its_order() {
     let mut copy = app.copy_in("COPY t FROM STDIN").unwrap();
     std::io::Write::write_all(&mut copy, b"30\tcopied\n").unwrap();
     copy.finish().unwrap();
-    app.batch_execute("SET session_replication_role = replica; INSERT INTO t VALUES (40, 'replica')").unwrap();
+    let mut admin = place.database.admin();
+    admin.batch_execute("SET session_replication_role = replica; INSERT INTO t VALUES (40, 'replica')").unwrap();
     app.batch_execute("BEGIN; TRUNCATE t; ROLLBACK; TRUNCATE t").unwrap();
     let (entries, _) = drain(&mut *store, &[&t], &from).unwrap();
     use Op::{Delete, Insert, Truncate, Update};
@@ -637,18 +613,20 @@ fn p01_a_seal_refuses_everyone_but_us() {
         store.capture_off(&[&t]).unwrap();
         store.commit("seal").unwrap();
     }
-    let mut app = place.app();
+    let (mut app, mut admin) = (place.app(), place.database.admin());
     for sql in [
         "INSERT INTO t VALUES (9, 'x')",
         "INSERT INTO t VALUES (1, 'x') ON CONFLICT DO NOTHING",
         "UPDATE t SET v = 'x'",
         "DELETE FROM t",
         "TRUNCATE t",
-        "SET session_replication_role = replica; DELETE FROM t",
         "SET backout.session = 'another'; DELETE FROM t",
     ] {
         assert_eq!(sqlstate(app.batch_execute(sql).unwrap_err()), "25006", "{sql}");
+        assert_eq!(sqlstate(admin.batch_execute(sql).unwrap_err()), "25006", "{sql}");
     }
+    let e = admin.batch_execute("SET session_replication_role = replica; DELETE FROM t").unwrap_err();
+    assert_eq!(sqlstate(e), "25006");
     let mut ours = place.open();
     ours.begin(Mode::Write, &[]).unwrap();
     ours.write(&[&t], &[(0, vec![put(vec![int(9), text("ours")]), Write::Delete { key: key(int(1)) }])]).unwrap();
@@ -1045,9 +1023,10 @@ fn p26_a_plain_owner_role_can_do_everything() {
     let (role, url) = place.role();
     let e = open(&url).prepare().unwrap_err();
     assert!(matches!(&e, Error::Refused { hint, .. } if hint.contains("GRANT CREATE ON DATABASE")), "{e:?}");
-    let name = place.name.clone();
+    let name = place.database.name.clone();
     place
-        .app()
+        .database
+        .admin()
         .batch_execute(&format!("GRANT CREATE ON DATABASE {name} TO {role}; GRANT CREATE ON SCHEMA public TO {role}"))
         .unwrap();
     whole_life(&url);

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use ::postgres::{Client, NoTls};
+use ::postgres::Client;
 use backout::gate::Gate;
 use backout::migrate::{Error, Failure, Options, Outcome, Project, RollbackOptions, Until, UpOptions};
 use backout::store::{self, Error as StoreError, Phase};
 use rusqlite::Connection;
 use serde_json::Value as Json;
 use tempfile::TempDir;
+
+use super::database::Database;
 
 /// Where things are, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ type Rows = Vec<(i64, String)>;
 struct House {
     pair: Pair,
     folder: TempDir,
-    database: Option<(Mutex<Client>, String, String)>,
+    database: Option<Database>,
 }
 
 impl House {
@@ -40,16 +42,9 @@ impl House {
     }
 
     fn with(pair: Pair, more: &str) -> House {
-        let database = (pair != JsonToSqlite).then(|| {
-            let server = std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/test");
-            let mut admin = Client::connect(&server, NoTls).unwrap();
-            let name = format!("protocol_{}", uuid::Uuid::new_v4().simple());
-            admin.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-            let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-            (Mutex::new(admin), name, url)
-        });
+        let database = (pair != JsonToSqlite).then(Database::new);
         let house = House { pair, folder: TempDir::new().unwrap(), database };
-        let to = house.database.as_ref().map_or("sqlite:target.db".into(), |(_, _, url)| url.clone());
+        let to = house.database.as_ref().map_or("sqlite:target.db".into(), |d| d.url.clone());
         let from = if pair == SqliteToPostgres { "sqlite:source.db" } else { "json:source.json" };
         house.put("backout.toml", &format!("[stores]\nhere = \"{from}\"\nthere = \"{to}\"\n{more}"));
         fs::create_dir(house.path("migrations")).unwrap();
@@ -87,12 +82,12 @@ impl House {
         file
     }
     fn server(&self) -> Client {
-        Client::connect(&self.database.as_ref().unwrap().2, NoTls).unwrap()
+        self.database.as_ref().unwrap().client()
     }
     fn url(&self, name: &str) -> String {
         match (name, self.pair) {
             ("there", JsonToSqlite) => "sqlite:target.db".into(),
-            ("there", _) => self.database.as_ref().unwrap().2.clone(),
+            ("there", _) => self.database.as_ref().unwrap().url.clone(),
             (_, SqliteToPostgres) => "sqlite:source.db".into(),
             _ => "json:source.json".into(),
         }
@@ -202,14 +197,6 @@ impl House {
         }
         let rows = self.server().query("SELECT id, word FROM things ORDER BY id", &[]).unwrap();
         rows.iter().map(|r| (r.get(0), r.get(1))).collect()
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        if let Some((admin, name, _)) = &self.database {
-            let _ = admin.lock().map(|mut a| a.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")));
-        }
     }
 }
 

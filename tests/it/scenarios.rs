@@ -12,45 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backout::migrate::{Failure, Options, Outcome, Project, RollbackOptions, Until, UpOptions};
-use postgres::{Client, NoTls};
+use postgres::Client;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
+
+pub(crate) use super::database::Database;
 
 /// A file of the shared sample data.
 fn sample(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
     assert!(path.exists(), "the sample data {} is not there: these tests cannot do without it", path.display());
     path
-}
-
-/// A database of its own on the test server, dropped at the end.
-pub(crate) struct Database {
-    pub(crate) name: String,
-    pub(crate) url: String,
-}
-
-impl Database {
-    pub(crate) fn new() -> Database {
-        let base = std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/with-postgres");
-        let name = format!("scen_{}", uuid::Uuid::new_v4().simple());
-        Client::connect(&base, NoTls).unwrap().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        let url = format!("{}/{name}", base.rsplit_once('/').unwrap().0);
-        Database { name, url }
-    }
-
-    pub(crate) fn client(&self) -> Client {
-        Client::connect(&self.url, NoTls).unwrap()
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let base = std::env::var("BACKOUT_TEST_PG").unwrap_or_default();
-        if let Ok(mut admin) = Client::connect(&base, NoTls) {
-            let _ = admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        }
-    }
 }
 
 /// A project's folder, as a user would write it.

@@ -3,6 +3,7 @@
 use postgres::types::ToSql;
 
 use super::copy::Wire;
+use super::locks::lock_all;
 use super::rows::{Array, MANY, params};
 use super::{Postgres, code, quoted};
 use crate::plan::Table;
@@ -52,26 +53,39 @@ impl Postgres {
         Ok(lines.first().map_or((false, false), |l| (l.get::<_, i64>(0) == names.len() as i64, l.get(1))))
     }
 
-    /// Refuses, before anything is made, what an administrator must permit first.
+    /// Refuses, before anything is made, what an administrator must permit first: the schema for our records, tables in the home.
     pub(super) fn may_make(&mut self) -> Result<()> {
-        let (all, there) = self.records_there()?;
-        let sql = "SELECT has_schema_privilege(current_schema(), 'USAGE') AND \
-                has_schema_privilege(current_schema(), 'CREATE'), \
-            CASE WHEN $1 THEN has_schema_privilege('backout', 'CREATE') \
-                ELSE has_database_privilege(current_database(), 'CREATE') END, current_user::text";
-        let lines = self.query("asking for privileges", sql, &[&there])?;
-        let Some(line) = lines.first() else { return Ok(()) };
-        if !(all || line.get(1)) {
-            return Err(self.no_place(there));
-        }
-        if line.get(0) {
+        let user = self.may_keep()?;
+        let sql = "SELECT has_schema_privilege($1, 'USAGE') AND has_schema_privilege($1, 'CREATE')";
+        let lines = self.query("asking for privileges", sql, &[&self.home.clone()])?;
+        if lines.first().is_none_or(|l| l.get(0)) {
             return Ok(());
         }
-        let (home, user) = (quoted(&self.home), quoted(line.get(2)));
+        let home = quoted(&self.home);
         Err(self.refused(
             format!("{user} may not make tables in the schema {home}"),
             &format!("an administrator runs once: GRANT USAGE, CREATE ON SCHEMA {home} TO {user};"),
         ))
+    }
+
+    /// Refuses if the place for our records could not be made; returns who we are, quoted.
+    pub(super) fn may_keep(&mut self) -> Result<String> {
+        self.refuse_standby()?;
+        let (all, there) = self.records_there()?;
+        let sql = "SELECT CASE WHEN $1 THEN has_schema_privilege('backout', 'CREATE') \
+                ELSE has_database_privilege(current_database(), 'CREATE') END, current_user::text";
+        let lines = self.query("asking for privileges", sql, &[&there])?;
+        let Some(line) = lines.first() else { return Ok(String::new()) };
+        if all || line.get(0) { Ok(quoted(line.get(1))) } else { Err(self.no_place(there)) }
+    }
+
+    /// A standby cannot be written to, and a run writes to both of its stores.
+    pub(super) fn refuse_standby(&mut self) -> Result<()> {
+        let lines = self.query("asking for the primary", "SELECT pg_is_in_recovery()", &[])?;
+        if lines.first().is_some_and(|l| l.get(0)) {
+            return Err(self.refused("it is a standby: it can only be read", "give the address of its primary"));
+        }
+        Ok(())
     }
 
     /// We may not make our schema, or our tables in it.
@@ -273,6 +287,13 @@ impl Postgres {
         let values: [&(dyn ToSql + Sync); 8] =
             [&l.run, &l.migration, &l.title, &l.plan_hash, &l.outcome, &l.started_at, &l.ended_at, &l.note];
         self.execute("writing the history", sql, &values)?;
+        // whoever reads or vacuums our own tables is waited for before anyone waits for us
+        let there = self.present(tables)?;
+        let mut names: Vec<String> = there.iter().map(|t| self.name(t)).collect();
+        let sql = "SELECT format('backout.%I', relname) FROM pg_catalog.pg_class \
+            WHERE relnamespace = 'backout'::regnamespace AND relkind = 'r' AND relname <> 'history' ORDER BY 1";
+        names.extend(self.query("closing the run", sql, &[])?.iter().map(|l| l.get::<_, String>(0)));
+        self.ddl("closing the run", &there, lock_all(&names, "ACCESS EXCLUSIVE").trim_end_matches(';'))?;
         self.drop_triggers(tables)?;
         self.drop_logs()?;
         let ours: Vec<String> = OURS.iter().map(|t| format!("backout.{t}")).collect();

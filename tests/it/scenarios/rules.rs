@@ -148,7 +148,7 @@ fn p12_a_row_that_the_sources_check_refuses_is_parked() {
 fn p15_a_lost_trigger_on_the_target_is_doubt_and_a_full_comparison_carries_it() {
     let (home, server) = shop("");
     home.up();
-    let mut pg = server.client();
+    let mut pg = server.admin();
     pg.batch_execute(
         "ALTER TABLE people DISABLE TRIGGER ALL; UPDATE people SET name = 'unseen' WHERE id = 1; INSERT INTO people VALUES (9, 'unseen too', NULL, 0);
          DELETE FROM people WHERE id = 3",
