@@ -248,7 +248,12 @@ pub enum Shape {
 impl Codec {
     /// The target may say the same in several ways, of which `up` gives one.
     pub fn is_loose(&self) -> bool {
-        matches!(self, Codec::Spelled { form } if !matches!(form, Form::Truth | Form::Double | Form::Single | Form::Json))
+        match self {
+            Codec::Spelled { form } => !matches!(form, Form::Truth | Form::Double | Form::Single | Form::Json),
+            // an application writes its JSON with blanks or without
+            Codec::Member { shape, .. } => *shape == Shape::Raw,
+            _ => false,
+        }
     }
 
     /// The source says each value in one way only, so that `canon` changes nothing. Of a codec that is not named here this is

@@ -607,3 +607,38 @@ fn names_that_sqlite_takes_for_one_are_refused() {
         .unwrap();
     refused(&to, &["two tables would both become"]);
 }
+
+// ── JSON ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Every kind of write on either target; the file is then as an editor would have left it.
+#[test]
+fn json_to_either_and_back() {
+    let text = "[\n  {\"id\": 1, \"name\": \"Ann\", \"rate\": 1.50, \"tags\": [1,  \"x\"], \"on\": true},\n  {\"id\": 2, \"name\": \"Bö\", \"rate\": 2, \"on\": false},\n  \
+        {\"id\": 3, \"name\": null, \"rate\": 0.1, \"on\": true},\n  {\"id\": 4, \"name\": \"\\u00e9\", \"rate\": 1E3, \"on\": true}\n]\n";
+    let expected = "[\n  {\"id\": 1, \"name\": \"Anna\", \"rate\": 1.50, \"tags\": [1,  \"x\"], \"on\": true},\n  \
+        {\"id\": 30, \"name\": null, \"rate\": 0.1, \"on\": true},\n  {\"id\": 4, \"name\": \"\\u00e9\", \"rate\": 1E3, \"on\": false},\n  \
+        {\"id\": 9, \"name\": \"new\", \"rate\": 7.5, \"tags\": {\"a\": 1}, \"on\": false}\n]\n";
+    for to in ["sqlite", "postgres"] {
+        let target = Database::new();
+        let home = home("json:app.json", if to == "sqlite" { "sqlite:app.db" } else { &target.url });
+        home.migration(
+            "20250101000000_move",
+            &format!("{MIGRATION}[[transfer.table]]\nsource = \"$\"\nkey = \"id\"\ninto = \"people\"\n"),
+        );
+        home.write("app.json", text);
+        home.up();
+        let changes = "UPDATE people SET name = 'Anna' WHERE id = 1; DELETE FROM people WHERE id = 2; UPDATE people SET id = 30 WHERE id = 3;
+            INSERT INTO people (id, name, rate, tags, \"on\") VALUES (9, 'new', 7.5, '{\"a\": 1}', false); UPDATE people SET \"on\" = false WHERE id = 4";
+        if to == "sqlite" {
+            home.sqlite("app.db").execute_batch(changes).unwrap();
+        } else {
+            target.client().batch_execute(changes).unwrap();
+        }
+        let out = home.rollback();
+        assert!(out.parked.is_empty(), "{:#?}", out.parked);
+        assert_eq!(home.text("app.json"), expected, "{to}");
+        home.up();
+        home.rollback();
+        assert_eq!(home.text("app.json"), expected, "{to}: there and back again changes nothing");
+    }
+}
