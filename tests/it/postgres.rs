@@ -993,8 +993,12 @@ fn whole_life(url: &str) {
     let boss = &there.foreign_keys[0];
     assert_eq!((boss.on_delete.as_str(), boss.on_update.as_str(), boss.deferred), ("SET NULL", "CASCADE", true));
     let mut app = Client::connect(url, NoTls).unwrap();
-    let e = app.batch_execute("INSERT INTO \"Users\" VALUES (9, 'N1', NULL)").unwrap_err();
-    assert_eq!(sqlstate(e), "23505");
+    let twice = "INSERT INTO \"Users\" VALUES (9, 'N1', NULL)";
+    assert_eq!(sqlstate(app.batch_execute(twice).unwrap_err()), "25006", "it is sealed from its creation on");
+    store.begin(Mode::Write, &[]).unwrap();
+    store.unseal(&tables).unwrap();
+    store.commit("unsealed").unwrap();
+    assert_eq!(sqlstate(app.batch_execute(twice).unwrap_err()), "23505");
 
     store.begin(Mode::Write, &[]).unwrap();
     let from = store.capture_on(&tables, RUN).unwrap();

@@ -81,6 +81,10 @@ impl House {
         file.busy_timeout(Duration::from_secs(5)).unwrap();
         file
     }
+    /// Someone who may what the application may not.
+    pub(crate) fn admin(&self) -> Client {
+        self.database.as_ref().unwrap().admin()
+    }
     pub(crate) fn server(&self) -> Client {
         self.database.as_ref().unwrap().client()
     }

@@ -81,11 +81,12 @@ fn c02_truncate_is_carried_and_what_comes_after_it_is_new() {
 
 #[test]
 fn c03_writers_in_the_replica_role_are_seen() {
-    let house = there_and_back(
-        "",
-        "",
-        "SET session_replication_role = replica; UPDATE things SET word = 'r' WHERE id = 1; DELETE FROM things WHERE id = 2",
-    );
+    let house = House::new(Pair::SqliteToPostgres);
+    house.until_ready();
+    house.project().cutover().unwrap();
+    let sql = "SET session_replication_role = replica; UPDATE things SET word = 'r' WHERE id = 1; DELETE FROM things WHERE id = 2";
+    house.admin().batch_execute(sql).unwrap();
+    let house = taken_back(house);
     assert_eq!(things(&house), ["1|r", "3|three", "4|four", "5|five"]);
 }
 
