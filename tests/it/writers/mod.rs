@@ -141,7 +141,11 @@ impl House {
                 }
             }
             // a file is written whole, and somebody else has to find it still now and then
-            let rest = if self.kind(self.side()) == Kind::Json { 100_000 } else { 500 };
+            let rest = match (self.kind(self.side()), self.pair.from) {
+                (Kind::Json, _) => 100_000,
+                (_, Kind::Json) => 20_000,
+                _ => 500,
+            };
             std::thread::sleep(Duration::from_micros(rest + random.below(3000)));
         }
     }
