@@ -134,11 +134,30 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     let Read { changes, position, at, marks, .. } = read;
     let position = giver.mark(position)?;
     let id = run.id.clone();
-    let (_, receiver) = run.sides(way);
+    let (giver, receiver) = run.sides(way);
     let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: Some(&from) };
-    let rows = apply(&id, &plan, receiver, way, &changes, &moment)?;
+    let rows = holding(giver, || apply(&id, &plan, receiver, way, &changes, &moment))?;
     Ok((position, rows))
 }
+
+/// Does `work` on the other store and lets the giver hear of us meanwhile, however long it takes: its lease would end else (P1). A
+/// lease that was lost all the same is found when the seal is committed.
+fn holding<T: Send>(giver: &mut dyn Store, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|threads| {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let working = threads.spawn(move || {
+            let _tell = tell;
+            work()
+        });
+        while told.recv_timeout(HEARD) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = giver.hold();
+        }
+        working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// How often a giver hears of us while the receiver works; well within the time after which a lease ends by itself.
+const HEARD: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A file that rests cannot refuse others: what they wrote to it is found here, before it is relied on (P20). Within a
 /// transaction.

@@ -198,6 +198,11 @@ pub trait Store: Send {
     /// Begins. There is one transaction at a time.
     fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()>;
 
+    /// Says that we are still there: a lease ends by itself after some seconds in which its store hears nothing of us.
+    fn hold(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes what was done since `begin` true, durably, as one effect named `what`. On an error it is rolled back, or (the
     /// answer being lost) may have happened: whoever goes on reads what is true.
     fn commit(&mut self, what: &str) -> Result<()>;

@@ -3,6 +3,7 @@
 
 mod blockers;
 mod pooler;
+mod refusals;
 mod settings;
 
 use backout::migrate::Failure;

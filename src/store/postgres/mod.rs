@@ -232,6 +232,10 @@ impl Store for Postgres {
         Ok(())
     }
 
+    fn hold(&mut self) -> Result<()> {
+        self.run("holding the lease", "SELECT 1")
+    }
+
     fn commit(&mut self, what: &str) -> Result<()> {
         if self.open.is_none() {
             return Err(self.wrong(what, "no transaction is open"));
