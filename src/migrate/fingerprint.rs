@@ -212,6 +212,7 @@ fn apart(expected: &Digest, found: &Digest) -> String {
 pub(super) fn schema_apart(planned: &Table, found: Option<&Table>) -> Vec<String> {
     let name = planned.title();
     let Some(found) = found else { return vec![format!("table {name} is not there any more")] };
+    let (planned, found) = (&planned.as_frozen(), &found.as_frozen());
     let mut out = Vec::new();
     for c in &planned.columns {
         match found.columns.iter().find(|f| f.name == c.name) {

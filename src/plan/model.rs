@@ -340,6 +340,13 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
     }
+    /// As a frozen plan keeps it: without what is only looked at while planning.
+    pub fn as_frozen(&self) -> Table {
+        let mut table = self.clone();
+        table.indexes.iter_mut().for_each(|i| i.parts.clear());
+        table.generated.iter_mut().for_each(|g| g.classes.clear());
+        table
+    }
     /// Names of the key's columns.
     pub fn key_names(&self) -> Vec<&str> {
         self.key.iter().map(|&i| self.columns[i].name.as_str()).collect()

@@ -966,7 +966,7 @@ fn p04_a_command_that_waited_for_another_looks_again_where_things_stand() {
             waiting.join().unwrap()
         });
         let end = end.unwrap_err();
-        assert!(matches!(*end.error, Error::Refused { .. }), "{end:?}");
+        assert!(matches!(*end.error, Error::Overtaken { .. }) && end.exit == 5, "{end:?}");
         assert_eq!(house.phase(), stands, "{stood:?}");
     }
 }

@@ -773,7 +773,7 @@ fn a25_success_is_only_what_was_fully_verified() {
         let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT); INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, 'z')";
         let t = trip(sql, "");
         t.server
-            .client()
+            .admin()
             .batch_execute(&format!(
                 "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF; RETURN NEW; END';
                  CREATE FUNCTION spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
