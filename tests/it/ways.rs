@@ -161,7 +161,8 @@ impl House {
         fs::create_dir(house.path("migrations")).unwrap();
         let mut table = "";
         if pair == SqliteToPostgres {
-            let sql = "CREATE TABLE things (id INTEGER PRIMARY KEY AUTOINCREMENT, word TEXT CHECK (word NOT GLOB 'bad*'));
+            let sql =
+                "CREATE TABLE things (id INTEGER PRIMARY KEY AUTOINCREMENT, word TEXT CHECK (word NOT GLOB 'bad*'));
                 CREATE TABLE more (id INTEGER PRIMARY KEY, thing INTEGER REFERENCES things (id));
                 INSERT INTO things (word) VALUES ('one'), ('two'), ('three'), ('four'), ('five');
                 INSERT INTO more VALUES (1, 1)";

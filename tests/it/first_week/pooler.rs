@@ -120,7 +120,7 @@ fn p26_the_application_may_use_a_pool_of_transactions_while_backout_goes_direct(
     let seen = std::sync::Mutex::new(None);
     std::thread::scope(|threads| {
         let (told, heard) = std::sync::mpsc::channel();
-        let (done, go_on) = std::sync::mpsc::channel();
+        let (done, go_on) = std::sync::mpsc::channel::<()>();
         let go_on = std::sync::Mutex::new(go_on);
         let gate = Gate::watched(move |what| {
             if what.starts_with("receiver: open") && told.send(()).is_ok() {

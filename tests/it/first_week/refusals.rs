@@ -92,6 +92,8 @@ fn p01_the_giver_hears_of_us_while_the_receiver_works() {
     });
     let project = home.project().gated(gate);
     std::thread::scope(|threads| {
+        // gone with this closure, so that a failure here ends the wait there
+        let done = done;
         let back = threads.spawn(move || project.rollback(&RollbackOptions::default()));
         heard.recv().unwrap();
         let mut watcher = database.client();
