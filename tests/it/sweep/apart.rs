@@ -5,7 +5,7 @@ use backout::migrate::{Failure, Outcome, Project, RollbackOptions};
 use backout::store::Phase;
 
 use super::strike::{Act, How, strike};
-use super::{full_grid, shown, sweep_each};
+use super::{in_full, shown, sweep_each};
 use crate::room::{Kind, Pair, Room};
 
 /// Nothing answers there.
@@ -19,9 +19,16 @@ fn nowhere(kind: Kind) -> &'static str {
 
 /// How they are struck: where not the whole grid is asked for, each kind of store is a source and a target once in full.
 pub fn hows(pair: Pair) -> &'static [How] {
-    let full =
-        full_grid() || matches!((pair.from, pair.to), (Kind::Json, Kind::Sqlite) | (Kind::Sqlite, Kind::Postgres));
-    if full { &[How::Fails, How::Dies, How::Loses] } else { &[How::Dies] }
+    if in_full(pair) { &[How::Fails, How::Dies, How::Loses] } else { &[How::Dies] }
+}
+
+/// How far apart the effects are that are struck so.
+fn step(pair: Pair, how: How) -> u64 {
+    match (in_full(pair), how) {
+        (true, How::Loses) => 3,
+        (true, _) => 1,
+        (false, _) => 8,
+    }
 }
 
 /// Goes on with what was cut off, until nothing is under way but what `until` allows.
@@ -43,7 +50,7 @@ fn go_on(room: &Room, act: Act, n: u64, until: Option<Phase>) {
 
 /// The target answers: everything is carried.
 pub fn emergency(pair: Pair, how: How) {
-    sweep_each(how.step(), &format!("{pair}: emergency {how:?}"), |n| {
+    sweep_each(step(pair, how), &format!("{pair}: emergency {how:?}"), |n| {
         let mut room = Room::soaking(pair);
         let hit = strike(&room, Act::Emergency, how, n);
         shown(n, hit.as_ref(), || {
@@ -61,7 +68,7 @@ pub fn emergency(pair: Pair, how: How) {
 
 /// The target is away, comes back, and the salvage is struck.
 pub fn salvage(pair: Pair, how: How) {
-    sweep_each(how.step(), &format!("{pair}: salvage {how:?}"), |n| {
+    sweep_each(step(pair, how), &format!("{pair}: salvage {how:?}"), |n| {
         let mut room = away(pair);
         let hit = strike(&room, Act::Salvage, how, n);
         shown(n, hit.as_ref(), || {
@@ -95,7 +102,7 @@ fn away(pair: Pair) -> Room {
 
 /// The target is away, and the emergency is struck; then all is salvaged.
 pub fn lost(pair: Pair, how: How) {
-    sweep_each(how.step(), &format!("{pair}: emergency without the target {how:?}"), |n| {
+    sweep_each(step(pair, how), &format!("{pair}: emergency without the target {how:?}"), |n| {
         let mut room = Room::soaking(pair);
         room.project().shadow().unwrap();
         room.write();
@@ -121,7 +128,7 @@ pub fn lost(pair: Pair, how: How) {
 
 /// What was written since the cutover is not wanted.
 pub fn discard(pair: Pair, how: How) {
-    sweep_each(how.step(), &format!("{pair}: discard {how:?}"), |n| {
+    sweep_each(step(pair, how), &format!("{pair}: discard {how:?}"), |n| {
         let mut room = Room::new(pair);
         room.write();
         room.up();

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use backout::gate::Gate;
 use backout::migrate::{Failure, Outcome, Project, RollbackOptions, UpOptions};
 
-use crate::room::Room;
+use super::{full_grid, in_full};
+use crate::room::{Pair, Room};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
@@ -25,9 +26,15 @@ pub enum How {
 }
 
 impl How {
-    /// Which n are struck so: each, or, what is a variant of failing, each third.
-    pub fn step(self) -> u64 {
-        if self == How::Loses { 3 } else { 1 }
+    /// Which n of a command are struck so: the first, and how far apart. A lost answer is a variant of failing.
+    pub fn which(self, pair: Pair) -> (u64, u64) {
+        match self {
+            _ if full_grid() => (1, 1),
+            How::Loses => (2, if in_full(pair) { 3 } else { 12 }),
+            How::Fails if !in_full(pair) => (1, 8),
+            How::Dies if !in_full(pair) => (5, 8),
+            _ => (1, 1),
+        }
     }
 }
 
