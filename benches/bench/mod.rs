@@ -1,6 +1,7 @@
 //! What the benches share: the data, the server, commands with their time and memory, medians, tables in Markdown.
 //!
 //! Everything is made below `target/bench`, and a database of its own on the server at `BACKOUT_TEST_PG`, dropped at the end.
+// each bench uses its part
 #![allow(dead_code)]
 
 use std::fs;

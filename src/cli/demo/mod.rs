@@ -111,13 +111,7 @@ impl Command {
         wait_for(folder, 20, cx)?;
 
         say("$ backout up");
-        let project = || -> Result<Project, Box<Failure>> {
-            Ok(Project::open(folder, &|_| None)?
-                .with(Options::default())
-                .gated(cx.gate.clone())
-                .stopped_by(cx.stop.clone())
-                .observed(Arc::new(terminal::Terminal::new(cx.quiet, cx.json))))
-        };
+        let project = || project(folder, cx);
         let up = project()?.up(&UpOptions::default())?;
         say(&show::outcome(&up));
         let at_cutover = ledger(folder).len();
@@ -193,6 +187,15 @@ impl Command {
             if self.keep { format!(", kept in {}", folder.display()) } else { String::new() },
         )
     }
+}
+
+/// The demo's project, as the command line opens one.
+fn project(folder: &Path, cx: &Context) -> Result<Project, Box<Failure>> {
+    Ok(Project::open(folder, &|_| None)?
+        .with(Options::default())
+        .gated(cx.gate.clone())
+        .stopped_by(cx.stop.clone())
+        .observed(Arc::new(terminal::Terminal::new(cx.quiet, cx.json))))
 }
 
 fn failed(cause: String) -> Box<Failure> {

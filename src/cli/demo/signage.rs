@@ -6,16 +6,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backout::migrate::{Failure, Options, Project, RollbackOptions, UpOptions};
+use backout::migrate::{Failure, RollbackOptions, UpOptions};
 use postgres::{Client, NoTls};
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::super::{Answered, Context, show, terminal};
-use super::failed;
+use super::{failed, project};
 
 const DB: &str = "screenly.db";
 const ENV: &str = "# the player's settings\nUSE_POSTGRES=false\n";
@@ -109,13 +109,7 @@ fn run(cx: &Context, folder: &Path, url: &str, rows: u64) -> Answered {
         let _ends = Ends(&player.over);
         threads.spawn(|| player.live());
         player.wait_for(50, cx)?;
-        let project = || -> Result<Project, Box<Failure>> {
-            Ok(Project::open(folder, &|_| None)?
-                .with(Options::default())
-                .gated(cx.gate.clone())
-                .stopped_by(cx.stop.clone())
-                .observed(Arc::new(terminal::Terminal::new(cx.quiet, cx.json))))
-        };
+        let project = || project(folder, cx);
         say("$ backout up");
         say(&show::outcome(&project()?.up(&UpOptions::default())?));
         let at_cutover = player.written();
