@@ -141,15 +141,9 @@ impl Project {
         }
         let left = budget.saturating_sub(begun.elapsed());
         let (patience, all) = (Duration::from_secs(10).min(left / 4), Duration::from_secs(60).min(left / 2));
-        let url = self.config.store(&m.transfer.to).map(str::to_owned);
-        let (name, folder, gate) = (m.transfer.to.clone(), self.config.folder.clone(), self.gate.clone());
-        let open = move || {
-            let url = url.ok_or_else(|| Error::Refused {
-                cause: format!("backout.toml has no store {name:?}"),
-                hint: String::new(),
-            })?;
-            Ok(store::open(&url, &folder, false, &gate)?)
-        };
+        let url = self.url(&m.transfer.to).map(str::to_owned);
+        let (folder, gate) = (self.config.folder.clone(), self.gate.clone());
+        let open = move || Ok(store::open(&url?, &folder, false, &gate)?);
         let mut fenced = emergency::fence(open, alone, patience, all);
         if !opened {
             if let (Some(copy), Trust::All) = (&foreign, trust) {

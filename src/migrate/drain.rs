@@ -111,7 +111,7 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
     let position = giver.mark(position)?;
-    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: None };
+    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, then: Then::Follows };
     let id = run.id.clone();
     let (_, receiver) = run.sides(way);
     apply(&id, &plan, receiver, way, &changes, &moment)?;
@@ -135,7 +135,7 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     let position = giver.mark(position)?;
     let id = run.id.clone();
     let (giver, receiver) = run.sides(way);
-    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: Some(&from) };
+    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, then: Then::Drained(&from) };
     let rows = holding(giver, || apply(&id, &plan, receiver, way, &changes, &moment))?;
     Ok((position, rows))
 }
@@ -279,8 +279,18 @@ pub(super) struct Moment<'m> {
     pub at: &'m str,
     pub marks: &'m [Option<i64>],
     pub epoch: u64,
-    /// In a hand-over: where the receiver stood before.
-    pub handing: Option<&'m Position>,
+    pub then: Then<'m>,
+}
+
+/// What is said of the receiver in the transaction that applies changes.
+#[derive(Clone, Copy)]
+pub(super) enum Then<'m> {
+    /// Only how far it follows.
+    Follows,
+    /// In a hand-over it is `Drained`; it had followed up to here before.
+    Drained(&'m Position),
+    /// It parts from the giver, and nothing of that is outstanding.
+    Whole,
 }
 
 /// Rows, by the receiver's table and key, that the receiver does not take, and why.
@@ -312,7 +322,7 @@ pub(super) fn apply(
 }
 
 /// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
-/// transaction. With `handing` the receiver becomes `Drained` in it.
+/// transaction.
 fn apply_without(
     id: &str,
     plan: &Plan,
@@ -322,9 +332,9 @@ fn apply_without(
     unfit: &Unfit,
     moment: &Moment<'_>,
 ) -> Result<u64> {
-    let Moment { position, at, marks, epoch, handing } = *moment;
+    let Moment { position, at, marks, epoch, then } = *moment;
     let receivers = way.receivers(plan);
-    let what = if handing.is_some() { "receiver: drained" } else { "receiver: changes" };
+    let what = if matches!(then, Then::Drained(_)) { "receiver: drained" } else { "receiver: changes" };
     within(receiver, Mode::Write, &receivers, what, |r| {
         let mut state =
             r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
@@ -381,9 +391,17 @@ fn apply_without(
             state.carried += rows;
             state.marks = marks.to_vec();
         }
-        if let Some(from) = handing {
-            state.previous = Some(from.clone());
-            state.side = Side::Drained { epoch, position: position.clone() };
+        match then {
+            Then::Follows => {}
+            Then::Drained(from) => {
+                state.previous = Some(from.clone());
+                state.side = Side::Drained { epoch, position: position.clone() };
+            }
+            Then::Whole => {
+                if let Some(p) = &mut state.parting {
+                    (p.whole, p.upto) = (true, at.to_owned());
+                }
+            }
         }
         r.put_state(&state, None)?;
         Ok(rows)

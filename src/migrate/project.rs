@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::gate::Gate;
 use crate::journal::Journal;
 use crate::mapping::Way;
-use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
+use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan, SwitchConfig, set_it};
 use crate::store::{self, Mode, Phase, Role, State, Store};
 
 use super::answers::{Options, Outcome, RollbackOptions, Until, UpOptions};
@@ -132,6 +132,14 @@ impl Project {
                 cause: "backout.toml switches the application by a feature flag, which this version cannot do".into(),
                 hint: "the application would stay on the old store: use [[switch]] dotenv or file instead".into(),
             });
+        }
+        for switch in &self.config.switches {
+            if let SwitchConfig::Dotenv { path, unset: Some(unset), .. } = switch {
+                return Err(Error::Refused {
+                    cause: format!("the switch of {} needs the variable {unset}, which is not set", path.display()),
+                    hint: set_it(unset),
+                });
+            }
         }
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
@@ -300,11 +308,24 @@ impl Project {
     // ── what the above is made of ──────────────────────────────────────────────────────────────────────────────────
 
     pub(crate) fn store(&self, name: &str, create: bool) -> Result<Box<dyn Store>> {
-        let url = self.config.store(name).ok_or_else(|| Error::Refused {
+        Ok(store::open(self.url(name)?, &self.config.folder, create, &self.gate)?)
+    }
+
+    /// A store's URL.
+    pub(crate) fn url(&self, name: &str) -> Result<&str> {
+        if let Some(unset) = self.config.unset(name) {
+            return Err(Error::Refused {
+                cause: format!(
+                    "the URL of {name} in backout.toml needs the variable {}, which is not set",
+                    unset.variable
+                ),
+                hint: set_it(&unset.variable),
+            });
+        }
+        self.config.store(name).ok_or_else(|| Error::Refused {
             cause: format!("backout.toml has no store {name:?}"),
             hint: "add it to [stores]".into(),
-        })?;
-        Ok(store::open(url, &self.config.folder, create, &self.gate)?)
+        })
     }
 
     pub(crate) fn propose(&self, m: &Migration, source: &mut dyn Store) -> Result<Proposal> {

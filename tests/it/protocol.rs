@@ -508,7 +508,7 @@ fn p01_a_writer_that_never_pauses_does_not_keep_us_out() {
     hear.recv().unwrap();
     house.up();
     let (written, end) = writer.join().unwrap();
-    assert!(end.contains("backout_sealed"), "{end}");
+    assert!(end.contains("backout: table things is resting"), "{end}");
     let n: i64 = house.server().query_one("SELECT n FROM things WHERE id = 1", &[]).unwrap().get(0);
     assert_eq!(n, written, "every write that was acknowledged is there");
 }

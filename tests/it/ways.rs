@@ -471,6 +471,29 @@ fn p22_a_deleted_target_is_done_without_and_given_up() {
 }
 
 #[test]
+fn p22_an_emergency_does_not_need_the_variable_that_names_the_target() {
+    let house = House::new(SqliteToPostgres);
+    house.config("${TARGET}", "");
+    let text = fs::read_to_string(house.path("backout.toml")).unwrap();
+    house.put("backout.toml", &text.replace("STORE = \"new\"", "STORE = \"${TARGET}\""));
+    let said = house.project().up(&UpOptions::default()).unwrap_err();
+    assert!(said.hint.contains("export TARGET") && house.phase().is_none(), "{said}");
+    let target = house.target.clone();
+    let known = |name: &str| (name == "TARGET").then(|| target.clone());
+    let project = || Project::open(house.folder.path(), &known).unwrap();
+    ok(project().up(&UpOptions::default()));
+    house.at_target("INSERT INTO things (id, word) VALUES (6, 'six')");
+    ok(project().shadow());
+    let carried = rows(&[(1, "one"), (2, "two"), (3, "three"), (4, "four"), (5, "five"), (6, "six")]);
+    let said = house.project().rollback(&RollbackOptions::default()).unwrap_err();
+    assert!(said.hint.contains("rollback --emergency") && said.to_string().contains("TARGET"), "{said} {}", said.hint);
+    let out = house.emergency();
+    assert_eq!((out.phase, house.source()), (Some(Phase::Outstanding), carried));
+    house.runs_on_the_source();
+    assert_eq!(ok(project().salvage(false)).phase, Some(Phase::RolledBack));
+}
+
+#[test]
 fn p22_a_dropped_table_leaves_the_emergency() {
     let house = House::new(SqliteToPostgres);
     house.up();
@@ -494,7 +517,7 @@ fn p22_a_dropped_table_leaves_the_emergency() {
 #[test]
 fn p22_an_emergency_cut_off_anywhere_goes_on() {
     for pair in [JsonToSqlite, SqliteToPostgres] {
-        for at in ["target: sealed", "source: everything is carried", "source: open", "source: phase outstanding"] {
+        for at in ["target: sealed", "source: open", "source: phase outstanding"] {
             let house = House::new(pair);
             house.up();
             written(&house);
@@ -851,7 +874,7 @@ fn p20_a_resting_file_that_others_wrote_is_kept_and_gives_way_to_the_target() {
         let note = out.notes.iter().find(|n| n.contains("kept as")).unwrap();
         let copy = house.path(&format!("source.json.foreign-{run}"));
         assert!(note.contains(&copy.display().to_string()), "{note}");
-        assert_eq!(fs::read(copy).unwrap(), bytes);
+        assert_eq!(fs::read(&copy).unwrap(), bytes);
         if gone {
             assert_eq!(house.source(), foreign);
         } else {
@@ -860,6 +883,26 @@ fn p20_a_resting_file_that_others_wrote_is_kept_and_gives_way_to_the_target() {
         }
         house.runs_on_the_source();
     }
+}
+
+#[test]
+fn p20_what_others_wrote_to_a_resting_file_twice_is_kept_twice() {
+    let house = House::new(JsonToSqlite);
+    house.up();
+    written(&house);
+    let run = house.project().status().unwrap().unwrap().source.run;
+    let mut kept = Vec::new();
+    for word in ["first", "second"] {
+        house.put_json(&rows(&[(1, word)]));
+        kept.push(fs::read(house.path("source.json")).unwrap());
+        let asked = RollbackOptions { emergency: true, ..Default::default() };
+        house.killed("source: what is there is accepted", |p| p.rollback(&asked));
+    }
+    house.emergency();
+    let copies = ["", "-2"].map(|end| fs::read(house.path(&format!("source.json.foreign-{run}{end}"))).unwrap());
+    assert_eq!(copies.to_vec(), kept);
+    assert!(!house.path(&format!("source.json.foreign-{run}-3")).exists());
+    house.runs_on_the_source();
 }
 
 #[test]

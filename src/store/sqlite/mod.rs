@@ -1,6 +1,6 @@
 //! SQLite: connections and transactions here, the rest in one file per concern.
 //!
-//! Every connection of ours defines `backout_sealed()`, which is what lets us write sealed tables and nobody else.
+//! To every connection of ours `sqlite_source_id()` says `backout`, which is what lets us write sealed tables and nobody else.
 
 mod apply;
 mod build;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::gate::Gate;
@@ -26,6 +26,9 @@ use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
 };
 use crate::value::{Batch, Key, Row, Value};
+
+/// What `sqlite_source_id()` says to us.
+const OURS: &str = "backout";
 
 /// How long a statement waits for another writer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -139,7 +142,7 @@ impl Sqlite {
         let mut conn = Connection::open_with_flags(&self.path, flags).map_err(no)?;
         conn.busy_handler(Some(ask_again)).map_err(no)?;
         conn.set_prepared_statement_cache_capacity(256);
-        conn.create_scalar_function("backout_sealed", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(Sql::Null)).map_err(no)?;
+        conn.create_scalar_function("sqlite_source_id", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(OURS)).map_err(no)?;
         conn.execute_batch(
             "PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF; PRAGMA legacy_alter_table = OFF; \
              PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; SELECT count(*) FROM sqlite_schema;",
