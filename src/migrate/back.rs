@@ -118,7 +118,8 @@ impl Project {
         let plan = frozen(source.as_mut(), &state.run)?;
         let app = App::new(&self.config, &state.run, &self.gate)?;
         let (id, gate, folder) = (state.run.clone(), self.gate.clone(), self.config.folder.clone());
-        Ok(Alone { id, plan, source, app, gate, folder, observer: self.observer.clone() })
+        let epoch = super::undo::own(source.as_mut(), &id)?.epoch;
+        Ok(Alone { id, plan, source, epoch, app, gate, folder, observer: self.observer.clone() })
     }
 
     /// Up to where the application runs on the source again.

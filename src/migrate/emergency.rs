@@ -20,7 +20,7 @@ use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Si
 use super::drain::{self, Moment, Read, Then};
 use super::export::Export;
 use super::undo::{self, own};
-use super::{Error, Event, Observer, Result, change_state, fingerprint, now, within};
+use super::{Error, Event, Observer, Result, fingerprint, now, within};
 
 /// Numbers that the target may have given since its last drain are passed over by this many.
 const GAP: i64 = 10_000;
@@ -30,6 +30,8 @@ pub(crate) struct Alone {
     pub id: String,
     pub plan: Plan,
     pub source: Box<dyn Store>,
+    /// The source's, as we found or raised it: whoever raises it after us makes us a ghost (P4).
+    pub epoch: u64,
     pub app: App,
     pub gate: Gate,
     /// The project's.
@@ -69,7 +71,13 @@ impl Alone {
     }
 
     fn change(&mut self, what: &str, change: impl FnOnce(&mut State)) -> Result<State> {
-        change_state(self.source.as_mut(), &self.id, what, change)
+        let (id, epoch) = (self.id.clone(), self.epoch);
+        within(self.source.as_mut(), Mode::Write, &[], what, |s| {
+            let mut state = undo::ours(s, &id, epoch)?;
+            change(&mut state);
+            s.put_state(&state, None)?;
+            Ok(state)
+        })
     }
 
     fn note(&self, text: impl Into<String>) {
@@ -95,14 +103,16 @@ pub(crate) fn begin(alone: &mut Alone, trust: Trust) -> Result<State> {
             Some(Parting { upto, untrusted, keep, undone: 0, exported: 0, left_out: 0, sealed, whole, opened_at })
         }
     };
-    alone.change("source: parting from the target", |s| {
+    let begun = alone.change("source: parting from the target", |s| {
         s.epoch += 1;
         s.phase = Phase::RollingBack;
         s.last_error = None;
         if fresh.is_some() {
             s.parting = fresh;
         }
-    })
+    })?;
+    alone.epoch = begun.epoch;
+    Ok(begun)
 }
 
 /// Stops the services. One that cannot be stopped holds nothing up: the target is sealed, or said not to be.
@@ -227,7 +237,7 @@ pub(crate) fn settle(alone: &mut Alone, fenced: &Result<Fenced>) -> Result<()> {
 }
 
 fn carry(alone: &mut Alone, read: &Read) -> Result<()> {
-    let epoch = alone.state()?.epoch;
+    let epoch = alone.epoch;
     let moment = Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, then: Then::Whole };
     let (id, plan) = (alone.id.clone(), alone.plan.clone());
     drain::apply(&id, &plan, alone.source.as_mut(), Way::Down, &read.changes, &moment).map(drop)
@@ -236,12 +246,12 @@ fn carry(alone: &mut Alone, read: &Read) -> Result<()> {
 /// The commit point.
 pub(crate) fn open(alone: &mut Alone) -> Result<()> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
-    let tables = plan.source_tables();
+    let (tables, epoch) = (plan.source_tables(), alone.epoch);
     if alone.state()?.side == Side::Open {
         return Ok(());
     }
     within(alone.source.as_mut(), Mode::Write, &tables, "source: open", |s| {
-        let mut state = own(s, &id)?;
+        let mut state = undo::ours(s, &id, epoch)?;
         let Some(parting) = &mut state.parting else { return Err(Error::Internal("no parting is under way".into())) };
         let gap = if parting.whole { 0 } else { GAP };
         parting.opened_at = Some(now());
@@ -279,9 +289,9 @@ pub(crate) fn close(alone: &mut Alone, line: &HistoryLine) -> Result<()> {
     alone.app.forget()?;
     let plan = alone.plan.clone();
     let tables = plan.source_tables();
-    let id = alone.id.clone();
+    let (id, epoch) = (alone.id.clone(), alone.epoch);
     within(alone.source.as_mut(), Mode::Write, &tables, "source: closed", |s| {
-        let remains = s.state()?.filter(|s| s.run == id).map(|s| fingerprint::remains(&s, &plan)).transpose()?;
+        let remains = Some(fingerprint::remains(&undo::ours(s, &id, epoch)?, &plan)?);
         Ok(s.close(&tables, &HistoryLine { remains, ..line.clone() })?)
     })
 }
@@ -329,7 +339,7 @@ fn same_bytes(a: &Path, b: &Path) -> std::io::Result<bool> {
 /// copy's path.
 pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<String>> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
-    let tables = plan.source_tables();
+    let (tables, epoch) = (plan.source_tables(), alone.epoch);
     let (Some(file), Kind::Json) = (file, alone.source.kind()) else { return Ok(None) };
     let foreign = match super::looking(alone.source.as_mut(), &tables, |s| Ok(s.look(&tables)?)) {
         Err(Error::Store(store::Error::Capture { cause, .. })) => cause,
@@ -338,7 +348,7 @@ pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<
     };
     let shown = keep_copy(&alone.gate, &file, &id)?;
     within(alone.source.as_mut(), Mode::Write, &tables, "source: what is there is accepted", |s| {
-        let mut state = own(s, &id)?;
+        let mut state = undo::ours(s, &id, epoch)?;
         s.unseal(&tables)?;
         s.seal(&tables, &id)?;
         state.doubt = Some(foreign);

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ::postgres::{Client, NoTls};
@@ -1044,4 +1045,37 @@ fn p23_a_target_is_kept_aside_or_dropped_and_the_way_up_is_free() {
             assert_eq!(kept, if clean { 0_i64 } else { 2 }, "{pair:?}");
         }
     }
+}
+
+/// A crash of the giver right after the receiver has what it gave must not take back what that was.
+#[test]
+fn p05_what_a_receiver_commits_is_durable_in_its_giver_before() {
+    let server = Arc::new(Server::new());
+    // commits are told before they are written, and nobody writes them soon
+    for set in ["synchronous_commit = off", "wal_writer_delay = '10s'", "wal_writer_flush_after = '1GB'"] {
+        let mut admin = Client::connect(&server.url(), NoTls).unwrap();
+        admin.batch_execute(&format!("ALTER SYSTEM SET {set}")).unwrap();
+    }
+    server.stop();
+    server.start();
+    let house = House::on(&server);
+    house.up();
+    house.shadow();
+    house.at_target("INSERT INTO things (id, word) VALUES (6, 'six')");
+    let (seen, crashing) = (Arc::new(Mutex::new(0)), server.clone());
+    let gate = Gate::between(move |what| {
+        let mut seen = seen.lock().unwrap();
+        *seen += usize::from(what == "receiver: changes");
+        if *seen == 2 {
+            // it has committed just now
+            *seen += 1;
+            crashing.stop();
+        }
+    });
+    house.project().gated(gate).shadow().unwrap_err();
+    server.start();
+    assert_eq!(house.source().last().unwrap(), &(6, "six".to_owned()));
+    assert_eq!(ok(house.project().shadow()).parked, Vec::<String>::new(), "the target is no earlier state of itself");
+    ok(house.project().rollback(&RollbackOptions::default()));
+    assert_eq!(house.source().len(), 6);
 }
