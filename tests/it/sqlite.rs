@@ -285,7 +285,7 @@ fn p15_two_rebuilds_vacuum_and_lost_triggers_are_seen() {
         let tables = tables(&mut *store);
         capture(&mut *store, &tables);
         look(&mut *store, &tables).unwrap();
-        let ours = file.rows("SELECT sql FROM sqlite_schema WHERE type = 'trigger'");
+        let ours = file.rows("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'users'");
         file.run(sql);
         if sql.contains("RENAME TO users") {
             for row in &ours {

@@ -6,10 +6,12 @@ mod apply;
 mod build;
 mod capture;
 mod lock;
+mod log;
 mod records;
 mod rows;
 mod schema;
 mod text;
+mod triggers;
 
 use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
@@ -459,7 +461,7 @@ impl Store for Sqlite {
     }
 
     fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {
-        self.remove_triggers(tables, capture::CAPTURE)
+        self.remove_triggers(tables, triggers::CAPTURE)
     }
 
     fn look(&mut self, tables: &[&Table]) -> Result<()> {
@@ -497,7 +499,7 @@ impl Store for Sqlite {
     }
 
     fn unseal(&mut self, tables: &[&Table]) -> Result<()> {
-        self.remove_triggers(tables, capture::SEAL)
+        self.remove_triggers(tables, triggers::SEAL)
     }
 
     fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {
