@@ -13,7 +13,7 @@ use super::answers::{Outcome, RollbackOptions, Status};
 use super::emergency::{self, Alone, Fenced, Trust};
 use super::project::{Done, Project, frozen};
 use super::status::window_over;
-use super::{Error, Failure, Result, Run, close, hand_over, salvage, verify};
+use super::{Error, Failure, Result, Run, close, doubt, hand_over, salvage};
 
 impl Project {
     /// Takes the soaking migration back, with every write made since; or, if so asked, without relying on the target.
@@ -184,7 +184,7 @@ impl Project {
             return Ok(());
         }
         let mut run = self.run(alone.id.clone(), alone.plan.clone(), alone.source.again()?, reached.store.again()?)?;
-        verify::compare_and_doubt(&mut run, Way::Down)?;
+        doubt::resolve(&mut run, Way::Down)?;
         let state = alone.state()?;
         let parked = alone.source.parked(&alone.id)?;
         let (id, plan, from) = (alone.id.clone(), alone.plan.clone(), state.checkpoint);

@@ -10,7 +10,7 @@ use crate::plan::{Kind, Plan, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
-use super::{Error, Result, Run, fingerprint, looking, within};
+use super::{Error, Result, Run, doubt, fingerprint, looking, within};
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,42 +48,21 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
     let receiver = if way == Way::Up { run.target_state()? } else { run.source_state()? };
     if let Some(cause) = receiver.doubt {
         if receiver.checkpoint.is_none() {
-            distrust(run, way, &cause, false)?;
+            doubt::distrust(run, way, &cause, false)?;
         }
-        super::verify::compare_and_doubt(run, way)?;
+        doubt::resolve(run, way)?;
     }
     match drain_once(run, way) {
         Err(Error::Store(store::Error::Capture { cause, schema_changed: false, rewound, .. })) => {
             run.note(format!(
                 "changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"
             ));
-            distrust(run, way, &cause, rewound)?;
-            super::verify::compare_and_doubt(run, way)?;
+            doubt::distrust(run, way, &cause, rewound)?;
+            doubt::resolve(run, way)?;
             drain_once(run, way)
         }
         other => other,
     }
-}
-
-/// Capture anew on the giver, and the doubt written down before anything else happens; what the log told up to then counts no
-/// more. Killed in between, it is done again.
-fn distrust(run: &mut Run, way: Way, cause: &str, rewound: bool) -> Result<()> {
-    let plan = run.plan.clone();
-    let id = run.id.clone();
-    let givers = way.givers(&plan);
-    let (giver, receiver) = run.sides(way);
-    super::change_state(receiver, &id, "receiver: doubt", |s| {
-        s.doubt = Some(cause.to_owned());
-        s.rewound |= rewound;
-        s.checkpoint = None;
-    })?;
-    within(giver, Mode::Write, &givers, "giver: change capture anew", |g| {
-        let from = g.capture_on(&givers, &id)?;
-        let mut state =
-            g.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("giver without a record".into()))?;
-        state.captured_from = Some(from);
-        Ok(g.put_state(&state, None)?)
-    })
 }
 
 fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
