@@ -119,6 +119,13 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     Ok((position, rows))
 }
 
+/// How many changes of the giver the receiver has not seen.
+pub(super) fn waiting(run: &mut Run, way: Way) -> Result<u64> {
+    let plan = run.plan.clone();
+    let (from, ..) = from_where(run, way)?;
+    Ok(run.sides(way).0.lag(&way.givers(&plan), &from)?)
+}
+
 /// Does `work` on the other store and lets the giver hear of us meanwhile, however long it takes: its lease would end else (P1). A
 /// lease that was lost all the same is found when the seal is committed.
 fn holding<T: Send>(giver: &mut dyn Store, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

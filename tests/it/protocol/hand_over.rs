@@ -313,3 +313,23 @@ fn p04_a_ghost_opens_nothing_without_its_target_either() {
         }
     }
 }
+
+#[test]
+fn p21_much_that_was_written_just_before_the_lock_is_carried_before_others_have_to_wait() {
+    for pair in [JsonToSqlite, SqliteToPostgres] {
+        let house = House::new(pair);
+        house.up();
+        house.at_target(WRITES);
+        let much = "INSERT INTO things (id, word) SELECT 1000 + n, 'w' FROM (WITH RECURSIVE c (n) AS \
+            (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 5000) SELECT n FROM c) x";
+        let script: Script = vec![
+            ("target: epoch", act(|| {})),
+            // nothing was left to carry a moment ago
+            ("receiver: seen", act(|| house.at_target(much))),
+            ("receiver: changes", act(|| house.at_target("DELETE FROM things WHERE id = 1001"))),
+            ("receiver: drained", act(|| {})),
+        ];
+        let out = house.when(script, back).unwrap();
+        assert_eq!((out.phase, house.source().len()), (Some(Phase::RolledBack), 5004), "{pair:?}");
+    }
+}
