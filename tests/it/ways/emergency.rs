@@ -176,7 +176,8 @@ fn p22_a_dropped_table_leaves_the_emergency() {
     let house = House::new(SqliteToPostgres);
     house.up();
     let (carried, _) = written(&house);
-    house.at_target("DROP TABLE things CASCADE");
+    house
+        .at_target("INSERT INTO more VALUES (5, 1); UPDATE more SET thing = 2 WHERE id = 1; DROP TABLE things CASCADE");
     let said = house.project().rollback(&RollbackOptions::default()).unwrap_err();
     assert!(said.hint.contains("rollback --emergency"), "{}", said.hint);
     let out = house.emergency();
@@ -185,7 +186,18 @@ fn p22_a_dropped_table_leaves_the_emergency() {
     // what is still there is sealed
     assert!(house.try_target("INSERT INTO more VALUES (2, 1)").is_err());
     house.runs_on_the_source();
+    let said = house.project().salvage(false).unwrap_err();
+    assert!(said.hint.contains("salvage --forget") && said.to_string().contains("things is not in"), "{said}");
+    // what other tables have is carried all the same
+    let more = || -> Vec<(i64, i64)> {
+        let file = house.sqlite("source.db");
+        let mut s = file.prepare("SELECT id, thing FROM more ORDER BY id").unwrap();
+        s.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!((house.source(), more()), (carried.clone(), vec![(1, 2), (5, 1)]));
+    // again, for nothing
     assert!(house.project().salvage(false).is_err());
+    assert_eq!((house.phase(), more()), (Some(Phase::Outstanding), vec![(1, 2), (5, 1)]));
     ok(house.project().salvage(true));
     assert_eq!(house.source(), carried);
     // what was left there is set aside, and the place is free
