@@ -109,7 +109,7 @@ pub struct Place {
 }
 
 /// Databases that were used and are clean; kept as long as there is a [`Pool`].
-static FREE: Mutex<(usize, Vec<Database>)> = Mutex::new((0, Vec::new()));
+static FREE: Mutex<(usize, Vec<(Database, Client)>)> = Mutex::new((0, Vec::new()));
 
 /// While there is one, databases are used again: making one costs more than most of what is done in it.
 pub struct Pool(());
@@ -138,7 +138,7 @@ const CLEAN: &str = "DO $$ DECLARE r record; BEGIN
         EXECUTE format('DROP TABLE public.%I CASCADE', r.relname); END LOOP;
     END $$";
 
-fn free_database() -> Option<Database> {
+fn free_database() -> Option<(Database, Client)> {
     FREE.lock().unwrap().1.pop()
 }
 
@@ -146,9 +146,16 @@ impl Place {
     /// Nothing is there yet. `stem` is the file's name without its ending.
     pub fn new(kind: Kind, folder: &Path, stem: &str) -> Place {
         let ending = if kind == Kind::Json { "json" } else { "db" };
-        let database = (kind == Kind::Postgres).then(|| free_database().unwrap_or_else(Database::new));
+        let database = (kind == Kind::Postgres).then(|| {
+            free_database().unwrap_or_else(|| {
+                let new = Database::new();
+                let session = new.client();
+                (new, session)
+            })
+        });
+        let (database, session) = database.unzip();
         let url = database.as_ref().map(|d| d.url.clone());
-        Place { kind, path: folder.join(format!("{stem}.{ending}")), database, url, session: RefCell::new(None) }
+        Place { kind, path: folder.join(format!("{stem}.{ending}")), database, url, session: RefCell::new(session) }
     }
 
     /// In this database, which is somebody else's to remove.
@@ -416,8 +423,7 @@ impl Place {
         self.postgres(|c| c.batch_execute(CLEAN)).unwrap();
         let mut free = FREE.lock().unwrap();
         if free.0 > 0 {
-            drop(self.session);
-            free.1.extend(self.database);
+            free.1.extend(self.database.zip(self.session.into_inner()));
         }
     }
 }
