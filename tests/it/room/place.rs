@@ -305,6 +305,30 @@ impl Place {
         }
     }
 
+    /// With what refuses or notes it out of the way, which afterwards is as it was.
+    pub fn behind_the_seal(&self, sql: &str) {
+        let (mut before, mut after) = (String::new(), String::new());
+        if self.kind == Kind::Postgres {
+            let triggers = "SELECT tgrelid::regclass::text, quote_ident(tgname), tgenabled::text FROM pg_trigger \
+                WHERE NOT tgisinternal AND tgenabled <> 'D'";
+            for t in self.postgres(|c| c.query(triggers, &[]).unwrap()) {
+                let (table, name, enabled): (String, String, String) = (t.get(0), t.get(1), t.get(2));
+                let as_it_was = if enabled == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
+                before += &format!("ALTER TABLE {table} DISABLE TRIGGER {name};");
+                after += &format!("ALTER TABLE {table} {as_it_was} TRIGGER {name};");
+            }
+        } else {
+            let conn = self.sqlite();
+            let mut triggers = conn.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").unwrap();
+            let mut triggers = triggers.query([]).unwrap();
+            while let Some(t) = triggers.next().unwrap() {
+                before += &format!("DROP TRIGGER \"{}\";", t.get_unwrap::<_, String>(0));
+                after += &format!("{};", t.get_unwrap::<_, String>(1));
+            }
+        }
+        self.sql(&format!("BEGIN; {before} {sql}; {after} COMMIT")).unwrap();
+    }
+
     /// What the application is told there is.
     pub fn rows(&self) -> Rows {
         if self.kind == Kind::Json {

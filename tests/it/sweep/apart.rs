@@ -1,11 +1,11 @@
 //! Ways back that do not wait for the target, struck at each effect: an emergency, what is salvaged after it, and what is
-//! discarded.
+//! left out.
 
 use backout::migrate::{Failure, Outcome, Project, RollbackOptions};
 use backout::store::Phase;
 
 use super::strike::{Act, How, strike};
-use super::{in_full, shown, sweep_each};
+use super::{shown, sweep_as};
 use crate::room::{Kind, Pair, Room};
 
 /// Nothing answers there.
@@ -14,20 +14,6 @@ fn nowhere(kind: Kind) -> &'static str {
         "postgres://nobody@127.0.0.1:1/nothing?connect_timeout=1"
     } else {
         "sqlite:nowhere/target.db"
-    }
-}
-
-/// How they are struck: where not the whole grid is asked for, each kind of store is a source and a target once in full.
-pub fn hows(pair: Pair) -> &'static [How] {
-    if in_full(pair) { &[How::Fails, How::Dies, How::Loses] } else { &[How::Dies] }
-}
-
-/// How far apart the effects are that are struck so.
-fn step(pair: Pair, how: How) -> u64 {
-    match (in_full(pair), how) {
-        (true, How::Loses) => 3,
-        (true, _) => 1,
-        (false, _) => 8,
     }
 }
 
@@ -50,7 +36,7 @@ fn go_on(room: &Room, act: Act, n: u64, until: Option<Phase>) {
 
 /// The target answers: everything is carried.
 pub fn emergency(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: emergency {how:?}"), |n| {
+    sweep_as(pair, how, "emergency", |n| {
         let mut room = Room::soaking(pair);
         let hit = strike(&room, Act::Emergency, how, n);
         shown(n, hit.as_ref(), || {
@@ -68,7 +54,7 @@ pub fn emergency(pair: Pair, how: How) {
 
 /// The target is away, comes back, and the salvage is struck.
 pub fn salvage(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: salvage {how:?}"), |n| {
+    sweep_as(pair, how, "salvage", |n| {
         let mut room = away(pair);
         let hit = strike(&room, Act::Salvage, how, n);
         shown(n, hit.as_ref(), || {
@@ -102,7 +88,7 @@ fn away(pair: Pair) -> Room {
 
 /// The target is away, and the emergency is struck; then all is salvaged.
 pub fn lost(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: emergency without the target {how:?}"), |n| {
+    sweep_as(pair, how, "emergency without the target", |n| {
         let mut room = Room::soaking(pair);
         room.project().shadow().unwrap();
         room.write();
@@ -126,25 +112,33 @@ pub fn lost(pair: Pair, how: How) {
     });
 }
 
-/// What was written since the cutover is not wanted.
-pub fn discard(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: discard {how:?}"), |n| {
+/// What was written since the cutover, or since the drain before the last one, is not wanted.
+pub fn left_out(pair: Pair, how: How, until: bool) {
+    sweep_as(pair, how, if until { "until" } else { "discard" }, |n| {
         let mut room = Room::new(pair);
         room.write();
         room.up();
-        let cutover = room.ledger();
-        for _ in 0..2 {
+        let mut wanted = (room.ledger(), Act::Discard);
+        for round in 0..2 {
             room.write();
             room.project().shadow().unwrap();
+            if until && round == 0 {
+                let drained = room.status().unwrap().source.drained_at.unwrap().parse().unwrap();
+                wanted = (room.ledger(), Act::Until(drained));
+                while jiff::Timestamp::now() <= drained {
+                    std::thread::yield_now();
+                }
+            }
         }
         room.write();
-        let hit = strike(&room, Act::Discard, how, n);
+        let (wanted, act) = wanted;
+        let hit = strike(&room, act, how, n);
         shown(n, hit.as_ref(), || {
             if hit.is_some() {
                 room.was_cut_off();
             }
-            go_on(&room, Act::Discard, n, None);
-            room.believes(cutover);
+            go_on(&room, act, n, None);
+            room.believes(wanted);
             // a target that was not sealed may still take writes, and is said to
             if how == How::Fails && hit.as_ref().is_some_and(|what| what == "target: sealed") {
                 assert!(room.status().is_none() && room.source.rows() == room.ledger());
@@ -164,6 +158,7 @@ impl Act {
         match self {
             Act::Salvage => project.salvage(false),
             Act::Discard => project.rollback(&RollbackOptions { discard: true, ..none }),
+            Act::Until(moment) => project.rollback(&RollbackOptions { until: Some(moment), ..none }),
             _ => project.rollback(&RollbackOptions { emergency: true, ..none }),
         }
     }
