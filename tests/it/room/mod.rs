@@ -233,7 +233,7 @@ impl Room {
         self.write_to(at)
     }
 
-    fn write_to(&mut self, at: Option<At>) -> Option<At> {
+    pub fn write_to(&mut self, at: Option<At>) -> Option<At> {
         let at = at?;
         if self.place(at).kind == Kind::Json && !self.running() {
             // only the application writes the file, and it does not run

@@ -5,8 +5,8 @@ use backout::migrate::{Failure, Outcome, Project, RollbackOptions};
 use backout::store::Phase;
 
 use super::strike::{Act, How, strike};
-use super::{shown, sweep_as};
-use crate::room::{Kind, Pair, Room};
+use super::{once_more, shown, sweep_as};
+use crate::room::{Kind, Pair, Room, Source, Target};
 
 /// Nothing answers there.
 fn nowhere(kind: Kind) -> &'static str {
@@ -26,7 +26,7 @@ fn go_on(room: &Room, act: Act, n: u64, until: Option<Phase>) {
         }
         let next = match phase {
             Some(Phase::Outstanding) => Act::Salvage,
-            Some(Phase::RollingBack) if (n + round) % 2 == 1 => Act::Resume,
+            Some(Phase::RollingBack) if (n / 2 + round) % 2 == 1 => Act::Resume,
             _ => act,
         };
         next.perform(&room.project()).unwrap();
@@ -75,7 +75,7 @@ pub fn salvage(pair: Pair, how: How) {
 fn away(pair: Pair) -> Room {
     let mut room = Room::soaking(pair);
     room.project().shadow().unwrap();
-    room.write();
+    room.write_to(Some(Target));
     let (from, to) = (room.source.url(), room.target.url());
     room.configure(&from, nowhere(pair.to));
     let out = Act::Emergency.perform(&room.project()).unwrap();
@@ -91,7 +91,7 @@ pub fn lost(pair: Pair, how: How) {
     sweep_as(pair, how, "emergency without the target", |n| {
         let mut room = Room::soaking(pair);
         room.project().shadow().unwrap();
-        room.write();
+        room.write_to(Some(Target));
         let (from, to) = (room.source.url(), room.target.url());
         room.configure(&from, nowhere(pair.to));
         let hit = strike(&room, Act::Emergency, how, n);
@@ -116,11 +116,11 @@ pub fn lost(pair: Pair, how: How) {
 pub fn left_out(pair: Pair, how: How, until: bool) {
     sweep_as(pair, how, if until { "until" } else { "discard" }, |n| {
         let mut room = Room::new(pair);
-        room.write();
+        room.write_to(Some(Source));
         room.up();
         let mut wanted = (room.ledger(), Act::Discard);
         for round in 0..2 {
-            room.write();
+            room.write_to(Some(Target));
             room.project().shadow().unwrap();
             if until && round == 0 {
                 let drained = room.status().unwrap().source.drained_at.unwrap().parse().unwrap();
@@ -130,7 +130,7 @@ pub fn left_out(pair: Pair, how: How, until: bool) {
                 }
             }
         }
-        room.write();
+        room.write_to(Some(Target));
         let (wanted, act) = wanted;
         let hit = strike(&room, act, how, n);
         shown(n, hit.as_ref(), || {
@@ -139,9 +139,10 @@ pub fn left_out(pair: Pair, how: How, until: bool) {
             }
             go_on(&room, act, n, None);
             room.believes(wanted);
-            // a target that was not sealed may still take writes, and is said to
-            if how == How::Fails && hit.as_ref().is_some_and(|what| what == "target: sealed") {
+            if how != How::Dies && hit.as_ref().is_some_and(|what| what == "target: sealed") {
+                // it counts as away: it may still take writes, and is said to, until the next run sets it aside
                 assert!(room.status().is_none() && room.source.rows() == room.ledger());
+                once_more(&mut room);
             } else {
                 room.is_home();
             }

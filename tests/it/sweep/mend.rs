@@ -19,9 +19,9 @@ pub fn repair(pair: Pair, how: How, soaks: bool) {
     sweep_as(pair, how, if soaks { "repair, soaking" } else { "repair, ready" }, |n| {
         let mut room = Room::new(pair);
         let until = if soaks { Until::Soaking } else { Until::Ready };
-        room.write();
+        room.write_to(Some(Source));
         room.project().up(&UpOptions { until, ..UpOptions::default() }).unwrap();
-        room.write();
+        room.write_to(Some(if soaks { Target } else { Source }));
         let resting = if soaks { Source } else { Target };
         room.tamper(resting, n);
         let hit = strike(&room, Act::Repair, how, n);
@@ -35,7 +35,7 @@ pub fn repair(pair: Pair, how: How, soaks: bool) {
                 room.up();
             }
             room.is_soaking();
-            if n % 4 == 1 {
+            if n % 8 == 1 {
                 room.roll_back();
                 room.is_home();
             }
@@ -70,7 +70,7 @@ pub fn extract(pair: Pair, how: How) {
                 }
             }
             room.is_soaking();
-            if n % 4 == 1 {
+            if n % 8 == 1 {
                 room.roll_back();
                 room.is_home();
             }
