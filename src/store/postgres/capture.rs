@@ -432,7 +432,11 @@ impl Postgres {
         let visible = format!("pg_catalog.pg_visible_in_snapshot(xid, {snapshot})");
         let mut sql = format!("DELETE FROM backout.mark WHERE nonce <> {nonce} AND {visible};");
         for n in 0..tables.len() {
-            sql.push_str(&format!("DELETE FROM backout.log_{n} WHERE {visible};"));
+            // what an application's transaction has merged is gone with its commit, and not waited for
+            sql.push_str(&format!(
+                "DELETE FROM backout.log_{n} WHERE ctid = ANY (ARRAY (SELECT ctid FROM backout.log_{n} \
+                 WHERE {visible} FOR UPDATE SKIP LOCKED));"
+            ));
         }
         self.effect("trimming the change log", &sql)?;
         // so that its room is used again before it counts as full, whatever autovacuum does
@@ -533,6 +537,29 @@ BEGIN
     RETURN NEW;
 END $backout$;";
 
+/// Every hundred blocks: among the entries in them, updates of one row are merged into the newest (P17). Whoever sees the older ones gone
+/// sees that one. Should it fail, the application's write does not.
+fn merging(n: usize, keys: usize) -> String {
+    let names = |letter: char| (0..keys).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "IF place::pg_catalog.text OPERATOR(pg_catalog.~~) '%00,1)'
+    AND pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed' THEN BEGIN
+        since := pg_catalog.format('(%s,0)', pg_catalog.split_part(pg_catalog.ltrim(place::pg_catalog.text, '('), ',', 1)::pg_catalog.int8
+            OPERATOR(pg_catalog.-) 100);
+        IF since OPERATOR(pg_catalog.~~) '(-%' THEN since := '(0,0)'; END IF;
+        DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+            SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                SELECT w.at FROM (SELECT e.ctid AS at, pg_catalog.row_number() OVER (PARTITION BY {b} ORDER BY e.lsn DESC) AS nth
+                    FROM backout.log_{n} e WHERE e.ctid OPERATOR(pg_catalog.>=) since::pg_catalog.tid
+                    AND e.ctid OPERATOR(pg_catalog.<=) place AND e.op OPERATOR(pg_catalog.=) 'U'
+                    AND pg_catalog.record_image_eq(ROW({b}), ROW({a}))) w WHERE w.nth OPERATOR(pg_catalog.>) 1))
+            FOR UPDATE SKIP LOCKED));
+    EXCEPTION WHEN OTHERS THEN NULL; END; END IF;",
+        b = names('b'),
+        a = names('a')
+    )
+}
+
 /// Past the end of the log a session writes one entry more, learns that the log is full, and from then on passes by: asking before
 /// each entry would cost every write.
 fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_block: u64) -> String {
@@ -548,7 +575,7 @@ fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_b
     };
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
-DECLARE place pg_catalog.tid;
+DECLARE place pg_catalog.tid; since pg_catalog.text;
 BEGIN
     IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
     OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN RETURN NULL;
@@ -565,9 +592,11 @@ BEGIN
         END IF;
         PERFORM pg_catalog.set_config('backout.full_{n}', '{generation}', false);
     END IF;
+    {merging}
     RETURN NULL;
 END $backout$;",
         run = literal(run),
+        merging = merging(n, keys.len()),
         update = insert('U', &format!("{}{}", names('b'), names('a')), &format!("{}{}", values("OLD"), values("NEW"))),
         inserted = insert('I', &names('a'), &values("NEW")),
         deleted = insert('D', &names('b'), &values("OLD")),
