@@ -76,7 +76,7 @@ impl JsonFile {
                 return Err(self.unseen(format!("nothing was noted of {} at that time", t.title())));
             };
             let mut add = |op, before: Option<&Key>, after: Option<&Key>| {
-                out.push(Entry { table, op, before: before.cloned(), after: after.cloned() });
+                out.push(Entry { table, op, before: before.cloned(), after: after.cloned(), was: None, now: None });
             };
             for (key, hash) in now {
                 match then.get(key) {
@@ -117,6 +117,8 @@ impl JsonFile {
             op: Op::Doubt,
             before: Some(Key(from_hex(&d.key))),
             after: None,
+            was: None,
+            now: None,
         }));
         let position = position(&file.digest, records.doubt.max(doubt));
         Ok((entries, position))

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::rows::{key_arrays, params, selected, unnest};
 use super::{Postgres, copy, list, literal, quoted};
 use crate::plan::{Column, Table};
-use crate::store::{Entry, LogSize, Mode, Op, Position, Result};
+use crate::store::{Entry, LogSize, Mode, Op, Place, Position, Result};
 use crate::value::Key;
 
 const ROW: &str = "backout_capture_row";
@@ -28,13 +28,15 @@ struct Look {
 }
 
 /// `xmin` of the columns' definitions alone shows an `ALTER COLUMN … USING` that leaves the definition as it was; that of a
-/// trigger shows that it was off for a while.
+/// trigger shows that it was off for a while. Where uniqueness is deferrable, more has to be noted.
 const LOOK: &str = "SELECT w.name, c.oid::text, \
     (SELECT string_agg(concat_ws(' ', a.attnum, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), \
         a.attnotnull, a.attgenerated), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
-    (SELECT string_agg(a.attnum || ':' || a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
-        WHERE a.attrelid = c.oid AND a.attnum > 0), \
+    concat_ws(' ', (SELECT string_agg(a.attnum || ':' || a.xmin::text, ' ' ORDER BY a.attnum) \
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
+        (SELECT string_agg('deferrable ' || i.indexrelid, ' ' ORDER BY i.indexrelid) FROM pg_catalog.pg_index i \
+        WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indimmediate)), \
     (SELECT string_agg(p.relid::oid::text, ' ' ORDER BY p.relid::oid) FROM pg_catalog.pg_partition_tree(c.oid) p), \
     (SELECT string_agg(concat_ws(' ', t.tgname, t.tgenabled, t.xmin, f.xmin, f.prosecdef, md5(f.prosrc), \
         md5(pg_get_triggerdef(t.oid))), '; ' ORDER BY t.tgname) \
@@ -133,7 +135,8 @@ impl Postgres {
             }
             self.run(&operation, &sql)?;
             let last = self.last_block(n)?;
-            let mut sql = capture_function(n, table, run, &generation, last);
+            let deferred = self.may_share_keys(table)?;
+            let mut sql = capture_function(n, table, run, &generation, last, deferred);
             let name = self.name(table);
             let function = format!("backout.capture_{n}()");
             sql.push_str(&trigger(self.version, ROW, "AFTER INSERT OR UPDATE OR DELETE", &name, "ROW", &function));
@@ -160,8 +163,8 @@ impl Postgres {
 
     /// The log's table, made anew unless one of the same shape is there.
     fn log_sql(&mut self, n: usize, table: &Table) -> Result<String> {
-        let mut columns = vec!["xid xid8 NOT NULL".into(), "lsn pg_lsn NOT NULL".into(), "op \"char\" NOT NULL".into()];
-        let mut shape = vec!["xid xid8".to_owned(), "lsn pg_lsn".into(), "op \"char\"".into()];
+        let mut shape: Vec<String> =
+            ["xid xid8", "lsn pg_lsn", "op \"char\"", "heap oid", "was tid", "now tid"].map(String::from).into();
         // Of the columns as they are, not as they were planned: a type is given by its name in the catalog.
         let sql = "SELECT format_type(a.atttypid, a.atttypmod) FROM unnest($1::text[]) WITH ORDINALITY k(name, n) \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = $2::text::regclass AND a.attname = k.name ORDER BY k.n";
@@ -170,7 +173,6 @@ impl Postgres {
             for (i, line) in lines.iter().enumerate() {
                 let ty: String = line.get(0);
                 shape.push(format!("{letter}{i} {ty}"));
-                columns.push(format!("{letter}{i} {ty}"));
             }
         }
         let sql = "SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) \
@@ -181,7 +183,19 @@ impl Postgres {
         if there.first().and_then(|l| l.get::<_, Option<String>>(0)) == Some(shape.join(", ")) {
             return Ok(String::new());
         }
-        Ok(format!("DROP TABLE IF EXISTS backout.log_{n}; CREATE TABLE backout.log_{n} ({})", columns.join(", ")))
+        Ok(format!("DROP TABLE IF EXISTS backout.log_{n}; CREATE TABLE backout.log_{n} ({})", shape.join(", ")))
+    }
+
+    /// No unique index is checked at once that keeps two rows from being under one key: a key alone does not say which row then.
+    fn may_share_keys(&mut self, table: &Table) -> Result<bool> {
+        let sql = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1::text::regclass \
+            AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+            AND NOT EXISTS (SELECT FROM unnest(i.indkey) WITH ORDINALITY k(n, o) JOIN pg_catalog.pg_attribute a \
+                ON a.attrelid = i.indrelid AND a.attnum = k.n \
+                WHERE k.o <= i.indnkeyatts AND NOT (a.attnotnull AND a.attname = ANY ($2))))";
+        let (name, keys) = (self.name(table), table.key_names());
+        let lines = self.query(&format!("looking at the key of {}", table.name), sql, &[&name, &keys])?;
+        Ok(lines.first().is_none_or(|l| l.get(0)))
     }
 
     /// The block of a log past which it is full. Entries are counted by the room they take, a hundred to a block: no other count
@@ -346,7 +360,7 @@ impl Postgres {
                 columns.iter().enumerate().map(rename).map(|c| selected("", &c)).collect::<Vec<_>>().join(", ")
             };
             let sql = format!(
-                "SELECT op::pg_catalog.text, {}, {} FROM backout.log_{n} \
+                "SELECT op::pg_catalog.text, heap, was, now, {}, {} FROM backout.log_{n} \
                  WHERE NOT pg_catalog.pg_visible_in_snapshot(xid, {snapshot}) ORDER BY lsn",
                 named('b'),
                 named('a')
@@ -362,6 +376,14 @@ impl Postgres {
                     Some(b"X") => Op::Doubt,
                     _ => return Err("an entry of no known kind".into()),
                 };
+                let heap = fields.take().and_then(|b| Some(u32::from_be_bytes(b.try_into().ok()?)));
+                let mut place = || {
+                    // a block's number and one within it, six bytes
+                    let bytes = fields.take().filter(|b| b.len() <= 8)?;
+                    let at = bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+                    heap.map(|heap| Place { heap, at })
+                };
+                let (was, now) = (place(), place());
                 let mut key = || -> std::result::Result<Key, String> {
                     let mut bytes = Vec::new();
                     for wire in &wires {
@@ -372,7 +394,7 @@ impl Postgres {
                 let (before, after) = (key()?, key()?);
                 let before = matches!(op, Op::Update | Op::Delete | Op::Doubt).then_some(before);
                 let after = matches!(op, Op::Insert | Op::Update).then_some(after);
-                entries.push(Entry { table: n, op, before, after });
+                entries.push(Entry { table: n, op, before, after, was, now });
                 Ok(())
             })?;
             out.append(&mut entries);
@@ -562,17 +584,26 @@ fn merging(n: usize, keys: usize) -> String {
 
 /// Past the end of the log a session writes one entry more, learns that the log is full, and from then on passes by: asking before
 /// each entry would cost every write.
-fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_block: u64) -> String {
+fn capture_function(n: usize, table: &Table, run: &str, generation: &str, last_block: u64, deferred: bool) -> String {
     let keys = table.key_names();
     let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
     let values = |row: &str| keys.iter().map(|k| format!(", {row}.{}", quoted(k))).collect::<String>();
     let full = format!("tbl OPERATOR(pg_catalog.=) {n} AND generation OPERATOR(pg_catalog.=) '{generation}'");
-    let insert = |op: char, names: &str, values: &str| {
+    let insert = |op: char, places: &[(&str, &str)], names: &str, values: &str| {
+        let (mut at, mut is_at) = (String::new(), String::new());
+        if deferred && !places.is_empty() {
+            (at, is_at) = (", heap".into(), ", pg_catalog.pg_relation_filenode(TG_RELID)".into());
+            for (name, row) in places {
+                (at, is_at) = (format!("{at}, {name}"), format!("{is_at}, {row}.ctid"));
+            }
+        }
         format!(
-            "INSERT INTO backout.log_{n} (xid, lsn, op{names}) SELECT pg_catalog.pg_current_xact_id(), \
-             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{values} RETURNING ctid INTO place;"
+            "INSERT INTO backout.log_{n} (xid, lsn, op{at}{names}) SELECT pg_catalog.pg_current_xact_id(), \
+             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{is_at}{values} RETURNING ctid INTO place;"
         )
     };
+    let (was, now) = (("was", "OLD"), ("now", "NEW"));
+    let both = (format!("{}{}", names('b'), names('a')), format!("{}{}", values("OLD"), values("NEW")));
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
 DECLARE place pg_catalog.tid; since pg_catalog.text;
@@ -596,10 +627,11 @@ BEGIN
     RETURN NULL;
 END $backout$;",
         run = literal(run),
-        merging = merging(n, keys.len()),
-        update = insert('U', &format!("{}{}", names('b'), names('a')), &format!("{}{}", values("OLD"), values("NEW"))),
-        inserted = insert('I', &names('a'), &values("NEW")),
-        deleted = insert('D', &names('b'), &values("OLD")),
-        truncated = insert('T', "", ""),
+        // where rows may share keys, how each changed places is told by every entry
+        merging = if deferred { String::new() } else { merging(n, keys.len()) },
+        update = insert('U', &[was, now], &both.0, &both.1),
+        inserted = insert('I', &[now], &names('a'), &values("NEW")),
+        deleted = insert('D', &[was], &names('b'), &values("OLD")),
+        truncated = insert('T', &[], "", ""),
     )
 }
