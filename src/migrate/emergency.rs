@@ -4,7 +4,9 @@
 //! answers in time. The commit point is the opening of the source; before it nobody is told anything, after it only forward.
 //! Each step may be cut off and run again.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use crate::mapping::Way;
 use crate::plan::{Kind, Plan, Table};
 use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Side, State, Store};
 
-use super::drain::{self, Moment, Read};
+use super::drain::{self, Moment, Read, Then};
 use super::export::Export;
 use super::undo::{self, own};
 use super::{Error, Event, Observer, Result, fingerprint, now, within};
@@ -236,17 +238,9 @@ pub(crate) fn settle(alone: &mut Alone, fenced: &Result<Fenced>) -> Result<()> {
 
 fn carry(alone: &mut Alone, read: &Read) -> Result<()> {
     let epoch = alone.epoch;
-    let moment = Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, handing: None };
+    let moment = Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, then: Then::Whole };
     let (id, plan) = (alone.id.clone(), alone.plan.clone());
-    drain::apply(&id, &plan, alone.source.as_mut(), Way::Down, &read.changes, &moment)?;
-    alone.change("source: everything is carried", |s| {
-        let at = s.drained_at.clone();
-        if let Some(p) = &mut s.parting {
-            p.whole = true;
-            p.upto = at.unwrap_or_else(|| p.upto.clone());
-        }
-    })?;
-    Ok(())
+    drain::apply(&id, &plan, alone.source.as_mut(), Way::Down, &read.changes, &moment).map(drop)
 }
 
 /// The commit point.
@@ -302,6 +296,45 @@ pub(crate) fn close(alone: &mut Alone, line: &HistoryLine) -> Result<()> {
     })
 }
 
+/// Copies the file beside itself, over nothing that is there; a copy that is there already is enough. Returns its path.
+fn keep_copy(gate: &Gate, file: &Path, id: &str) -> Result<String> {
+    let name = format!("{}.foreign-{id}", file.file_name().unwrap_or_default().to_string_lossy());
+    let numbered = |n: u32| file.with_file_name(if n == 1 { name.clone() } else { format!("{name}-{n}") });
+    let free = |copy: &PathBuf| !copy.exists() || same_bytes(file, copy).unwrap_or(false);
+    let copy = (1..).map(numbered).find(free).unwrap_or_else(|| numbered(1));
+    let shown = copy.display().to_string();
+    if !copy.exists() {
+        // whole or not at all
+        let new = file.with_file_name(format!("{name}.new"));
+        let kept = || -> std::io::Result<()> {
+            std::fs::copy(file, &new)?;
+            File::open(&new)?.sync_all()?;
+            std::fs::rename(&new, &copy)?;
+            File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+        };
+        let operation = "keep what others wrote as".to_owned();
+        let failed = |cause| store::Error::File { operation, path: shown.clone(), cause };
+        gate.pass(&format!("write {shown}"), || kept().map_err(failed))?;
+    }
+    Ok(shown)
+}
+
+fn same_bytes(a: &Path, b: &Path) -> std::io::Result<bool> {
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (BufReader::new(File::open(a)?), BufReader::new(File::open(b)?));
+    loop {
+        let (x, y) = (a.fill_buf()?, b.fill_buf()?);
+        let n = x.len().min(y.len());
+        if x[..n] != y[..n] || n == 0 {
+            return Ok(n == 0 && x.len() == y.len());
+        }
+        a.consume(n);
+        b.consume(n);
+    }
+}
+
 /// A resting file that someone wrote to: what it holds is kept beside it, and from here on it is what rests (P20). Returns the
 /// copy's path.
 pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<String>> {
@@ -313,14 +346,7 @@ pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<
         Err(e) => return Err(e),
         Ok(()) => return Ok(None),
     };
-    let name = format!("{}.foreign-{id}", file.file_name().unwrap_or_default().to_string_lossy());
-    let copy = file.with_file_name(name);
-    let shown = copy.display().to_string();
-    let failed = |cause| store::Error::File { operation: "write".into(), path: shown.clone(), cause };
-    alone.gate.pass(&format!("write {shown}"), || {
-        let kept = std::fs::copy(&file, &copy).and_then(|_| std::fs::File::open(&copy)?.sync_all());
-        kept.map_err(failed)
-    })?;
+    let shown = keep_copy(&alone.gate, &file, &id)?;
     within(alone.source.as_mut(), Mode::Write, &tables, "source: what is there is accepted", |s| {
         let mut state = undo::ours(s, &id, epoch)?;
         s.unseal(&tables)?;

@@ -1,5 +1,5 @@
 //! The protocol's interleavings, played through whole runs: the application writes, or we are killed, exactly before a
-//! named effect. Each case is named after its rule in PROTOCOL.md.
+//! named effect. Each case is named after its rule in docs/protocol.md.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -163,7 +163,7 @@ fn p27_the_windows_end_deletes_nothing() {
                 assert_eq!(house.source(), before, "{pair:?}: what rests stays until someone says that it shall go");
                 if pair == SqliteToPostgres {
                     let end = house.file("source.db").execute_batch("DELETE FROM things").unwrap_err();
-                    assert!(end.to_string().contains("backout_sealed"), "{end}");
+                    assert!(end.to_string().contains("backout: table things is resting"), "{end}");
                 }
                 continue;
             }
