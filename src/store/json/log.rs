@@ -84,9 +84,9 @@ impl JsonFile {
                     let same = index.places()[like.clone()].iter().any(|p| p.hash() == hash);
                     let key = || Some(Key(key.clone()));
                     if like.is_empty() {
-                        out.push(Entry { table, op: Op::Delete, before: key(), after: None });
+                        out.push(Entry { table, op: Op::Delete, before: key(), after: None, was: None, now: None });
                     } else if !same {
-                        out.push(Entry { table, op: Op::Update, before: key(), after: key() });
+                        out.push(Entry { table, op: Op::Update, before: key(), after: key(), was: None, now: None });
                     }
                     if let Some(known) = &mut known[table] {
                         known[like].fill(true);
@@ -106,7 +106,7 @@ impl JsonFile {
             for at in new {
                 let record = now.record_at(&mut reader, c.shape, at)?;
                 let key = now.key(&t.key_names(), &record)?;
-                out.push(Entry { table, op: Op::Insert, before: None, after: Some(key) });
+                out.push(Entry { table, op: Op::Insert, before: None, after: Some(key), was: None, now: None });
             }
         }
         Ok(out)
@@ -139,6 +139,8 @@ impl JsonFile {
             op: Op::Doubt,
             before: Some(Key(from_hex(&d.key))),
             after: None,
+            was: None,
+            now: None,
         }));
         let position = position(&file.digest, records.doubt.max(doubt));
         Ok((entries, position))

@@ -2,7 +2,7 @@
 //! with forty bytes of memory for each record.
 //!
 //! There is no lock and no log in a JSON file. A read counts when the file was twice the same; what changed is found by
-//! comparing it with a manifest of hashes; a seal is a recorded digest (`PROTOCOL.md`, P20).
+//! comparing it with a manifest of hashes; a seal is a recorded digest (P20).
 
 mod check;
 mod document;

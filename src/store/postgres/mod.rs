@@ -8,10 +8,12 @@ mod build;
 mod capture;
 mod copy;
 mod locks;
+mod log;
 mod records;
 mod rows;
 mod schema;
 mod session;
+mod triggers;
 mod write;
 
 use std::time::Duration;
@@ -290,6 +292,14 @@ impl Store for Postgres {
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
         self.need("loading rows")?;
         self.load_rows(table, rows)
+    }
+
+    fn builds_early(&self, table: &Table) -> bool {
+        !table.key.is_empty() && table.indexes.iter().any(build::is_early)
+    }
+
+    fn build_early(&mut self, table: &Table, key: bool) -> Result<()> {
+        self.add_early(table, key)
     }
 
     fn build_key(&mut self, table: &Table) -> Result<()> {

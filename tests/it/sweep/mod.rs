@@ -18,6 +18,8 @@ use backout::gate::Gate;
 use backout::migrate::{RollbackOptions, Until, UpOptions};
 use backout::store::Phase;
 
+use crate::database::Database;
+use crate::faults::servers::Server;
 use crate::room::{Kind, Pair, Pool, Room};
 use strike::{Act, How, strike};
 
@@ -424,6 +426,32 @@ macro_rules! pair {
             }
         }
     };
+}
+
+/// From one server to another, each with a clock, a log and an incarnation of its own.
+#[test]
+fn two_servers() {
+    let other = Server::new();
+    let pair = Pair { from: Kind::Postgres, to: Kind::Postgres };
+    for (act, how) in [(Act::Up, How::Dies), (Act::Rollback, How::Dies), (Act::Rollback, How::Fails)] {
+        sweep_each(6, &format!("{pair}, two servers: {act:?} {how:?}"), |n| {
+            let (one, two) = (Database::new(), other.database());
+            let mut room = Room::on(pair, [&one.url, &two.url]);
+            if matches!(act, Act::Rollback) {
+                room.write();
+                room.up();
+                room.write();
+            }
+            let hit = strike(&room, act, how, n);
+            shown(n, hit.as_ref(), || match act {
+                _ if hit.is_none() => assert!(room.write().is_some()),
+                Act::Up => after_up(&mut room, n, n % 4 < 2),
+                _ => after_rollback(&mut room, n),
+            });
+            room.leave();
+            hit
+        });
+    }
 }
 
 pair!(json_to_sqlite, Json, Sqlite);
