@@ -232,6 +232,8 @@ fn read_changes(
         op: Op::Doubt,
         before: Some(p.key.clone()),
         after: None,
+        was: None,
+        now: None,
     }));
     let mut changes = Vec::new();
     for (i, t) in tables.iter().enumerate() {

@@ -115,12 +115,14 @@ fn repair(run: &mut Run, way: Way, asked: &RepairOptions) -> Result<Repaired> {
     if out.agreement < WORTH_IT && !asked.force {
         return Err(Error::Refused { cause: too_few(&out), hint: instead(way).into() });
     }
-    if asked.dry_run || wrong.iter().all(Vec::is_empty) {
+    // a repair that was cut off has left none: the comparison at the end takes them anew
+    let known = run.sides(way).1.state()?.is_some_and(|s| !s.digests.is_empty());
+    if asked.dry_run || (known && wrong.iter().all(Vec::is_empty)) {
         return Ok(out);
     }
-    if way == Way::Down {
-        // what is overwritten now is not what the fingerprint speaks of; the comparison at the end takes it anew
-        run.change_source("source: fingerprints", |s| s.digests.clear())?;
+    if known {
+        // what is overwritten now is not what the fingerprints speak of
+        super::change_state(run.sides(way).1, &id, "receiver: fingerprints cleared", |s| s.digests.clear())?;
     }
     for (i, (t, keys)) in plan.tables.iter().zip(&wrong).enumerate() {
         for some in keys.chunks(asked.batch.max(1)) {

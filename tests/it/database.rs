@@ -19,7 +19,12 @@ pub struct Database {
 impl Database {
     /// An empty one, where our role may make tables and schemas.
     pub fn new() -> Database {
-        let server = std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/test");
+        Database::on(&std::env::var("BACKOUT_TEST_PG").expect("start the tests with scripts/test"))
+    }
+
+    /// The same on this server, given as its administrator reaches it.
+    pub fn on(server: &str) -> Database {
+        let server = server.to_owned();
         let owner = owner();
         let name = format!("bk_{}", uuid::Uuid::new_v4().simple());
         let mut admin = Client::connect(&server, NoTls).unwrap();

@@ -415,7 +415,7 @@ fn p11_our_own_writes_are_not_logged_and_doubts_are() {
     written(&mut *store, &tables, 0, vec![put(vec![i(1), t("new"), t("new")], Some(k(1)))]).unwrap();
     store.doubt(0, &[k(2)]).unwrap();
     let (entries, _) = drained(&mut *store, &tables, &at);
-    assert_eq!(entries, [Entry { table: 0, op: Op::Doubt, before: Some(k(2)), after: None }]);
+    assert_eq!(entries, [Entry { table: 0, op: Op::Doubt, before: Some(k(2)), after: None, was: None, now: None }]);
     look(&mut *store, &tables).unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! Getting a session: the address, what the session must be like, and why there is none.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
@@ -7,6 +9,9 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use super::{Postgres, code, failed, list, words};
 use crate::gate::Gate;
 use crate::store::{Error, Result, Store};
+
+/// Addresses at which no pooler stands.
+static DIRECT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Opens the database at `location`, a `postgres://` URL.
 ///
@@ -29,7 +34,13 @@ pub fn open(location: &str, gate: &Gate) -> Result<Box<dyn Store>> {
     }
     config.application_name("backout");
     let (title, mut client) = (title_of(&config), connect(&config)?);
-    refuse_pooler(&mut client, &config, &title)?;
+    // asked once by each program: a command opens its stores several times, `watch` for days
+    if !DIRECT.lock().is_ok_and(|known| known.contains(location)) {
+        refuse_pooler(&mut client, &config, &title)?;
+        if let Ok(mut known) = DIRECT.lock() {
+            known.insert(location.to_owned());
+        }
+    }
     Ok(Box::new(Postgres::set_up(client, config, gate.clone())?))
 }
 

@@ -91,7 +91,7 @@ impl Sqlite {
                     b"X" => (Op::Doubt, key(b)?, None),
                     _ => continue,
                 };
-                out.push(Entry { table, op, before, after });
+                out.push(Entry { table, op, before, after, was: None, now: None });
             }
             Ok(())
         };

@@ -4,7 +4,7 @@
 mod disks;
 mod kills;
 mod operators;
-mod servers;
+pub mod servers;
 
 /// Random numbers that can be had again: splitmix64.
 pub struct Random(pub u64);

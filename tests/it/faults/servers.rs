@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 use tempfile::TempDir;
 
+use crate::database::{Database, owner};
 use crate::room::{Kind, PAIRS, Pair, Room};
 use crate::sweep::strike::{Act, meanwhile};
 use crate::sweep::{after_rollback, after_up, full_grid, shown, sweep_each};
@@ -200,14 +201,14 @@ fn a_commit_whose_answer_is_lost_was_not_done() {
 // ── a server that stops at once ────────────────────────────────────────────────────────────────────────────────────
 
 /// A server of the test's own.
-struct Server {
+pub struct Server {
     folder: TempDir,
     programs: PathBuf,
     port: u16,
 }
 
 impl Server {
-    fn new() -> Server {
+    pub fn new() -> Server {
         let programs = PathBuf::from(std::env::var("BACKOUT_TEST_PG_BIN").expect("start the tests with scripts/test"));
         let folder = crate::room::folder();
         let server = Server { folder, programs, port: free_port() };
@@ -218,6 +219,21 @@ impl Server {
         server.runs("initdb", &["-D", &data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"]);
         server.start();
         server
+    }
+
+    /// A database for the same plain role as on the other server.
+    pub fn database(&self) -> Database {
+        let url = format!("postgres://postgres:any@127.0.0.1:{}/postgres", self.port);
+        let owner = owner();
+        let role = format!(
+            "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{owner}') THEN CREATE ROLE {owner} LOGIN; END IF; END $$"
+        );
+        let mut admin = Client::connect(&url, NoTls).unwrap();
+        admin.batch_execute("SELECT pg_advisory_lock(1)").unwrap();
+        admin.batch_execute(&role).unwrap();
+        let database = Database::on(&url);
+        database.admin().batch_execute(&format!("GRANT USAGE, CREATE ON SCHEMA public TO {owner}")).unwrap();
+        database
     }
 
     fn data(&self) -> String {

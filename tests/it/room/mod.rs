@@ -136,9 +136,9 @@ impl Room {
     /// A room whose application runs on the target.
     pub fn soaking(pair: Pair) -> Room {
         let mut room = Room::new(pair);
-        room.write();
+        room.write_to(Some(Source));
         room.up();
-        room.write();
+        room.write_to(Some(Target));
         room
     }
 
@@ -233,7 +233,7 @@ impl Room {
         self.write_to(at)
     }
 
-    fn write_to(&mut self, at: Option<At>) -> Option<At> {
+    pub fn write_to(&mut self, at: Option<At>) -> Option<At> {
         let at = at?;
         if self.place(at).kind == Kind::Json && !self.running() {
             // only the application writes the file, and it does not run
@@ -283,6 +283,12 @@ impl Room {
         let change = Change::New(("assets", format!("home{:02}", self.writes)), "born at home".into());
         self.source.write(std::slice::from_ref(&change)).unwrap();
         self.acknowledge(&change);
+    }
+
+    /// Somebody who may do anything changes a resting side behind its seal.
+    pub fn tamper(&self, at: At, n: u64) {
+        let odd = "UPDATE assets SET name = 'rotten' WHERE asset_id = 'a05'";
+        self.place(at).behind_the_seal(if n.is_multiple_of(2) { odd } else { "DELETE FROM plays WHERE id = 18" });
     }
 
     /// The command that ended the run was cut off: what it left beside a file goes with the next run.

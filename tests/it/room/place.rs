@@ -109,7 +109,7 @@ pub struct Place {
 }
 
 /// Databases that were used and are clean; kept as long as there is a [`Pool`].
-static FREE: Mutex<(usize, Vec<Database>)> = Mutex::new((0, Vec::new()));
+static FREE: Mutex<(usize, Vec<(Database, Client)>)> = Mutex::new((0, Vec::new()));
 
 /// While there is one, databases are used again: making one costs more than most of what is done in it.
 pub struct Pool(());
@@ -138,7 +138,7 @@ const CLEAN: &str = "DO $$ DECLARE r record; BEGIN
         EXECUTE format('DROP TABLE public.%I CASCADE', r.relname); END LOOP;
     END $$";
 
-fn free_database() -> Option<Database> {
+fn free_database() -> Option<(Database, Client)> {
     FREE.lock().unwrap().1.pop()
 }
 
@@ -146,9 +146,16 @@ impl Place {
     /// Nothing is there yet. `stem` is the file's name without its ending.
     pub fn new(kind: Kind, folder: &Path, stem: &str) -> Place {
         let ending = if kind == Kind::Json { "json" } else { "db" };
-        let database = (kind == Kind::Postgres).then(|| free_database().unwrap_or_else(Database::new));
+        let database = (kind == Kind::Postgres).then(|| {
+            free_database().unwrap_or_else(|| {
+                let new = Database::new();
+                let session = new.client();
+                (new, session)
+            })
+        });
+        let (database, session) = database.unzip();
         let url = database.as_ref().map(|d| d.url.clone());
-        Place { kind, path: folder.join(format!("{stem}.{ending}")), database, url, session: RefCell::new(None) }
+        Place { kind, path: folder.join(format!("{stem}.{ending}")), database, url, session: RefCell::new(session) }
     }
 
     /// In this database, which is somebody else's to remove.
@@ -298,6 +305,30 @@ impl Place {
         }
     }
 
+    /// With what refuses or notes it out of the way, which afterwards is as it was.
+    pub fn behind_the_seal(&self, sql: &str) {
+        let (mut before, mut after) = (String::new(), String::new());
+        if self.kind == Kind::Postgres {
+            let triggers = "SELECT tgrelid::regclass::text, quote_ident(tgname), tgenabled::text FROM pg_trigger \
+                WHERE NOT tgisinternal AND tgenabled <> 'D'";
+            for t in self.postgres(|c| c.query(triggers, &[]).unwrap()) {
+                let (table, name, enabled): (String, String, String) = (t.get(0), t.get(1), t.get(2));
+                let as_it_was = if enabled == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
+                before += &format!("ALTER TABLE {table} DISABLE TRIGGER {name};");
+                after += &format!("ALTER TABLE {table} {as_it_was} TRIGGER {name};");
+            }
+        } else {
+            let conn = self.sqlite();
+            let mut triggers = conn.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").unwrap();
+            let mut triggers = triggers.query([]).unwrap();
+            while let Some(t) = triggers.next().unwrap() {
+                before += &format!("DROP TRIGGER \"{}\";", t.get_unwrap::<_, String>(0));
+                after += &format!("{};", t.get_unwrap::<_, String>(1));
+            }
+        }
+        self.sql(&format!("BEGIN; {before} {sql}; {after} COMMIT")).unwrap();
+    }
+
     /// What the application is told there is.
     pub fn rows(&self) -> Rows {
         if self.kind == Kind::Json {
@@ -416,8 +447,7 @@ impl Place {
         self.postgres(|c| c.batch_execute(CLEAN)).unwrap();
         let mut free = FREE.lock().unwrap();
         if free.0 > 0 {
-            drop(self.session);
-            free.1.extend(self.database);
+            free.1.extend(self.database.zip(self.session.into_inner()));
         }
     }
 }

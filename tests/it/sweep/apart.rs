@@ -1,12 +1,12 @@
 //! Ways back that do not wait for the target, struck at each effect: an emergency, what is salvaged after it, and what is
-//! discarded.
+//! left out.
 
 use backout::migrate::{Failure, Outcome, Project, RollbackOptions};
 use backout::store::Phase;
 
 use super::strike::{Act, How, strike};
-use super::{in_full, shown, sweep_each};
-use crate::room::{Kind, Pair, Room};
+use super::{once_more, shown, sweep_as};
+use crate::room::{Kind, Pair, Room, Source, Target};
 
 /// Nothing answers there.
 fn nowhere(kind: Kind) -> &'static str {
@@ -14,20 +14,6 @@ fn nowhere(kind: Kind) -> &'static str {
         "postgres://nobody@127.0.0.1:1/nothing?connect_timeout=1"
     } else {
         "sqlite:nowhere/target.db"
-    }
-}
-
-/// How they are struck: where not the whole grid is asked for, each kind of store is a source and a target once in full.
-pub fn hows(pair: Pair) -> &'static [How] {
-    if in_full(pair) { &[How::Fails, How::Dies, How::Loses] } else { &[How::Dies] }
-}
-
-/// How far apart the effects are that are struck so.
-fn step(pair: Pair, how: How) -> u64 {
-    match (in_full(pair), how) {
-        (true, How::Loses) => 3,
-        (true, _) => 1,
-        (false, _) => 8,
     }
 }
 
@@ -40,7 +26,7 @@ fn go_on(room: &Room, act: Act, n: u64, until: Option<Phase>) {
         }
         let next = match phase {
             Some(Phase::Outstanding) => Act::Salvage,
-            Some(Phase::RollingBack) if (n + round) % 2 == 1 => Act::Resume,
+            Some(Phase::RollingBack) if (n / 2 + round) % 2 == 1 => Act::Resume,
             _ => act,
         };
         next.perform(&room.project()).unwrap();
@@ -50,7 +36,7 @@ fn go_on(room: &Room, act: Act, n: u64, until: Option<Phase>) {
 
 /// The target answers: everything is carried.
 pub fn emergency(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: emergency {how:?}"), |n| {
+    sweep_as(pair, how, "emergency", |n| {
         let mut room = Room::soaking(pair);
         let hit = strike(&room, Act::Emergency, how, n);
         shown(n, hit.as_ref(), || {
@@ -68,7 +54,7 @@ pub fn emergency(pair: Pair, how: How) {
 
 /// The target is away, comes back, and the salvage is struck.
 pub fn salvage(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: salvage {how:?}"), |n| {
+    sweep_as(pair, how, "salvage", |n| {
         let mut room = away(pair);
         let hit = strike(&room, Act::Salvage, how, n);
         shown(n, hit.as_ref(), || {
@@ -89,7 +75,7 @@ pub fn salvage(pair: Pair, how: How) {
 fn away(pair: Pair) -> Room {
     let mut room = Room::soaking(pair);
     room.project().shadow().unwrap();
-    room.write();
+    room.write_to(Some(Target));
     let (from, to) = (room.source.url(), room.target.url());
     room.configure(&from, nowhere(pair.to));
     let out = Act::Emergency.perform(&room.project()).unwrap();
@@ -102,10 +88,10 @@ fn away(pair: Pair) -> Room {
 
 /// The target is away, and the emergency is struck; then all is salvaged.
 pub fn lost(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: emergency without the target {how:?}"), |n| {
+    sweep_as(pair, how, "emergency without the target", |n| {
         let mut room = Room::soaking(pair);
         room.project().shadow().unwrap();
-        room.write();
+        room.write_to(Some(Target));
         let (from, to) = (room.source.url(), room.target.url());
         room.configure(&from, nowhere(pair.to));
         let hit = strike(&room, Act::Emergency, how, n);
@@ -126,28 +112,37 @@ pub fn lost(pair: Pair, how: How) {
     });
 }
 
-/// What was written since the cutover is not wanted.
-pub fn discard(pair: Pair, how: How) {
-    sweep_each(step(pair, how), &format!("{pair}: discard {how:?}"), |n| {
+/// What was written since the cutover, or since the drain before the last one, is not wanted.
+pub fn left_out(pair: Pair, how: How, until: bool) {
+    sweep_as(pair, how, if until { "until" } else { "discard" }, |n| {
         let mut room = Room::new(pair);
-        room.write();
+        room.write_to(Some(Source));
         room.up();
-        let cutover = room.ledger();
-        for _ in 0..2 {
-            room.write();
+        let mut wanted = (room.ledger(), Act::Discard);
+        for round in 0..2 {
+            room.write_to(Some(Target));
             room.project().shadow().unwrap();
+            if until && round == 0 {
+                let drained = room.status().unwrap().source.drained_at.unwrap().parse().unwrap();
+                wanted = (room.ledger(), Act::Until(drained));
+                while jiff::Timestamp::now() <= drained {
+                    std::thread::yield_now();
+                }
+            }
         }
-        room.write();
-        let hit = strike(&room, Act::Discard, how, n);
+        room.write_to(Some(Target));
+        let (wanted, act) = wanted;
+        let hit = strike(&room, act, how, n);
         shown(n, hit.as_ref(), || {
             if hit.is_some() {
                 room.was_cut_off();
             }
-            go_on(&room, Act::Discard, n, None);
-            room.believes(cutover);
-            // a target that was not sealed may still take writes, and is said to
-            if how == How::Fails && hit.as_ref().is_some_and(|what| what == "target: sealed") {
+            go_on(&room, act, n, None);
+            room.believes(wanted);
+            if how != How::Dies && hit.as_ref().is_some_and(|what| what == "target: sealed") {
+                // it counts as away: it may still take writes, and is said to, until the next run sets it aside
                 assert!(room.status().is_none() && room.source.rows() == room.ledger());
+                once_more(&mut room);
             } else {
                 room.is_home();
             }
@@ -164,6 +159,7 @@ impl Act {
         match self {
             Act::Salvage => project.salvage(false),
             Act::Discard => project.rollback(&RollbackOptions { discard: true, ..none }),
+            Act::Until(moment) => project.rollback(&RollbackOptions { until: Some(moment), ..none }),
             _ => project.rollback(&RollbackOptions { emergency: true, ..none }),
         }
     }

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::database::Database;
 use crate::faults::Random;
+use crate::faults::servers::Server;
 use crate::room::{Kind, Pair, folder};
 use ledger::{Ledger, Rows};
 use session::{Session, Told};
@@ -42,10 +43,10 @@ struct House {
 }
 
 impl House {
-    fn new(pair: Pair) -> House {
+    fn new(pair: Pair, other: Option<&Server>) -> House {
         let folder = folder();
-        let database = |kind| (kind == Kind::Postgres).then(Database::new);
-        let databases = [database(pair.from), database(pair.to)];
+        let target = || other.map_or_else(Database::new, Server::database);
+        let databases = [(pair.from == Kind::Postgres).then(Database::new), (pair.to == Kind::Postgres).then(target)];
         let house = House {
             pair,
             folder,
@@ -206,9 +207,14 @@ fn compare(house: &House, side: usize, ledgers: &[Mutex<Ledger>]) {
 }
 
 fn there_and_back_twice(pair: Pair) {
+    there_and_back_on(pair, None);
+}
+
+/// With the target on this other server.
+fn there_and_back_on(pair: Pair, other: Option<&Server>) {
     let mut random = Random::new(&format!("{pair}"));
     let writes = std::env::var("BACKOUT_TEST_WRITES").map_or(80, |n| n.parse().unwrap());
-    let house = House::new(pair);
+    let house = House::new(pair, other);
     let ledgers: Vec<Mutex<Ledger>> = (0..WRITERS).map(|_| Mutex::default()).collect();
     let begun = Instant::now();
     std::thread::scope(|threads| {
@@ -280,4 +286,9 @@ fn sqlite_to_sqlite() {
 #[test]
 fn postgres_to_postgres() {
     there_and_back_twice(Pair { from: Kind::Postgres, to: Kind::Postgres });
+}
+
+#[test]
+fn postgres_to_postgres_on_another_server() {
+    there_and_back_on(Pair { from: Kind::Postgres, to: Kind::Postgres }, Some(&Server::new()));
 }
