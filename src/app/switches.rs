@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::files::{self, Content, Rights};
 use super::{Error, Result};
 use crate::gate::Gate;
-use crate::plan::{SwitchConfig, dotenv};
+use crate::plan::{SwitchConfig, dotenv, set_it};
 
 /// How a switch stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn from_config(configs: &[SwitchConfig], run: &str, gate: &Gate) -> R
     let mut paths: Vec<PathBuf> = Vec::new();
     for config in configs {
         let (shown, to) = match config.clone() {
-            SwitchConfig::Dotenv { path, set } => (path, To::Set(set)),
+            SwitchConfig::Dotenv { path, set, unset } => (path, To::Set(set, unset)),
             SwitchConfig::File { path, with } => (path, To::ContentOf(with)),
         };
         let path = files::resolve(&shown);
@@ -79,8 +79,8 @@ pub(super) fn from_config(configs: &[SwitchConfig], run: &str, gate: &Gate) -> R
 
 /// What a file is switched to.
 enum To {
-    /// Variables of a `.env` file to these values.
-    Set(Vec<(String, String)>),
+    /// Variables of a `.env` file to these values, unless a variable that they need is not set.
+    Set(Vec<(String, String)>, Option<String>),
     /// As a whole to what this file holds.
     ContentOf(PathBuf),
 }
@@ -177,7 +177,11 @@ impl FileSwitch {
     /// What the file shall hold, and whose it shall be.
     fn wanted(&self, now: Option<&Content>) -> Result<(Vec<u8>, Option<Rights>)> {
         match &self.to {
-            To::Set(set) => {
+            To::Set(set, Some(unset)) => {
+                let cause = format!("what {} is set to needs the variable {unset}, which is not set", names(set));
+                Err(self.refused("switch", cause, set_it(unset)))
+            }
+            To::Set(set, None) => {
                 let before = now.map_or(&[][..], |now| now.bytes.as_slice());
                 let text = dotenv::set(before, set).ok_or_else(|| {
                     let cause = format!("{} cannot be set there without changing another line", names(set));
@@ -200,7 +204,7 @@ impl FileSwitch {
             dotenv::raws(wanted, key).into_iter().map(|raw| String::from_utf8_lossy(raw).into_owned()).collect()
         };
         let keys = match &self.to {
-            To::Set(set) => set.iter().map(|(key, _)| (key.clone(), raws(key))).collect(),
+            To::Set(set, _) => set.iter().map(|(key, _)| (key.clone(), raws(key))).collect(),
             To::ContentOf(_) => Vec::new(),
         };
         Header { backout: 1, run: self.run.clone(), existed, written: digest(wanted), keys }
@@ -210,7 +214,7 @@ impl FileSwitch {
     /// what is there now (`Some`), or is set all the same (`None`).
     fn may_apply(&self, undo: &Undo, now: Option<&Content>) -> Result<Option<()>> {
         let beside = format!("what it held before ends {}", self.undo.display());
-        let (To::Set(set), Some(now)) = (&self.to, now) else {
+        let (To::Set(set, _), Some(now)) = (&self.to, now) else {
             let cause = match now {
                 Some(_) => "someone changed it since Backout first switched it",
                 None => "it is gone since Backout first switched it",
@@ -272,7 +276,7 @@ fn listed(names: &[&str]) -> String {
 impl Switch for FileSwitch {
     fn title(&self) -> String {
         match &self.to {
-            To::Set(set) => format!("{} in {}", names(set), self.path.display()),
+            To::Set(set, _) => format!("{} in {}", names(set), self.path.display()),
             To::ContentOf(with) => format!("{} as {}", self.path.display(), with.display()),
         }
     }

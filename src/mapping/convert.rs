@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::plan::{Affinity, Codec, Fraction, Shape, Spelling, TimeFormat, Zone};
-use crate::value::{Value, date_text, days_of, timestamp_text};
+use super::literal::{escaped, literal, parse_literal, unescaped};
+use super::times::{parse_date, parse_time, time_text};
+use crate::plan::{Affinity, Codec, Shape, Spelling, Zone};
+use crate::value::{Value, date_text, timestamp_text};
 
 /// Microseconds from 1970-01-01 to 2000-01-01.
 const EPOCH_2000: i64 = 946_684_800_000_000;
@@ -358,7 +360,7 @@ fn whole(r: f64) -> Option<i64> {
 }
 
 /// The shortest text that reads back as this double, always telling that it is one.
-fn real_text(r: f64) -> String {
+pub(super) fn real_text(r: f64) -> String {
     if r.is_infinite() {
         return if r > 0.0 { "Inf".into() } else { "-Inf".into() };
     }
@@ -405,82 +407,6 @@ fn with_affinity(t: &[u8], affinity: Affinity) -> Value<'static> {
     }
 }
 
-fn literal(v: &Value<'_>) -> Result<String, String> {
-    Ok(match v {
-        Value::Int(i) => i.to_string(),
-        Value::Real(r) => real_text(*r),
-        Value::Text(t) => match std::str::from_utf8(t) {
-            Ok(s) if !s.contains('\0') => format!("'{}'", s.replace('\'', "''")),
-            _ => format!("cast(x'{}' as text)", hex(t)),
-        },
-        Value::Blob(b) => format!("x'{}'", hex(b)),
-        v => return Err(format!("{} is no value of SQLite", class(v))),
-    })
-}
-
-fn parse_literal(t: &[u8]) -> Option<Value<'static>> {
-    let s = std::str::from_utf8(t).ok()?;
-    if let Some(h) = s.strip_prefix("cast(x'").and_then(|r| r.strip_suffix("' as text)")) {
-        return Some(Value::Text(Cow::Owned(unhex(h)?)));
-    }
-    if let Some(h) = s.strip_prefix("x'").and_then(|r| r.strip_suffix('\'')) {
-        return Some(Value::Blob(Cow::Owned(unhex(h)?)));
-    }
-    if let Some(q) = s.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')) {
-        return Some(Value::text(q.replace("''", "'")));
-    }
-    match s {
-        "Inf" => Some(Value::Real(f64::INFINITY)),
-        "-Inf" => Some(Value::Real(f64::NEG_INFINITY)),
-        _ => s.parse().map(Value::Int).or_else(|_| s.parse().map(Value::Real)).ok(),
-    }
-}
-
-/// Text as it is, but NUL and bytes that are not UTF-8 as `\xff`, and the backslash doubled.
-fn escaped(t: &[u8]) -> String {
-    let mut out = String::with_capacity(t.len());
-    for chunk in t.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' => out.push_str("\\\\"),
-                '\0' => out.push_str("\\x00"),
-                c => out.push(c),
-            }
-        }
-        chunk.invalid().iter().for_each(|b| out.push_str(&format!("\\x{b:02x}")));
-    }
-    out
-}
-
-fn unescaped(t: &[u8]) -> Option<Vec<u8>> {
-    let (mut out, mut rest) = (Vec::with_capacity(t.len()), t);
-    while let Some((&b, tail)) = rest.split_first() {
-        rest = tail;
-        if b != b'\\' {
-            out.push(b);
-        } else if let Some(tail) = rest.strip_prefix(b"\\") {
-            out.push(b'\\');
-            rest = tail;
-        } else {
-            let h = std::str::from_utf8(rest.strip_prefix(b"x")?.get(..2)?).ok()?;
-            out.extend(unhex(h)?);
-            rest = &rest[3..];
-        }
-    }
-    Some(out)
-}
-
-fn hex(b: &[u8]) -> String {
-    b.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(h: &str) -> Option<Vec<u8>> {
-    if !h.len().is_multiple_of(2) || !h.is_ascii() {
-        return None;
-    }
-    (0..h.len()).step_by(2).map(|i| u8::from_str_radix(&h[i..i + 2], 16).ok()).collect()
-}
-
 /// A JSON number without exponent, leading plus or trailing zeros; `None` if it is no number or absurdly long.
 pub fn plain_number(s: &str) -> Option<String> {
     let (negative, rest) = s.strip_prefix('-').map_or((false, s), |r| (true, r));
@@ -514,85 +440,10 @@ pub fn plain_number(s: &str) -> Option<String> {
     })
 }
 
-fn digits(b: &[u8]) -> Option<i64> {
-    b.iter().try_fold(0i64, |n, &c| c.is_ascii_digit().then(|| n * 10 + i64::from(c - b'0')))
-}
-
-fn parse_date(s: &str) -> Option<i32> {
-    let b = s.as_bytes();
-    if b.len() != 10 || b[4] != b'-' || b[7] != b'-' {
-        return None;
-    }
-    days_of(digits(&b[..4])?, digits(&b[5..7])?, digits(&b[8..])?)
-}
-
-/// Microseconds since 2000 of a moment spelled exactly so.
-fn parse_time(s: &str, f: TimeFormat) -> Option<i64> {
-    let s = match f.zone {
-        Zone::None | Zone::Meant => s,
-        Zone::Z => s.strip_suffix('Z')?,
-        Zone::Utc => s.strip_suffix("+00:00")?,
-    };
-    let b = s.as_bytes();
-    if b.len() < 19 || !s.is_ascii() || b[10] != if f.t { b'T' } else { b' ' } || b[13] != b':' || b[16] != b':' {
-        return None;
-    }
-    let days = i64::from(parse_date(&s[..10])?);
-    let (h, m, sec) = (digits(&b[11..13])?, digits(&b[14..16])?, digits(&b[17..19])?);
-    if h > 23 || m > 59 || sec > 59 {
-        return None;
-    }
-    let fraction = match (&b[19..], f.fraction) {
-        ([], Fraction::Digits(0) | Fraction::SixOrNone) => 0,
-        ([b'.', d @ ..], Fraction::Digits(n)) if n > 0 && d.len() == usize::from(n) => {
-            digits(d)? * 10i64.pow(6 - u32::from(n))
-        }
-        ([b'.', d @ ..], Fraction::SixOrNone) if d.len() == 6 => Some(digits(d)?).filter(|&u| u != 0)?,
-        _ => return None,
-    };
-    Some(days * 86_400_000_000 + (h * 3600 + m * 60 + sec) * 1_000_000 + fraction)
-}
-
-fn time_text(us: i64, f: TimeFormat) -> Result<String, String> {
-    let full = timestamp_text(us).ok_or("a time outside years 1 to 9999")?;
-    let (head, fraction) = full.split_at(19);
-    let head = if f.t { head.replace(' ', "T") } else { head.to_owned() };
-    let zero = &fraction[1..] == "000000";
-    let fraction = match f.fraction {
-        Fraction::SixOrNone if zero => "",
-        Fraction::SixOrNone => fraction,
-        Fraction::Digits(n) => {
-            let keep = if n == 0 { 0 } else { usize::from(n) + 1 };
-            if fraction[keep.max(1)..].bytes().any(|b| b != b'0') {
-                return Err("a time finer than the source writes".into());
-            }
-            &fraction[..keep]
-        }
-    };
-    let zone = match f.zone {
-        Zone::None | Zone::Meant => "",
-        Zone::Z => "Z",
-        Zone::Utc => "+00:00",
-    };
-    Ok(format!("{head}{fraction}{zone}"))
-}
-
-/// The formats a text may be in, for a profile to try.
-pub fn time_formats(sample: &str) -> Vec<TimeFormat> {
-    let t = sample.as_bytes().get(10) == Some(&b'T');
-    let zone = match sample {
-        s if s.ends_with('Z') => Zone::Z,
-        s if s.ends_with("+00:00") => Zone::Utc,
-        _ => Zone::None,
-    };
-    let mut out = vec![TimeFormat { t, fraction: Fraction::SixOrNone, zone }];
-    out.extend((0..=6).map(|n| TimeFormat { t, fraction: Fraction::Digits(n), zone }));
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Fraction, TimeFormat};
     use proptest::prelude::*;
 
     fn sqlite_value() -> impl Strategy<Value = Value<'static>> {

@@ -15,6 +15,19 @@ pub struct Entry {
     pub before: Option<Key>,
     /// The key after (`Insert`, `Update`).
     pub after: Option<Key>,
+    /// Where the row was before and is after, if several rows may be under one key for a while.
+    pub was: Option<Place>,
+    /// See `was`.
+    pub now: Option<Place>,
+}
+
+/// Where a version of a row is; told where a unique constraint is deferrable, for there a key alone does not say which row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Places of different heaps cannot be compared: the table was rewritten in between.
+    pub heap: u32,
+    /// The place in it.
+    pub at: u64,
 }
 
 /// A kind of change.
@@ -58,41 +71,69 @@ enum Row {
     Born,
 }
 
+/// What is under a key now.
+#[derive(Default)]
+struct Here {
+    /// More than one only while a deferred unique constraint lets them be.
+    rows: VecDeque<(Row, Option<Place>)>,
+    /// A row that was there from the beginning and was not mentioned may be there beside them.
+    unseen: bool,
+}
+
+impl Here {
+    /// Takes out the row at this place; `first` is what was under the key from the beginning.
+    fn leave(&mut self, place: Option<Place>, first: Row) -> Row {
+        let Some(place) = place else { return self.rows.pop_front().map_or(Row::Born, |(row, _)| row) };
+        let named = self.rows.iter().position(|(_, at)| *at == Some(place));
+        if let Some((row, _)) = named.and_then(|i| self.rows.remove(i)) {
+            return row;
+        }
+        // none of those that came: so the one that was there, unless places do not mean the same any more
+        if self.unseen && self.rows.iter().all(|(_, at)| at.is_some_and(|at| at.heap == place.heap)) {
+            self.unseen = false;
+            return first;
+        }
+        self.leave(None, first)
+    }
+}
+
 /// Folds one table's entries, oldest first.
 pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Folded {
     let mut truncated = false;
     let mut order: Vec<Key> = Vec::new();
-    // Under each key, the rows that are there now; more than one only while a deferred unique constraint lets them be.
-    let mut rows: HashMap<Key, VecDeque<Row>> = HashMap::new();
+    let mut keys: HashMap<Key, Here> = HashMap::new();
     for e in entries {
         if e.op == Op::Truncate {
             truncated = true;
-            rows.clear();
+            keys.clear();
             order.clear();
             continue;
         }
         let leaving = e.before.as_ref().map(|k| {
-            let was = if truncated { Row::Born } else { Row::Was(k.clone()) };
-            let here = rows.entry(k.clone()).or_insert_with(|| {
+            let first = if truncated { Row::Born } else { Row::Was(k.clone()) };
+            let here = keys.entry(k.clone()).or_insert_with(|| {
                 order.push(k.clone());
-                VecDeque::from([was])
+                Here { rows: VecDeque::from([(first.clone(), None)]), unseen: false }
             });
-            if e.op == Op::Doubt { Row::Born } else { here.pop_front().unwrap_or(Row::Born) }
+            if e.op == Op::Doubt { Row::Born } else { here.leave(e.was, first) }
         });
         if let Some(k) = &e.after {
-            let here = rows.entry(k.clone()).or_insert_with(|| {
+            let here = keys.entry(k.clone()).or_insert_with(|| {
                 order.push(k.clone());
-                VecDeque::new()
+                Here { rows: VecDeque::new(), unseen: e.now.is_some() && !truncated }
             });
-            here.push_back(leaving.unwrap_or(Row::Born));
+            here.rows.push_back((leaving.unwrap_or(Row::Born), e.now));
         }
     }
     let keys = order
         .into_iter()
         .map(|k| {
-            let origin = match rows.get(&k).and_then(|r| r.front()) {
-                Some(Row::Was(from)) if *from == k => Origin::Kept,
-                Some(Row::Was(from)) => Origin::MovedFrom(from.clone()),
+            let here = keys.get(&k);
+            let origin = match here.and_then(|h| h.rows.front()) {
+                Some((Row::Was(from), _)) if *from == k => Origin::Kept,
+                Some((Row::Was(from), _)) => Origin::MovedFrom(from.clone()),
+                // others came and went, and it stayed
+                None if here.is_some_and(|h| h.unseen) => Origin::Kept,
                 _ => Origin::Reborn,
             };
             (k, origin)
@@ -112,7 +153,7 @@ mod tests {
         Key::of([&Value::Int(i)])
     }
     fn e(op: Op, before: Option<i64>, after: Option<i64>) -> Entry {
-        Entry { table: 0, op, before: before.map(k), after: after.map(k) }
+        Entry { table: 0, op, before: before.map(k), after: after.map(k), was: None, now: None }
     }
 
     #[test]
@@ -157,6 +198,77 @@ mod tests {
                     Some(Some(was)) if *was == i => prop_assert_eq!(origin, Origin::Kept),
                     Some(Some(was)) => prop_assert_eq!(origin, Origin::MovedFrom(k(*was))),
                 }
+            }
+        }
+
+        /// The same where a unique constraint is deferred: within a transaction several rows may be under one key, and the table may be
+        /// rewritten between two.
+        #[test]
+        fn p09_the_fold_follows_each_row_through_deferred_keys(
+            transactions in proptest::collection::vec((any::<bool>(), proptest::collection::vec((0u8..6, 0usize..6, 0i64..4), 1..8)), 0..12)
+        ) {
+            // a row: its key now, the key it had, where it is
+            let mut rows: Vec<(i64, Option<i64>, u64)> = (0..3).map(|i| (i, Some(i), i as u64)).collect();
+            let (mut log, mut heap, mut places) = (Vec::new(), 0, 100);
+            let mut truncated = false;
+            for (rewritten, ops) in transactions {
+                if rewritten {
+                    heap += 1;
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        row.2 = i as u64;
+                    }
+                }
+                let (mut after, mut told, mut emptied) = (rows.clone(), Vec::new(), false);
+                for (op, which, key) in ops {
+                    places += 1;
+                    let at = |at| Some(Place { heap, at });
+                    match op {
+                        0 => {
+                            after.push((key, None, places));
+                            told.push(Entry { now: at(places), ..e(Op::Insert, None, Some(key)) });
+                        }
+                        1 if which < after.len() => {
+                            let (from, _, place) = after.remove(which);
+                            told.push(Entry { was: at(place), ..e(Op::Delete, Some(from), None) });
+                        }
+                        5 if which == 5 && key == 0 => {
+                            after.clear();
+                            told.push(e(Op::Truncate, None, None));
+                            emptied = true;
+                        }
+                        2..=5 if which < after.len() => {
+                            let (from, was, place) = after[which];
+                            after[which] = (key, was, places);
+                            told.push(Entry { was: at(place), now: at(places), ..e(Op::Update, Some(from), Some(key)) });
+                        }
+                        _ => {}
+                    }
+                }
+                let mut unique: Vec<i64> = after.iter().map(|r| r.0).collect();
+                unique.sort();
+                unique.dedup();
+                // else it is refused at its commit
+                if unique.len() == after.len() {
+                    rows = after;
+                    log.extend(told);
+                    truncated |= emptied;
+                }
+            }
+            let folded = fold(&log);
+            prop_assert_eq!(folded.truncated, truncated);
+            let mentioned: Vec<Key> = folded.keys.iter().map(|(k, _)| k.clone()).collect();
+            for (key, origin) in folded.keys {
+                let Value::Int(i) = key.values()[0] else { unreachable!() };
+                let Some((_, was, _)) = rows.iter().find(|r| r.0 == i) else { continue };
+                match was {
+                    None => prop_assert_eq!(origin, Origin::Reborn),
+                    Some(was) if *was == i => prop_assert_eq!(origin, Origin::Kept),
+                    Some(was) => prop_assert_eq!(origin, Origin::MovedFrom(k(*was))),
+                }
+            }
+            if !truncated {
+                let untouched = |r: &&(i64, Option<i64>, u64)| r.1 == Some(r.0);
+                prop_assert!(rows.iter().filter(|r| !mentioned.contains(&k(r.0))).all(|r| untouched(&r)));
             }
         }
     }

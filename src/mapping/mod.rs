@@ -7,9 +7,11 @@ pub mod convert;
 pub mod expression;
 pub mod fold;
 mod jsonb;
+mod literal;
 pub mod profile;
 mod spelled;
 pub mod stream;
+mod times;
 pub mod transfer;
 
 use crate::plan::{Affinity, Codec, ColumnPlan, Kind, Plan, Table, TablePlan};

@@ -160,7 +160,7 @@ impl ColumnProfile {
                     self.time_pending = false;
                     if let Ok(s) = std::str::from_utf8(t) {
                         let utc = self.utc;
-                        let formats = convert::time_formats(s).into_iter().map(|mut format| {
+                        let formats = super::times::time_formats(s).into_iter().map(|mut format| {
                             if utc && format.zone == crate::plan::Zone::None {
                                 format.zone = crate::plan::Zone::Meant;
                             }

@@ -281,6 +281,7 @@ pub fn assemble(
         }
         match (from, to) {
             (Kind::Sqlite, Kind::Postgres) => {
+                sqlite::jsonb_is_no_key(source, &codecs)?;
                 sqlite::rest(source, &mut target, &mut codecs, &moved, &into, &mut left);
             }
             (Kind::Postgres, Kind::Sqlite) => postgres::rest(source, &mut target, &codecs, &moved, &into, &mut left),

@@ -9,7 +9,7 @@ use crate::store::{HistoryLine, Phase, Side};
 use super::answers::Outcome;
 use super::project::{Done, Project};
 use super::verify::{self, Verified, VerifyOptions};
-use super::{Error, Failure, Result, Run, fingerprint};
+use super::{Error, Failure, Result, Run, checks, fingerprint};
 
 impl Project {
     /// Compares both sides of the open run in full, and asks the stores' own checks.
@@ -87,7 +87,7 @@ impl Project {
         }
         out.problems.extend(source.self_check(&plan.source_tables(), true)?);
         if plan.from.kind != Kind::Json {
-            out.problems.extend(verify::definitions(source.as_mut(), &plan)?);
+            out.problems.extend(checks::definitions(source.as_mut(), &plan)?);
         }
         out.seconds = begun.elapsed().as_secs_f64();
         let as_of = remains.as_of.unwrap_or(line.ended_at);
@@ -128,7 +128,7 @@ impl Project {
 /// Rows first, then the stores' own checks, as far as there is time.
 fn in_scope(run: &mut Run, way: Way, asked: &VerifyOptions) -> Result<Verified> {
     let mut verified = verify::compare(run, way, asked.scope)?;
-    let (problems, left) = verify::checks_in_time(run, asked.scope)?;
+    let (problems, left) = checks::in_time(run, asked.scope)?;
     verified.problems = problems;
     verified.not_compared.extend(left);
     Ok(verified)

@@ -13,7 +13,7 @@ use super::answers::{Outcome, RollbackOptions, Status};
 use super::emergency::{self, Alone, Fenced, Trust};
 use super::project::{Done, Project, frozen};
 use super::status::window_over;
-use super::{Error, Failure, Result, Run, close, hand_over, salvage, verify};
+use super::{Error, Failure, Result, Run, close, doubt, hand_over, salvage};
 
 impl Project {
     /// Takes the soaking migration back, with every write made since; or, if so asked, without relying on the target.
@@ -118,7 +118,8 @@ impl Project {
         let plan = frozen(source.as_mut(), &state.run)?;
         let app = App::new(&self.config, &state.run, &self.gate)?;
         let (id, gate, folder) = (state.run.clone(), self.gate.clone(), self.config.folder.clone());
-        Ok(Alone { id, plan, source, app, gate, folder, observer: self.observer.clone() })
+        let epoch = super::undo::own(source.as_mut(), &id)?.epoch;
+        Ok(Alone { id, plan, source, epoch, app, gate, folder, observer: self.observer.clone() })
     }
 
     /// Up to where the application runs on the source again.
@@ -141,15 +142,9 @@ impl Project {
         }
         let left = budget.saturating_sub(begun.elapsed());
         let (patience, all) = (Duration::from_secs(10).min(left / 4), Duration::from_secs(60).min(left / 2));
-        let url = self.config.store(&m.transfer.to).map(str::to_owned);
-        let (name, folder, gate) = (m.transfer.to.clone(), self.config.folder.clone(), self.gate.clone());
-        let open = move || {
-            let url = url.ok_or_else(|| Error::Refused {
-                cause: format!("backout.toml has no store {name:?}"),
-                hint: String::new(),
-            })?;
-            Ok(store::open(&url, &folder, false, &gate)?)
-        };
+        let url = self.url(&m.transfer.to).map(str::to_owned);
+        let (folder, gate) = (self.config.folder.clone(), self.gate.clone());
+        let open = move || Ok(store::open(&url?, &folder, false, &gate)?);
         let mut fenced = emergency::fence(open, alone, patience, all);
         if !opened {
             if let (Some(copy), Trust::All) = (&foreign, trust) {
@@ -189,7 +184,7 @@ impl Project {
             return Ok(());
         }
         let mut run = self.run(alone.id.clone(), alone.plan.clone(), alone.source.again()?, reached.store.again()?)?;
-        verify::compare_and_doubt(&mut run, Way::Down)?;
+        doubt::resolve(&mut run, Way::Down)?;
         let state = alone.state()?;
         let parked = alone.source.parked(&alone.id)?;
         let (id, plan, from) = (alone.id.clone(), alone.plan.clone(), state.checkpoint);

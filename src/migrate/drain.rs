@@ -10,7 +10,7 @@ use crate::plan::{Kind, Plan, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
-use super::{Error, Result, Run, fingerprint, looking, within};
+use super::{Error, Result, Run, doubt, fingerprint, looking, within};
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,42 +48,21 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
     let receiver = if way == Way::Up { run.target_state()? } else { run.source_state()? };
     if let Some(cause) = receiver.doubt {
         if receiver.checkpoint.is_none() {
-            distrust(run, way, &cause, false)?;
+            doubt::distrust(run, way, &cause, false)?;
         }
-        super::verify::compare_and_doubt(run, way)?;
+        doubt::resolve(run, way)?;
     }
     match drain_once(run, way) {
         Err(Error::Store(store::Error::Capture { cause, schema_changed: false, rewound, .. })) => {
             run.note(format!(
                 "changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"
             ));
-            distrust(run, way, &cause, rewound)?;
-            super::verify::compare_and_doubt(run, way)?;
+            doubt::distrust(run, way, &cause, rewound)?;
+            doubt::resolve(run, way)?;
             drain_once(run, way)
         }
         other => other,
     }
-}
-
-/// Capture anew on the giver, and the doubt written down before anything else happens; what the log told up to then counts no
-/// more. Killed in between, it is done again.
-fn distrust(run: &mut Run, way: Way, cause: &str, rewound: bool) -> Result<()> {
-    let plan = run.plan.clone();
-    let id = run.id.clone();
-    let givers = way.givers(&plan);
-    let (giver, receiver) = run.sides(way);
-    super::change_state(receiver, &id, "receiver: doubt", |s| {
-        s.doubt = Some(cause.to_owned());
-        s.rewound |= rewound;
-        s.checkpoint = None;
-    })?;
-    within(giver, Mode::Write, &givers, "giver: change capture anew", |g| {
-        let from = g.capture_on(&givers, &id)?;
-        let mut state =
-            g.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("giver without a record".into()))?;
-        state.captured_from = Some(from);
-        Ok(g.put_state(&state, None)?)
-    })
 }
 
 fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
@@ -111,7 +90,7 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     }
     // Before the receiver commits, the giver has committed something after what was read: it cannot be crashed behind it (P5).
     let position = giver.mark(position)?;
-    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: None };
+    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, then: Then::Follows };
     let id = run.id.clone();
     let (_, receiver) = run.sides(way);
     apply(&id, &plan, receiver, way, &changes, &moment)?;
@@ -135,9 +114,16 @@ pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Posit
     let position = giver.mark(position)?;
     let id = run.id.clone();
     let (giver, receiver) = run.sides(way);
-    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, handing: Some(&from) };
+    let moment = Moment { position: &position, at: &at, marks: &marks, epoch, then: Then::Drained(&from) };
     let rows = holding(giver, || apply(&id, &plan, receiver, way, &changes, &moment))?;
     Ok((position, rows))
+}
+
+/// How many changes of the giver the receiver has not seen.
+pub(super) fn waiting(run: &mut Run, way: Way) -> Result<u64> {
+    let plan = run.plan.clone();
+    let (from, ..) = from_where(run, way)?;
+    Ok(run.sides(way).0.lag(&way.givers(&plan), &from)?)
 }
 
 /// Does `work` on the other store and lets the giver hear of us meanwhile, however long it takes: its lease would end else (P1). A
@@ -246,6 +232,8 @@ fn read_changes(
         op: Op::Doubt,
         before: Some(p.key.clone()),
         after: None,
+        was: None,
+        now: None,
     }));
     let mut changes = Vec::new();
     for (i, t) in tables.iter().enumerate() {
@@ -279,8 +267,18 @@ pub(super) struct Moment<'m> {
     pub at: &'m str,
     pub marks: &'m [Option<i64>],
     pub epoch: u64,
-    /// In a hand-over: where the receiver stood before.
-    pub handing: Option<&'m Position>,
+    pub then: Then<'m>,
+}
+
+/// What is said of the receiver in the transaction that applies changes.
+#[derive(Clone, Copy)]
+pub(super) enum Then<'m> {
+    /// Only how far it follows.
+    Follows,
+    /// In a hand-over it is `Drained`; it had followed up to here before.
+    Drained(&'m Position),
+    /// It parts from the giver, and nothing of that is outstanding.
+    Whole,
 }
 
 /// Rows, by the receiver's table and key, that the receiver does not take, and why.
@@ -312,7 +310,7 @@ pub(super) fn apply(
 }
 
 /// Applies changes to the receiver, reads them back, keeps before-images while soaking, and moves the checkpoint: one
-/// transaction. With `handing` the receiver becomes `Drained` in it.
+/// transaction.
 fn apply_without(
     id: &str,
     plan: &Plan,
@@ -322,9 +320,9 @@ fn apply_without(
     unfit: &Unfit,
     moment: &Moment<'_>,
 ) -> Result<u64> {
-    let Moment { position, at, marks, epoch, handing } = *moment;
+    let Moment { position, at, marks, epoch, then } = *moment;
     let receivers = way.receivers(plan);
-    let what = if handing.is_some() { "receiver: drained" } else { "receiver: changes" };
+    let what = if matches!(then, Then::Drained(_)) { "receiver: drained" } else { "receiver: changes" };
     within(receiver, Mode::Write, &receivers, what, |r| {
         let mut state =
             r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
@@ -381,9 +379,17 @@ fn apply_without(
             state.carried += rows;
             state.marks = marks.to_vec();
         }
-        if let Some(from) = handing {
-            state.previous = Some(from.clone());
-            state.side = Side::Drained { epoch, position: position.clone() };
+        match then {
+            Then::Follows => {}
+            Then::Drained(from) => {
+                state.previous = Some(from.clone());
+                state.side = Side::Drained { epoch, position: position.clone() };
+            }
+            Then::Whole => {
+                if let Some(p) = &mut state.parting {
+                    (p.whole, p.upto) = (true, at.to_owned());
+                }
+            }
         }
         r.put_state(&state, None)?;
         Ok(rows)

@@ -4,7 +4,9 @@
 //! answers in time. The commit point is the opening of the source; before it nobody is told anything, after it only forward.
 //! Each step may be cut off and run again.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -15,10 +17,10 @@ use crate::mapping::Way;
 use crate::plan::{Kind, Plan, Table};
 use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Side, State, Store};
 
-use super::drain::{self, Moment, Read};
+use super::drain::{self, Moment, Read, Then};
 use super::export::Export;
 use super::undo::{self, own};
-use super::{Error, Event, Observer, Result, change_state, fingerprint, now, within};
+use super::{Error, Event, Observer, Result, fingerprint, now, within};
 
 /// Numbers that the target may have given since its last drain are passed over by this many.
 const GAP: i64 = 10_000;
@@ -28,6 +30,8 @@ pub(crate) struct Alone {
     pub id: String,
     pub plan: Plan,
     pub source: Box<dyn Store>,
+    /// The source's, as we found or raised it: whoever raises it after us makes us a ghost (P4).
+    pub epoch: u64,
     pub app: App,
     pub gate: Gate,
     /// The project's.
@@ -67,7 +71,13 @@ impl Alone {
     }
 
     fn change(&mut self, what: &str, change: impl FnOnce(&mut State)) -> Result<State> {
-        change_state(self.source.as_mut(), &self.id, what, change)
+        let (id, epoch) = (self.id.clone(), self.epoch);
+        within(self.source.as_mut(), Mode::Write, &[], what, |s| {
+            let mut state = undo::ours(s, &id, epoch)?;
+            change(&mut state);
+            s.put_state(&state, None)?;
+            Ok(state)
+        })
     }
 
     fn note(&self, text: impl Into<String>) {
@@ -93,14 +103,16 @@ pub(crate) fn begin(alone: &mut Alone, trust: Trust) -> Result<State> {
             Some(Parting { upto, untrusted, keep, undone: 0, exported: 0, left_out: 0, sealed, whole, opened_at })
         }
     };
-    alone.change("source: parting from the target", |s| {
+    let begun = alone.change("source: parting from the target", |s| {
         s.epoch += 1;
         s.phase = Phase::RollingBack;
         s.last_error = None;
         if fresh.is_some() {
             s.parting = fresh;
         }
-    })
+    })?;
+    alone.epoch = begun.epoch;
+    Ok(begun)
 }
 
 /// Stops the services. One that cannot be stopped holds nothing up: the target is sealed, or said not to be.
@@ -225,29 +237,21 @@ pub(crate) fn settle(alone: &mut Alone, fenced: &Result<Fenced>) -> Result<()> {
 }
 
 fn carry(alone: &mut Alone, read: &Read) -> Result<()> {
-    let epoch = alone.state()?.epoch;
-    let moment = Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, handing: None };
+    let epoch = alone.epoch;
+    let moment = Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, then: Then::Whole };
     let (id, plan) = (alone.id.clone(), alone.plan.clone());
-    drain::apply(&id, &plan, alone.source.as_mut(), Way::Down, &read.changes, &moment)?;
-    alone.change("source: everything is carried", |s| {
-        let at = s.drained_at.clone();
-        if let Some(p) = &mut s.parting {
-            p.whole = true;
-            p.upto = at.unwrap_or_else(|| p.upto.clone());
-        }
-    })?;
-    Ok(())
+    drain::apply(&id, &plan, alone.source.as_mut(), Way::Down, &read.changes, &moment).map(drop)
 }
 
 /// The commit point.
 pub(crate) fn open(alone: &mut Alone) -> Result<()> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
-    let tables = plan.source_tables();
+    let (tables, epoch) = (plan.source_tables(), alone.epoch);
     if alone.state()?.side == Side::Open {
         return Ok(());
     }
     within(alone.source.as_mut(), Mode::Write, &tables, "source: open", |s| {
-        let mut state = own(s, &id)?;
+        let mut state = undo::ours(s, &id, epoch)?;
         let Some(parting) = &mut state.parting else { return Err(Error::Internal("no parting is under way".into())) };
         let gap = if parting.whole { 0 } else { GAP };
         parting.opened_at = Some(now());
@@ -285,34 +289,66 @@ pub(crate) fn close(alone: &mut Alone, line: &HistoryLine) -> Result<()> {
     alone.app.forget()?;
     let plan = alone.plan.clone();
     let tables = plan.source_tables();
-    let id = alone.id.clone();
+    let (id, epoch) = (alone.id.clone(), alone.epoch);
     within(alone.source.as_mut(), Mode::Write, &tables, "source: closed", |s| {
-        let remains = s.state()?.filter(|s| s.run == id).map(|s| fingerprint::remains(&s, &plan)).transpose()?;
+        let remains = Some(fingerprint::remains(&undo::ours(s, &id, epoch)?, &plan)?);
         Ok(s.close(&tables, &HistoryLine { remains, ..line.clone() })?)
     })
+}
+
+/// Copies the file beside itself, over nothing that is there; a copy that is there already is enough. Returns its path.
+fn keep_copy(gate: &Gate, file: &Path, id: &str) -> Result<String> {
+    let name = format!("{}.foreign-{id}", file.file_name().unwrap_or_default().to_string_lossy());
+    let numbered = |n: u32| file.with_file_name(if n == 1 { name.clone() } else { format!("{name}-{n}") });
+    let free = |copy: &PathBuf| !copy.exists() || same_bytes(file, copy).unwrap_or(false);
+    let copy = (1..).map(numbered).find(free).unwrap_or_else(|| numbered(1));
+    let shown = copy.display().to_string();
+    if !copy.exists() {
+        // whole or not at all
+        let new = file.with_file_name(format!("{name}.new"));
+        let kept = || -> std::io::Result<()> {
+            std::fs::copy(file, &new)?;
+            File::open(&new)?.sync_all()?;
+            std::fs::rename(&new, &copy)?;
+            File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+        };
+        let operation = "keep what others wrote as".to_owned();
+        let failed = |cause| store::Error::File { operation, path: shown.clone(), cause };
+        gate.pass(&format!("write {shown}"), || kept().map_err(failed))?;
+    }
+    Ok(shown)
+}
+
+fn same_bytes(a: &Path, b: &Path) -> std::io::Result<bool> {
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (BufReader::new(File::open(a)?), BufReader::new(File::open(b)?));
+    loop {
+        let (x, y) = (a.fill_buf()?, b.fill_buf()?);
+        let n = x.len().min(y.len());
+        if x[..n] != y[..n] || n == 0 {
+            return Ok(n == 0 && x.len() == y.len());
+        }
+        a.consume(n);
+        b.consume(n);
+    }
 }
 
 /// A resting file that someone wrote to: what it holds is kept beside it, and from here on it is what rests (P20). Returns the
 /// copy's path.
 pub(crate) fn accept(alone: &mut Alone, file: Option<PathBuf>) -> Result<Option<String>> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
-    let tables = plan.source_tables();
+    let (tables, epoch) = (plan.source_tables(), alone.epoch);
     let (Some(file), Kind::Json) = (file, alone.source.kind()) else { return Ok(None) };
     let foreign = match super::looking(alone.source.as_mut(), &tables, |s| Ok(s.look(&tables)?)) {
         Err(Error::Store(store::Error::Capture { cause, .. })) => cause,
         Err(e) => return Err(e),
         Ok(()) => return Ok(None),
     };
-    let name = format!("{}.foreign-{id}", file.file_name().unwrap_or_default().to_string_lossy());
-    let copy = file.with_file_name(name);
-    let shown = copy.display().to_string();
-    let failed = |cause| store::Error::File { operation: "write".into(), path: shown.clone(), cause };
-    alone.gate.pass(&format!("write {shown}"), || {
-        let kept = std::fs::copy(&file, &copy).and_then(|_| std::fs::File::open(&copy)?.sync_all());
-        kept.map_err(failed)
-    })?;
+    let shown = keep_copy(&alone.gate, &file, &id)?;
     within(alone.source.as_mut(), Mode::Write, &tables, "source: what is there is accepted", |s| {
-        let mut state = own(s, &id)?;
+        let mut state = undo::ours(s, &id, epoch)?;
         s.unseal(&tables)?;
         s.seal(&tables, &id)?;
         state.doubt = Some(foreign);

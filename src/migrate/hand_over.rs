@@ -52,12 +52,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let id = run.id.clone();
     let epoch = raise_epoch(run)?;
     run.app.stop()?;
-    // what is left is carried freely first, so that the lease is short
-    drain::until_close(run, way)?;
-    run.go_on()?;
-    let frozen = Instant::now();
-    let (giver, _) = run.sides(way);
-    giver.begin(Mode::Lease, &givers)?;
+    let frozen = lease(run, way)?;
     let sealed = drain::drain_leased(run, way, epoch).and_then(|(position, rows)| {
         let (giver, receiver) = run.sides(way);
         let digests = receiver.state()?.map(|s| s.digests).unwrap_or_default();
@@ -116,6 +111,33 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let what = if way == Way::Up { "cutover" } else { "rollback" };
     run.journal_line("hand-over", &format!("{what}: {} carried", super::count(rows as usize, "row")), true, frozen);
     Ok(())
+}
+
+/// How many changes may be left to carry while nobody can write.
+const AT_ONCE: u64 = 2_000;
+
+/// Locks the giver when little is left to carry, so that nobody waits for long: what is there is carried freely first, and once more if
+/// others wrote much just before the lock was had (P21). Returns since when they wait.
+fn lease(run: &mut Run, way: Way) -> Result<Instant> {
+    let plan = run.plan.clone();
+    let givers = way.givers(&plan);
+    for attempt in 1.. {
+        drain::until_close(run, way)?;
+        run.go_on()?;
+        let frozen = Instant::now();
+        run.sides(way).0.begin(Mode::Lease, &givers)?;
+        // a file is not locked by this
+        if attempt == 5 || run.sides(way).0.kind() == Kind::Json {
+            return Ok(frozen);
+        }
+        let left = drain::waiting(run, way);
+        if matches!(left, Ok(left) if left <= AT_ONCE) {
+            return Ok(frozen);
+        }
+        run.sides(way).0.rollback();
+        left?;
+    }
+    Err(ghost())
 }
 
 /// Raised in both stores by each attempt, and by each calling off: whatever still runs of an earlier one writes nothing more (P4).

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::mapping::fold::Origin;
 use crate::mapping::{Way, map_key, map_row};
 use crate::plan::{Kind, TablePlan};
-use crate::store::{self, Mode, Parked, Phase, Side, Store, Write};
+use crate::store::{self, Mode, Parked, Phase, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
 use super::drain::{Changes, Read, Unfit, map_changes, read_back};
@@ -34,12 +34,15 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
         let (plan, id) = (run.plan.clone(), run.id.clone());
         let parked = run.source.parked(&id)?;
         let read = emergency::seal_and_read(run.target.as_mut(), &id, &plan, state.epoch, state.checkpoint, &parked)?;
+        let gone = gone(run)?;
         let (read, full) = match read {
-            Err(Error::Store(store::Error::Capture { cause, schema_changed: false, .. })) => {
+            Err(Error::Store(store::Error::Capture { cause, schema_changed, .. }))
+                if !schema_changed || !gone.is_empty() =>
+            {
                 run.note(format!(
                     "the target's change log cannot be relied on ({cause}): both sides are compared in full"
                 ));
-                (read_all(run)?, true)
+                (read_all(run, &gone)?, true)
             }
             other => (other?, false),
         };
@@ -60,29 +63,55 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
             })?;
             run.app.stop()?;
         }
-        let carried = carry(run, &read, full);
+        let carried = carry(run, &read, full, gone.is_empty());
         if file {
             at_home(run)?;
         }
         carried?;
+        if !gone.is_empty() {
+            return Err(Error::Refused {
+                cause: format!(
+                    "{} {} not in the target any more: what was written there after {} cannot be carried; everything else was",
+                    gone.join(", "),
+                    if gone.len() == 1 { "is" } else { "are" },
+                    parting.upto
+                ),
+                hint: "put it back as it was, then `backout salvage` again; `backout salvage --forget` gives it up"
+                    .into(),
+            });
+        }
     }
     close::rolled_back(run)
 }
 
-/// Every row that differs, as if the log had named it.
-fn read_all(run: &mut Run) -> Result<Read> {
-    let (plan, id) = (run.plan.clone(), run.id.clone());
+/// The target's tables that someone dropped.
+fn gone(run: &mut Run) -> Result<Vec<String>> {
+    let plan = run.plan.clone();
     let tables = plan.target_tables();
+    let there = emergency::present(run.target.as_mut(), &tables)?;
+    let gone = tables.iter().filter(|t| !there.iter().any(|x| x.name == t.name));
+    Ok(gone.map(|t| t.name.clone()).collect())
+}
+
+/// Every row that differs, as if the log had named it. Without the tables that are gone; then there is no log to go on with, either.
+fn read_all(run: &mut Run, gone: &[String]) -> Result<Read> {
+    let (plan, id) = (run.plan.clone(), run.id.clone());
+    let mut tables = plan.target_tables();
+    tables.retain(|t| !gone.contains(&t.name));
     let at = run.target.now()?;
-    let position = within(run.target.as_mut(), Mode::Write, &tables, "target: change capture anew", |t| {
-        let from = t.capture_on(&tables, &id)?;
-        let mut state = own(t, &id)?;
-        state.captured_from = Some(from.clone());
-        t.put_state(&state, None)?;
-        Ok(from)
-    })?;
+    let position = if gone.is_empty() {
+        within(run.target.as_mut(), Mode::Write, &tables, "target: change capture anew", |t| {
+            let from = t.capture_on(&tables, &id)?;
+            let mut state = own(t, &id)?;
+            state.captured_from = Some(from.clone());
+            t.put_state(&state, None)?;
+            Ok(from)
+        })?
+    } else {
+        Position(serde_json::Value::Null)
+    };
     let mut changes = Vec::new();
-    for (i, t) in plan.tables.iter().enumerate() {
+    for (i, t) in plan.tables.iter().enumerate().filter(|(_, t)| !gone.contains(&t.target.name)) {
         let keys = sums::suspects(run, i, t)?;
         let rows = super::looking(run.target.as_mut(), &tables, |s| Ok(s.fetch(&t.target, &keys)?))?;
         let rows = keys.into_iter().zip(rows).map(|(k, row)| (k, Origin::Kept, row)).collect();
@@ -92,10 +121,10 @@ fn read_all(run: &mut Run) -> Result<Read> {
     Ok(Read { changes, entries, position, at, marks: Vec::new() })
 }
 
-fn carry(run: &mut Run, read: &Read, full: bool) -> Result<()> {
+fn carry(run: &mut Run, read: &Read, full: bool, whole: bool) -> Result<()> {
     let mut unfit = Unfit::new();
     loop {
-        match carry_without(run, read, full, &unfit) {
+        match carry_without(run, read, full, whole, &unfit) {
             Err(Error::Store(store::Error::Unfit { store, rows })) => {
                 let before = unfit.len();
                 unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
@@ -108,7 +137,7 @@ fn carry(run: &mut Run, read: &Read, full: bool) -> Result<()> {
     }
 }
 
-fn carry_without(run: &mut Run, read: &Read, full: bool, unfit: &Unfit) -> Result<()> {
+fn carry_without(run: &mut Run, read: &Read, full: bool, whole: bool, unfit: &Unfit) -> Result<()> {
     let (plan, id) = (run.plan.clone(), run.id.clone());
     let epoch = run.source_state()?.epoch;
     let tables = plan.source_tables();
@@ -153,10 +182,13 @@ fn carry_without(run: &mut Run, read: &Read, full: bool, unfit: &Unfit) -> Resul
         s.keep_images(&id, state.drains, &read.at, &images)?;
         s.put_parked(&id, &park, &unpark)?;
         state.checkpoint = Some(read.position.clone());
-        state.drained_at = Some(read.at.clone());
         state.carried += rows;
         if let Some(p) = &mut state.parting {
-            (p.whole, p.sealed, p.upto) = (true, true, read.at.clone());
+            p.sealed = true;
+            if whole {
+                (p.whole, p.upto) = (true, read.at.clone());
+                state.drained_at = Some(read.at.clone());
+            }
         }
         Ok(s.put_state(&state, None)?)
     })

@@ -45,12 +45,12 @@ pub(crate) fn take_out(alone: &mut Alone) -> Result<()> {
 
 fn one(alone: &mut Alone, drain: u64, at: &str) -> Result<()> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
-    let tables = plan.source_tables();
+    let (tables, epoch) = (plan.source_tables(), alone.epoch);
     let export = alone.left_out();
     let images = alone.source.images(&id, drain)?;
     within(alone.source.as_mut(), Mode::Write, &tables, &format!("source: drain {drain} undone"), |s| {
         let (mut lines, mut writes, mut left) = (Vec::new(), Vec::new(), 0);
-        let mut state = own(s, &id)?;
+        let mut state = ours(s, &id, epoch)?;
         for (i, table) in tables.iter().enumerate() {
             let mine: Vec<&(usize, Key, Option<Row>)> = images.iter().filter(|(t, ..)| *t == i).collect();
             let keys: Vec<Key> = mine.iter().map(|(_, k, _)| k.clone()).collect();
@@ -90,7 +90,7 @@ fn one(alone: &mut Alone, drain: u64, at: &str) -> Result<()> {
 /// Exports changes of the target that were never carried, and never will be.
 pub(crate) fn leave_out(alone: &mut Alone, changes: &[Changes], at: &str) -> Result<()> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
-    let tables = plan.source_tables();
+    let (tables, epoch) = (plan.source_tables(), alone.epoch);
     let export = alone.left_out();
     within(alone.source.as_mut(), Mode::Write, &tables, "source: the rest is exported", |s| {
         let (mut lines, mut left) = (Vec::new(), 0);
@@ -129,7 +129,7 @@ pub(crate) fn leave_out(alone: &mut Alone, changes: &[Changes], at: &str) -> Res
                 }
             }
         }
-        let mut state = own(s, &id)?;
+        let mut state = ours(s, &id, epoch)?;
         let Some(parting) = &mut state.parting else { return Err(Error::Internal("nothing is being undone".into())) };
         if !lines.is_empty() {
             parting.exported = export.add(parting.exported, &lines)?;
@@ -144,6 +144,15 @@ pub(crate) fn leave_out(alone: &mut Alone, changes: &[Changes], at: &str) -> Res
 pub(crate) fn own(store: &mut dyn Store, id: &str) -> Result<State> {
     let state = store.state()?.filter(|s| s.run == id);
     state.ok_or_else(|| store_lost(store, id))
+}
+
+/// The same, unless another attempt raised the epoch since: then we are a ghost, and write nothing (P4).
+pub(crate) fn ours(store: &mut dyn Store, id: &str, epoch: u64) -> Result<State> {
+    let state = own(store, id)?;
+    if state.epoch != epoch {
+        return Err(Error::Internal("another attempt to go back has begun meanwhile".into()));
+    }
+    Ok(state)
 }
 
 fn store_lost(store: &mut dyn Store, id: &str) -> Error {

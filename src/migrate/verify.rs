@@ -4,7 +4,6 @@
 //! look at the live side, no change of it is still on its way (P14).
 
 use std::collections::HashSet;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::mapping::{Way, canon_source, canon_target, map_row};
@@ -13,8 +12,8 @@ use crate::store::{Phase, Store};
 use crate::value::{Digest, Key, Value};
 
 use super::fingerprint::{self, Fingerprint};
-use super::sums::{Sums, both, suspects, suspects_of};
-use super::{Error, Result, Run, drain, looking, now, sample};
+use super::sums::{Sums, both, suspects_of};
+use super::{Error, Result, Run, checks, doubt, drain, looking, now, sample};
 
 /// How much is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -101,14 +100,14 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
         verified = compare(run, Way::Up, Scope::Full)?;
         if !verified.differences.is_empty() {
             run.note(format!("{} differ; they are carried again", super::count(verified.differences.len(), "row")));
-            compare_and_doubt(run, Way::Up)?;
+            doubt::resolve(run, Way::Up)?;
             drain::drain(run, Way::Up)?;
             verified = compare(run, Way::Up, Scope::Full)?;
         }
         if !verified.differences.is_empty() {
             return Err(Error::Differences(verified.differences));
         }
-        let problems = checks(run)?;
+        let problems = checks::of_target(run)?;
         if !problems.is_empty() {
             return Err(Error::Refused {
                 cause: format!("the stores' own checks found: {}", problems.join("; ")),
@@ -127,35 +126,6 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
         s.last_error = None;
     })?;
     Ok(Phase::Ready)
-}
-
-/// Compares in full and puts every differing key into the giver's log; the doubt is over when that is committed.
-pub(crate) fn compare_and_doubt(run: &mut Run, way: Way) -> Result<()> {
-    let plan = run.plan.clone();
-    let mut any = false;
-    for (i, t) in plan.tables.iter().enumerate() {
-        let keys: Vec<Key> = suspects(run, i, t)?
-            .into_iter()
-            .filter_map(|k| match way {
-                Way::Up => crate::mapping::map_key(Way::Down, t, &k).ok(),
-                Way::Down => Some(k),
-            })
-            .collect();
-        if !keys.is_empty() {
-            run.sides(way).0.doubt(i, &keys)?;
-            any = true;
-        }
-    }
-    let id = run.id.clone();
-    let (_, receiver) = run.sides(way);
-    super::change_state(receiver, &id, "receiver: doubt resolved", |s| {
-        s.doubt = None;
-        // a row that differs may have been damaged where it rests: what it was there says nothing of what it ought to be
-        if any && way == Way::Down {
-            s.digests.clear();
-        }
-    })?;
-    Ok(())
 }
 
 /// Comparison of a run whose resting side follows: changes under way are carried before a difference counts. Where the time for it is
@@ -334,17 +304,10 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Verified> {
         }
     }
     if plan.from.kind != Kind::Json {
-        out.problems = definitions(run.source.as_mut(), &plan)?;
+        out.problems = checks::definitions(run.source.as_mut(), &plan)?;
     }
     out.seconds = begun.elapsed().as_secs_f64();
     Ok(out)
-}
-
-/// The source's definitions, against those that the plan recorded.
-pub(super) fn definitions(source: &mut dyn Store, plan: &Plan) -> Result<Vec<String>> {
-    let there = source.schema()?;
-    let found = |t: &TablePlan| there.tables.iter().find(|x| x.name == t.source.name);
-    Ok(plan.tables.iter().flat_map(|t| fingerprint::schema_apart(&t.source, found(t))).collect())
 }
 
 /// From where the receiver has not seen the giver's log.
@@ -440,128 +403,4 @@ fn row_difference(t: &TablePlan, s: &[Value<'_>], d: &[Value<'_>]) -> Option<Str
     canon_source(t, s.to_vec(), &mut a);
     canon_source(t, down, &mut b);
     (a != b).then(|| "the way back would not give the source's row".to_owned())
-}
-
-/// The stores' own checks, and the definitions against the plan. What there is no time for is told in the second list.
-pub(crate) fn checks_in_time(run: &mut Run, scope: Scope) -> Result<(Vec<String>, Vec<String>)> {
-    let plan = run.plan.clone();
-    let (mut out, mut left) = (Vec::new(), Vec::new());
-    if matches!(scope, Scope::Full | Scope::Deep) {
-        let sides = [(run.target.again()?, plan.target_tables()), (run.source.again()?, plan.source_tables())];
-        for (store, tables) in sides {
-            let title = store.title();
-            match own_checks(store, &tables, scope == Scope::Deep, run.deadline)? {
-                Some(found) => out.extend(found),
-                None => left.push(format!("the own checks of {title}")),
-            }
-        }
-    }
-    out.extend(target_definitions(run, &plan)?);
-    if scope == Scope::Deep && plan.from.kind != Kind::Json {
-        out.extend(definitions(run.source.as_mut(), &plan)?);
-    }
-    Ok((out, left))
-}
-
-/// A store's own checks, on a connection of their own; `None` if they are not done by then. They only read: nobody has to wait for
-/// their end.
-fn own_checks(
-    mut store: Box<dyn Store>,
-    tables: &[&Table],
-    deep: bool,
-    deadline: Option<Instant>,
-) -> Result<Option<Vec<String>>> {
-    let Some(deadline) = deadline else { return Ok(Some(store.self_check(tables, deep)?)) };
-    if Instant::now() >= deadline {
-        return Ok(None);
-    }
-    let tables: Vec<Table> = tables.iter().map(|t| (*t).clone()).collect();
-    let (send, receive) = channel();
-    std::thread::spawn(move || {
-        let _ = send.send(store.self_check(&tables.iter().collect::<Vec<_>>(), deep));
-    });
-    match receive.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(found) => Ok(Some(found?)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// The target's own checks, and its definitions against the plan. The source was asked while planning a moment ago.
-fn checks(run: &mut Run) -> Result<Vec<String>> {
-    let plan = run.plan.clone();
-    let mut out = run.target.self_check(&plan.target_tables(), false)?;
-    out.extend(target_definitions(run, &plan)?);
-    Ok(out)
-}
-
-fn target_definitions(run: &mut Run, plan: &Plan) -> Result<Vec<String>> {
-    let there = run.target.schema()?;
-    let mut out = Vec::new();
-    for t in &plan.tables {
-        match there.tables.iter().find(|x| x.name == t.target.name) {
-            None => out.push(format!("table {} is not in the target", t.target.name)),
-            Some(found) => out.extend(schema_differences(&t.target, found, plan.to.kind)),
-        }
-    }
-    Ok(out)
-}
-
-fn schema_differences(planned: &Table, found: &Table, kind: Kind) -> Vec<String> {
-    let plain = |ty: &str| -> String {
-        let t = ty.to_ascii_lowercase();
-        match t.as_str() {
-            "timestamp without time zone" => "timestamp".into(),
-            "timestamp with time zone" => "timestamptz".into(),
-            "varchar" => "character varying".into(),
-            _ if kind == Kind::Postgres => t.replace("varchar(", "character varying("),
-            _ => t,
-        }
-    };
-    let name = &planned.name;
-    let mut out = Vec::new();
-    for c in &planned.columns {
-        match found.columns.iter().find(|f| f.name == c.name) {
-            None => out.push(format!("column {name}.{} is missing", c.name)),
-            Some(f) if plain(&f.ty) != plain(&c.ty) => {
-                out.push(format!("column {name}.{} is {} and not {}", c.name, f.ty, c.ty))
-            }
-            Some(f) if c.not_null && !f.not_null => out.push(format!("column {name}.{} has lost NOT NULL", c.name)),
-            Some(f) if c.default.is_some() && f.default.is_none() => {
-                out.push(format!("column {name}.{} has lost its default", c.name))
-            }
-            Some(f) if c.identity && !f.identity => out.push(format!("column {name}.{} has lost its identity", c.name)),
-            Some(_) => {}
-        }
-    }
-    if planned.key_names() != found.key_names() {
-        let unique =
-            found.indexes.iter().any(|i| i.unique && i.columns.iter().map(|c| c.name.as_str()).eq(planned.key_names()));
-        if !unique {
-            out.push(format!(
-                "table {name} has the key ({}) and not ({})",
-                found.key_names().join(", "),
-                planned.key_names().join(", ")
-            ));
-        }
-    }
-    for i in &planned.indexes {
-        let like = |f: &crate::plan::Index| {
-            f.unique == i.unique
-                && (f.expression || f.columns.iter().map(|c| &c.name).eq(i.columns.iter().map(|c| &c.name)))
-        };
-        if !found.indexes.iter().any(like) {
-            let columns: Vec<&str> = i.columns.iter().map(|c| c.name.as_str()).collect();
-            out.push(format!(
-                "index {} on {name} ({}) is missing",
-                i.name.as_deref().unwrap_or("unique"),
-                columns.join(", ")
-            ));
-        }
-    }
-    for f in &planned.foreign_keys {
-        if !found.foreign_keys.iter().any(|x| x.columns == f.columns && x.table == f.table) {
-            out.push(format!("foreign key {name} ({}) → {} is missing", f.columns.join(", "), f.table));
-        }
-    }
-    out
 }

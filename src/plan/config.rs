@@ -1,5 +1,6 @@
 //! `backout.toml`: the stores, the way back's rules, and the application around the data.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +9,9 @@ use super::{Kind, dotenv};
 
 /// Where a variable's value comes from; the caller's environment, usually.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Names and URLs.
+type Stores = Vec<(String, String)>;
 
 /// What `backout.toml` says. Its `Debug` shows no password and nothing a switch sets.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +25,10 @@ pub struct Config {
     /// Where the migrations are.
     pub migrations: PathBuf,
     /// `[stores]` in the file's order, as `json:…`, `sqlite:…` or `postgres://…`.
-    pub stores: Vec<(String, String)>,
+    pub stores: Stores,
+    /// Those of `[stores]` whose URL needs a variable that is not set. Only what uses them fails: a way back must not need the URL of
+    /// a target that is gone.
+    pub unset: Vec<Unset>,
     /// `[project] default_store`.
     pub default_store: Option<String>,
     /// `[rollback]`.
@@ -32,6 +39,22 @@ pub struct Config {
     pub switches: Vec<SwitchConfig>,
     /// What the file says and this version does not use.
     pub unused: Vec<String>,
+}
+
+/// A store of which the URL is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unset {
+    /// The store's name.
+    pub store: String,
+    /// The variable that is not set.
+    pub variable: String,
+    /// What its URL begins with, or else PostgreSQL.
+    pub(super) kind: Kind,
+}
+
+/// What to do about a variable that is not set.
+pub fn set_it(name: &str) -> String {
+    format!("export {name}, or put {name}=… into .env beside backout.toml")
 }
 
 /// `[rollback]`.
@@ -100,6 +123,8 @@ pub enum SwitchConfig {
         path: PathBuf,
         /// Variables and values, in the file's order.
         set: Vec<(String, String)>,
+        /// A variable that a value needs and that is not set: it can be undone, and not be applied.
+        unset: Option<String>,
     },
     /// Puts another file's content in place of a file's.
     File {
@@ -113,7 +138,7 @@ pub enum SwitchConfig {
 impl std::fmt::Debug for SwitchConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            SwitchConfig::Dotenv { path, set } => {
+            SwitchConfig::Dotenv { path, set, .. } => {
                 let keys: Vec<_> = set.iter().map(|(key, _)| key).collect();
                 f.debug_struct("Dotenv").field("path", path).field("set", &keys).finish()
             }
@@ -132,6 +157,7 @@ impl std::fmt::Debug for Config {
             .field("name", &self.name)
             .field("migrations", &self.migrations)
             .field("stores", &stores)
+            .field("unset", &self.unset)
             .field("default_store", &self.default_store)
             .field("rollback", &self.rollback)
             .field("services", &self.services)
@@ -200,12 +226,13 @@ impl Config {
             }
         }
 
-        let stores = stores(&top, doc, root.get_ref(), lookup)?;
+        let (stores, unset) = stores(&top, doc, root.get_ref(), lookup)?;
         let mut config = Config {
             file: file.to_owned(),
             name: name_of(&folder),
             migrations: folder.join("migrations"),
             stores,
+            unset,
             default_store: None,
             rollback: RollbackConfig::default(),
             services: Vec::new(),
@@ -249,7 +276,7 @@ impl Config {
             self.migrations = self.folder.join(folder.value);
         }
         if let Some(store) = section.text("default_store")? {
-            if self.store(&store.value).is_none() {
+            if self.store(&store.value).is_none() && self.unset(&store.value).is_none() {
                 return Err(self.no_such_store(section.doc, &store));
             }
             self.default_store = Some(store.value);
@@ -295,16 +322,16 @@ impl Config {
             if pairs.is_empty() {
                 return Err(section.missing("set", r#"set = { NAME = "value" }"#));
             }
-            let mut set = Vec::new();
+            let (mut set, unset) = (Vec::new(), RefCell::new(None));
             for (key, value) in pairs {
                 let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
                 if key.value.is_empty() || !key.value.chars().all(fits) {
                     let message = format!("`{}` is not a variable's name", key.value);
                     return Err(doc.error(key.start, message, Some("letters, digits, `_`, `.` and `-`".into())));
                 }
-                set.push((key.value, expand(doc, &value, lookup)?));
+                set.push((key.value, expand(doc, &value, &noting(lookup, &unset))?));
             }
-            SwitchConfig::Dotenv { path, set }
+            SwitchConfig::Dotenv { path, set, unset: unset.into_inner() }
         } else {
             let with = section.required("with", "the file whose content it gets")?;
             let with = (self.folder.join(expand(doc, &with, lookup)?), with.start);
@@ -317,13 +344,19 @@ impl Config {
         Ok(())
     }
 
+    /// A store that is named, and whose URL needs a variable that is not set.
+    pub fn unset(&self, name: &str) -> Option<&Unset> {
+        self.unset.iter().find(|u| u.store == name)
+    }
+
     /// The URL of a store.
     pub fn store(&self, name: &str) -> Option<&str> {
         self.stores.iter().find(|(n, _)| n == name).map(|(_, url)| url.as_str())
     }
 
     pub(super) fn no_such_store(&self, doc: Document<'_>, name: &Text) -> ConfigError {
-        let names: Vec<&str> = self.stores.iter().map(|(name, _)| name.as_str()).collect();
+        let unset = self.unset.iter().map(|u| u.store.as_str());
+        let names: Vec<&str> = self.stores.iter().map(|(name, _)| name.as_str()).chain(unset).collect();
         let hint = did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names[..] {
             [] => "[stores] in backout.toml is empty".to_owned(),
             _ => format!("stores in backout.toml: {}", names.join(", ")),
@@ -371,25 +404,30 @@ fn stores<'d>(
     doc: Document<'d>,
     root: &'d toml::de::DeTable<'d>,
     lookup: Lookup<'_>,
-) -> Result<Vec<(String, String)>, ConfigError> {
+) -> Result<(Stores, Vec<Unset>), ConfigError> {
     let Some(value) = root.get("stores") else {
         return Err(top.missing("stores", "[stores] names each store: local = \"sqlite:app.db\""));
     };
     let Some(table) = value.get_ref().as_table() else {
         return Err(doc.error(value.span().start, "`stores` is not a table [stores]", None));
     };
-    let mut stores = Vec::new();
+    let (mut stores, mut unset) = (Vec::new(), Vec::new());
     for (name, url) in super::document::pairs(doc, "[stores]", table)? {
-        let expanded = expand(doc, &url, lookup)?;
+        let missing = RefCell::new(None);
+        let expanded = expand(doc, &url, &noting(lookup, &missing))?;
+        if let Some(variable) = missing.into_inner() {
+            unset.push(Unset { store: name.value, variable, kind: kind_of(&expanded) });
+            continue;
+        }
         let url = store_url(&expanded).map_err(|(message, hint)| {
             doc.error(url.start, format!("store `{}`: {message}", name.value), Some(hint))
         })?;
         stores.push((name.value, url));
     }
-    if stores.is_empty() {
+    if stores.is_empty() && unset.is_empty() {
         return Err(doc.error(value.span().start, "[stores] is empty", Some("local = \"sqlite:app.db\"".into())));
     }
-    Ok(stores)
+    Ok((stores, unset))
 }
 
 fn service(section: &Section<'_>) -> Result<(Text, Service), ConfigError> {
@@ -420,6 +458,17 @@ fn service(section: &Section<'_>) -> Result<(Text, Service), ConfigError> {
     Ok((name, service))
 }
 
+/// `lookup`, but what is not set is noted and no error.
+fn noting<'a>(lookup: Lookup<'a>, missing: &'a RefCell<Option<String>>) -> impl Fn(&str) -> Option<String> + 'a {
+    move |name| {
+        let value = lookup(name);
+        if value.is_none() {
+            missing.borrow_mut().get_or_insert(name.to_owned());
+        }
+        Some(value.unwrap_or_default())
+    }
+}
+
 /// The text with each `${VAR}` replaced; `$${` stands for `${`.
 fn expand(doc: Document<'_>, text: &Text, lookup: Lookup<'_>) -> Result<String, ConfigError> {
     let mut out = String::new();
@@ -442,8 +491,7 @@ fn expand(doc: Document<'_>, text: &Text, lookup: Lookup<'_>) -> Result<String, 
             return Err(doc.error(text.start, format!("`{name}` is not a variable's name"), hint()));
         }
         let Some(value) = lookup(name) else {
-            let hint = format!("export {name}, or put {name}=… into .env beside backout.toml");
-            return Err(doc.error(text.start, format!("the variable {name} is not set"), Some(hint)));
+            return Err(doc.error(text.start, format!("the variable {name} is not set"), Some(set_it(name))));
         };
         out += &value;
         rest = &rest[i + end + 1..];

@@ -267,9 +267,16 @@ fn transfer(section: &Section<'_>, config: &Config) -> Result<Transfer, ConfigEr
     let doc = section.doc;
     let store = |key: &str| -> Result<(Text, Kind), ConfigError> {
         let name = section.required(key, "the name of a store in backout.toml")?;
-        match config.store(&name.value) {
-            Some(url) => Ok((name, kind_of(url))),
-            None => Err(config.no_such_store(doc, &name)),
+        match (config.store(&name.value), config.unset(&name.value)) {
+            (Some(url), _) => Ok((name, kind_of(url))),
+            // what else is said of a source depends on what it is
+            (None, Some(unset)) if key == "from" => {
+                let message =
+                    format!("the URL of `{}` needs the variable {}, which is not set", name.value, unset.variable);
+                Err(doc.error(name.start, message, Some(super::config::set_it(&unset.variable))))
+            }
+            (None, Some(unset)) => Ok((name, unset.kind)),
+            (None, None) => Err(config.no_such_store(doc, &name)),
         }
     };
     let (from, kind) = store("from")?;

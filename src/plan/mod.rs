@@ -8,7 +8,7 @@ mod migration;
 mod model;
 
 pub use codec::*;
-pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, redact};
+pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
 pub use document::{At, ConfigError, Place, duration};
 pub use migration::{Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;

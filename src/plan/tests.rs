@@ -84,6 +84,7 @@ fn nothing_that_is_written_is_dropped() {
     let folder = PathBuf::from("/srv/shop");
     let set = [("USE_SQLITE", "true"), ("A_URL", &lookup("DATABASE_URL").unwrap()), ("LITERAL", "${NOT}")];
     let wanted = Config {
+        unset: Vec::new(),
         file: folder.join("backout.toml"),
         name: "bot".into(),
         migrations: folder.join("moves"),
@@ -123,6 +124,7 @@ fn nothing_that_is_written_is_dropped() {
             SwitchConfig::Dotenv {
                 path: folder.join(".env"),
                 set: set.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
+                unset: None,
             },
             SwitchConfig::File { path: folder.join("settings.py"), with: folder.join("settings_pg.py") },
         ],
@@ -183,7 +185,6 @@ fn whatever_is_wrong_is_shown_where_it_stands() {
         ("[[switch]]\ndotenv = \".env\"\nwith = \"x\"", "7:8", "`with` does not belong", "dotenv, set"),
         ("[[switch]]\nfile = \"a\"\nwith = \"a\"", "7:8", "`with` is the file itself", ""),
         ("[[switch]]\nfile=\"a\"\nwith=\"b\"\n[[switch]]\nfile=\"a\"\nwith=\"c\"", "9:6", "two switches of `a`", "one"),
-        ("[[switch]]\ndotenv = \".env\"\nset = { A = \"${NOPE}\" }", "7:13", "the variable NOPE is not set", ".env"),
         ("[[switch]]\ndotenv = \".env\"\nset = { A = \"${NOPE\" }", "7:13", "without its `}`", "$${"),
         ("[[switch]]\ndotenv = \".env\"\nset = { A = \"\\u0000\" }", "7:13", "NUL", ""),
         ("[rollback", "5:10", "this is not TOML", ""),
@@ -227,7 +228,7 @@ fn no_error_shows_a_secret() {
         "c = \"mysql://u@h/d?PASSWORD=hidden\"",
         "[[switch]]\ndotenv = \".env\"\nset = { A = \"hidden\", B = 1 }",
         "[[switch]]\ndotenv = \".env\"\nset = { A = \"hidden",
-        "[[switch]]\ndotenv = \".env\"\nset = { A = \"hidden${X}\" }",
+        "[[switch]]\ndotenv = \".env\"\nset = { A = \"hidden${X\" }",
         "[[switch]]\ndotenv = \".env\"\n[switch.set]\nA = \"hidden\" x",
         "[[notify]]\nslack = \"https://hooks/hidden\" x",
     ] {
@@ -439,6 +440,22 @@ fn migrations_come_in_the_order_of_their_stamps() {
     std::fs::remove_file(moves.join("20240301090000_x.sql")).unwrap();
     write("notes.toml");
     assert!(config.migrations().unwrap_err().shown().contains("14 digits"));
+}
+
+#[test]
+fn a_variable_that_is_not_set_hinders_only_what_needs_it() {
+    let text = "[stores]\na = \"sqlite:x.db\"\nb = \"${NOPE}\"\nc = \"sqlite:${NOPE}\"\n\
+        [[switch]]\ndotenv = \".env\"\nset = { A = \"${NOPE}\" }";
+    let config = parse(text).unwrap();
+    assert_eq!((config.store("a"), config.store("b"), config.store("c")), (Some("sqlite:x.db"), None, None));
+    assert!(["b", "c"].iter().all(|name| config.unset(name).is_some_and(|u| u.variable == "NOPE")));
+    let from = |name: &str| format!("title = \"x\"\n[transfer]\nfrom = \"{name}\"\nto = \"a\"");
+    let to = "title = \"x\"\n[transfer]\nfrom = \"a\"\nto = \"c\"";
+    let migration = |text: &str| Migration::parse(text, Path::new("20250101000000_x.toml"), &config);
+    assert_eq!(migration(to).unwrap().transfer.to, "c");
+    let error = migration(&from("b")).unwrap_err();
+    assert!(error.to_string().contains("needs the variable NOPE"), "{error}");
+    assert!(error.hint().unwrap().contains("export NOPE"));
 }
 
 #[test]

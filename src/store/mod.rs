@@ -12,7 +12,7 @@ pub mod state;
 use std::path::Path;
 use std::time::Duration;
 
-pub use crate::mapping::fold::{Entry, Op};
+pub use crate::mapping::fold::{Entry, Op, Place};
 pub use crate::plan::Schema;
 pub use state::{Chunk, HistoryLine, LogSize, Parked, Parting, Phase, Position, Remains, Role, Side, State};
 

@@ -121,6 +121,35 @@ fn rows_are_read_in_chunks_and_written_in_the_files_own_style() {
     assert_eq!(text, wanted);
 }
 
+/// Places found in a file mean nothing in what is written over it.
+#[test]
+fn p20_a_file_written_anew_in_place_is_still_read_as_it_was() {
+    let big = |title: &str| {
+        let all: serde_json::Map<String, serde_json::Value> =
+            (0..500).map(|i| (format!("k{i}"), serde_json::json!({"title": title, "at": i}))).collect();
+        serde_json::to_string_pretty(&all).unwrap()
+    };
+    let (dir, path) = folder_with(&big("as it was, at some length"));
+    let t = table();
+    let mut s = store(dir.path());
+    s.begin(Mode::Read, &[&t]).unwrap();
+    let mut out = Batch::default();
+    let next = s.scan(&t, &[], 200, &mut out).unwrap().unwrap();
+    // the same inode, and then another
+    put_file(&path, &big("new"));
+    let next = s.scan(&t, &next, 200, &mut out).unwrap().unwrap();
+    put_file(&path.with_extension("new"), "{}");
+    fs::rename(path.with_extension("new"), &path).unwrap();
+    assert_eq!(s.scan(&t, &next, 200, &mut out).unwrap(), None);
+    let was = |i: i64| vec![Value::text(format!("k{i}")), Value::text("as it was, at some length"), Value::Int(i)];
+    assert_eq!(out.rows().collect::<Vec<_>>(), (0..500).map(was).collect::<Vec<_>>());
+    assert_eq!(s.fetch(&t, &[key("k499"), key("k500")]).unwrap(), vec![Some(was(499)), None]);
+    s.commit("read").unwrap();
+    assert_eq!(s.count(&t).unwrap(), 0);
+    drop(s);
+    assert_eq!(names(dir.path()), [FILE], "nothing is left");
+}
+
 #[test]
 fn b_a_write_and_its_records_are_true_together_whatever_effect_fails_or_dies() {
     let t = table();

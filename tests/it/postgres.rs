@@ -680,6 +680,20 @@ fn p01_a_lease_keeps_writers_out_and_ends_with_its_holder() {
     app.batch_execute("SET lock_timeout = '5s'; UPDATE t SET v = 'x'").unwrap();
 }
 
+/// Its program hangs, or its machine is gone: the server ends it, and whoever waited goes on.
+#[test]
+fn p01_a_lease_ends_when_its_holder_falls_silent() {
+    let place = Place::with(T);
+    let t = place.table("t");
+    let mut store = place.open();
+    on(&mut *store, &[&t]);
+    store.begin(Mode::Lease, &[&t]).unwrap();
+    place.app().batch_execute("SET lock_timeout = '30s'; UPDATE t SET v = 'x'").unwrap();
+    store.seal(&[&t], RUN).unwrap_err();
+    store.commit("late").unwrap_err();
+    place.app().batch_execute("UPDATE t SET v = 'y'").unwrap();
+}
+
 #[test]
 fn p21_a_lease_that_is_not_had_names_who_is_in_the_way() {
     let place = Place::with(T);

@@ -4,6 +4,7 @@
 //! A few are tried in CI; `BACKOUT_TEST_RANDOM=500` tries so many. A failure prints what it was made of, shrunk, and its seed,
 //! which proptest keeps in `proptest-regressions/` and tries first from then on.
 
+mod alike;
 mod json;
 mod sqlite;
 mod tour;

@@ -378,6 +378,30 @@ fn a10_json_keeps_its_text_and_jsonb_only_what_survives_it() {
 }
 
 #[test]
+fn a10_jsonb_is_refused_where_two_spellings_must_stay_two_values() {
+    let asked = "[[transfer.column]]\ntable = \"t\"\ncolumn = \"j\"\ntype = \"jsonb\"\n";
+    for columns in [
+        "j TEXT NOT NULL PRIMARY KEY, n INTEGER",
+        "id INTEGER PRIMARY KEY, j TEXT UNIQUE",
+        "id INTEGER PRIMARY KEY, n INTEGER, j TEXT, UNIQUE (n, j)",
+        "n INTEGER NOT NULL, j TEXT NOT NULL, PRIMARY KEY (n, j)",
+        "id INTEGER PRIMARY KEY, j TEXT REFERENCES p (j)",
+    ] {
+        let sql = format!(
+            "CREATE TABLE p (j TEXT NOT NULL PRIMARY KEY); CREATE TABLE t ({columns});
+             INSERT INTO p VALUES ('[1]'), ('[1 ]'); INSERT INTO t (j) SELECT j FROM p WHERE {}",
+            if columns.starts_with("n ") { "0" } else { "1" }
+        );
+        trip(&sql, asked).refused(&["t.j", "jsonb", "type = \"text\""]);
+    }
+    // an index that only helps to find is no key
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, j TEXT); CREATE INDEX by_j ON t (j); INSERT INTO t VALUES (1, '[1]'), (2, '[1 ]')";
+    let t = trip(sql, asked);
+    t.up().batch_execute("DELETE FROM t WHERE id = 1").unwrap();
+    t.back("DELETE FROM t WHERE id = 1");
+}
+
+#[test]
 fn a11_blobs_are_raw_bytes_and_their_class_comes_back() {
     let t = trip(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, b BLOB, bare); INSERT INTO t VALUES (1, x'00ff27', x'61'), (2, x'', x''), (3, CAST('aGk=' AS BLOB), NULL)",
@@ -581,6 +605,38 @@ fn a18_dangling_rows_move_as_they_are_when_asked() {
     assert_eq!(state_of(&mut c, "INSERT INTO toys VALUES (9, 77, 'of nobody')"), "23503");
     c.batch_execute("UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3; UPDATE children SET parent = 1 WHERE id = 5").unwrap();
     t.back("PRAGMA foreign_keys = OFF; UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3; UPDATE children SET parent = 1 WHERE id = 5");
+}
+
+/// Between the building of the constraints, which does not look at rows that were there, and the cutover.
+#[test]
+fn a18_dangling_rows_that_are_kept_are_written_before_the_cutover() {
+    let t = trip(FAMILY, &dangling("keep"));
+    t.home.up_until_ready();
+    let writes = "PRAGMA foreign_keys = OFF; UPDATE children SET name = 'still' WHERE id = 2; UPDATE children SET id = 50 WHERE id = 5;
+        REPLACE INTO children VALUES (3, 99, 'again'); UPDATE children SET parent = 1 WHERE id = 4;
+        DELETE FROM children WHERE id = 2; INSERT INTO children VALUES (2, 99, 'born anew')";
+    t.home.sqlite("app.db").execute_batch(writes).unwrap();
+    ok(t.home.project().cutover());
+    let mut c = t.server.client();
+    assert_eq!(
+        pg(&mut c, "SELECT id, parent, name FROM children ORDER BY id"),
+        ["1 | 1 | of one", "2 | 99 | born anew", "3 | 99 | again", "4 | 1 | of none", "50 | 98 | lost"]
+    );
+    t.back(writes);
+    // what comes to dangle only then is not among those that were known
+    let t = trip(FAMILY, &dangling("keep"));
+    t.home.up_until_ready();
+    let lost = "PRAGMA foreign_keys = OFF; INSERT INTO children VALUES (77, 76, 'new')";
+    t.home.sqlite("app.db").execute_batch(lost).unwrap();
+    let failed = t.home.project().cutover().unwrap_err();
+    let said = format!("{failed} {}", failed.hint);
+    assert!(said.contains("children") && said.contains("76"), "{said}");
+    assert_eq!(t.home.phase().as_deref(), Some("ready"), "{said}");
+    // the application goes on, and whatever mends it lets the cutover through
+    let mend = "UPDATE children SET parent = 1 WHERE id = 77";
+    t.home.sqlite("app.db").execute_batch(mend).unwrap();
+    ok(t.home.project().cutover());
+    t.back(&format!("{lost}; {mend}"));
 }
 
 #[test]

@@ -57,14 +57,31 @@ pub(super) fn rest(
     }
 }
 
+/// Columns whose values are told from each other, or followed: by the key, a unique index, a foreign key.
+fn compared(source: &Table) -> HashSet<&str> {
+    let unique = source.indexes.iter().filter(|i| i.unique).flat_map(|i| &i.columns).map(|c| c.name.as_str());
+    let refers = source.foreign_keys.iter().flat_map(|f| &f.columns).map(String::as_str);
+    unique.chain(refers).chain(source.key_names()).collect()
+}
+
+/// jsonb takes documents for one that SQLite tells apart by their spelling, and gives them all the same one.
+pub(super) fn jsonb_is_no_key(source: &Table, codecs: &[ColumnPlan]) -> Result<(), Refusal> {
+    let names = compared(source);
+    let asked = source.columns.iter().zip(codecs).find(|(c, p)| p.codec == Codec::Jsonb && names.contains(&*c.name));
+    match asked {
+        None => Ok(()),
+        Some((c, _)) => refuse(
+            format!("{}.{} is asked to be jsonb, and it is a key, unique, or refers to one", source.name, c.name),
+            "two spellings of one document are one value in jsonb: ask for type = \"text\" there",
+        ),
+    }
+}
+
 /// json has neither order nor equality in PostgreSQL: what is a key stays text.
 fn json_in_keys_is_text(source: &Table, target: &mut Table, codecs: &mut [ColumnPlan]) {
-    let unique = source.indexes.iter().filter(|i| i.unique).flat_map(|i| &i.columns).map(|c| c.name.clone());
-    let refers = source.foreign_keys.iter().flat_map(|f| f.columns.clone());
-    let names: HashSet<String> =
-        unique.chain(refers).chain(source.key_names().into_iter().map(ToOwned::to_owned)).collect();
+    let names = compared(source);
     for (at, c) in source.columns.iter().enumerate() {
-        if codecs[at].codec == Codec::JsonText && names.contains(&c.name) && target.columns[at].ty == "json" {
+        if codecs[at].codec == Codec::JsonText && names.contains(&*c.name) && target.columns[at].ty == "json" {
             codecs[at].codec = Codec::Same;
             codecs[at].why += "; a key, which json cannot be";
             target.columns[at].ty = "text".into();

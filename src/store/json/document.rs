@@ -1,73 +1,102 @@
-//! A JSON document as tables: collections, their records, rows; and edits that leave everything else as it is.
+//! A JSON document as tables: collections, their records, rows.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use xxhash_rust::xxh3::xxh3_128;
-
-use super::style::{Place, Shape, Style};
-use super::text::{self, Fault, Member, Span, Splice, decode, field, items, line_indent, members};
+use super::check::{Stop, check};
+use super::files::failed;
+use super::index::{Index, Place};
+use super::source::{Reader, Span, Text};
+use super::style::{Shape, Style};
+use super::text::{self, BOM, Entry, Fault, Member, decode, entry, field, inside, members};
 use crate::plan::{Column, Details, Table};
-use crate::store::{Error, Result, Schema, Write};
+use crate::store::{Error, Result, Schema};
 use crate::value::{Key, Row, Value};
 
-/// One record of a collection.
+/// One record of a collection, with its text; the spans are in that.
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<'r> {
+    /// Where its text begins in the document.
+    pub at: usize,
+    pub raw: &'r [u8],
     /// Its name (with quotes), when the collection is an object.
-    name: Option<Span>,
-    value: Span,
-    pub key: Key,
+    pub name: Option<Span>,
+    pub value: Span,
 }
 
-impl Record {
-    fn whole(&self) -> Span {
-        Span { start: self.name.map_or(self.value.start, |n| n.start), end: self.value.end }
-    }
-}
-
-/// A collection: where it is, its records in order, and by key.
+/// A collection: where it is, and where its records are.
 #[derive(Debug)]
 pub struct Collection {
-    span: Span,
+    pub span: Span,
     /// How many lists it is in.
-    depth: usize,
-    shape: Shape,
-    pub records: Vec<Record>,
-    index: HashMap<Key, usize>,
+    pub depth: usize,
+    pub shape: Shape,
+    pub index: Index,
+    /// The greatest key, if every key is one whole number.
+    pub highest: Option<i64>,
 }
-
-/// Each record's key and the hash of its bytes, per collection, by pointer.
-pub type Manifest = Vec<(String, HashMap<Key, u128>)>;
 
 /// A JSON text that was found to be sound.
 #[derive(Debug)]
 pub struct Document {
-    pub text: Vec<u8>,
+    pub text: Text,
     title: String,
     root: Span,
-    style: Style,
+    pub style: Style,
     collections: Mutex<HashMap<String, Arc<Collection>>>,
+}
+
+/// The records of a collection, one after the other.
+pub struct Records<'d> {
+    document: &'d Document,
+    reader: Reader<'d>,
+    shape: Shape,
+    /// Where the next one begins.
+    pub at: usize,
+}
+
+impl Records<'_> {
+    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+        let Some(found) = self.document.io(entry(&mut self.reader, self.shape, self.at))? else { return Ok(None) };
+        let at = std::mem::replace(&mut self.at, found.next);
+        self.document.record(&mut self.reader, at, &found).map(Some)
+    }
+
+    /// Whether there is another.
+    pub fn more(&mut self) -> Result<bool> {
+        let next = self.document.io(self.reader.get(self.at))?;
+        Ok(!matches!(next, None | Some(b']' | b'}')))
+    }
 }
 
 impl Document {
     /// Reads a text; `title` is the file's name for messages.
-    pub fn new(title: &str, text: Vec<u8>) -> Result<Document> {
-        match text::check(&text) {
+    pub fn new(title: &str, text: Text) -> Result<Document> {
+        let checked = check(&mut text.reader());
+        match checked {
             Ok((root, style)) => {
                 Ok(Document { text, title: title.to_owned(), root, style, collections: Mutex::default() })
             }
-            Err(fault) => Err(broken(title, &text, &fault)),
+            Err(Stop::Fault(fault)) => Err(broken(title, &text, &fault)),
+            Err(Stop::Read(e)) => Err(unread(title, e)),
         }
     }
 
-    fn input(&self, at: usize, what: impl Into<String>) -> Error {
+    pub fn io<T>(&self, read: io::Result<T>) -> Result<T> {
+        read.map_err(|e| unread(&self.title, e))
+    }
+
+    pub fn input(&self, at: usize, what: impl Into<String>) -> Error {
         broken(&self.title, &self.text, &Fault { at, what: what.into() })
     }
 
     fn changed(&self, at: usize, what: &str) -> Error {
-        let (line, column) = text::place(&self.text, at);
+        let (line, column) = match text::place(&mut self.text.reader(), at) {
+            Ok(place) => place,
+            Err(e) => return unread(&self.title, e),
+        };
         Error::Capture {
             store: self.title.clone(),
             cause: format!("line {line}, column {column}: {what}"),
@@ -76,7 +105,7 @@ impl Document {
         }
     }
 
-    fn refused(&self, cause: String) -> Error {
+    pub fn refused(&self, cause: String) -> Error {
         Error::Refused {
             store: self.title.clone(),
             cause,
@@ -84,21 +113,67 @@ impl Document {
         }
     }
 
-    // ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
+    /// The bytes of `span`.
+    pub fn bytes(&self, span: Span) -> Result<Vec<u8>> {
+        self.io(self.text.here_and_there().slice(span).map(<[u8]>::to_vec))
+    }
+
+    fn first(&self, at: usize) -> Result<u8> {
+        Ok(self.io(self.text.here_and_there().get(at))?.unwrap_or(0))
+    }
+
+    // ── collections ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Calls `each` for the entries of the list at `span` until it says `false`; whether it never did.
+    fn each(
+        &self,
+        shape: Shape,
+        span: Span,
+        mut each: impl FnMut(&mut Reader<'_>, &Entry) -> Result<bool>,
+    ) -> Result<bool> {
+        let mut reader = self.text.reader();
+        let mut at = self.io(inside(&mut reader, span))?;
+        while let Some(found) = self.io(entry(&mut reader, shape, at))? {
+            if !each(&mut reader, &found)? {
+                return Ok(false);
+            }
+            at = found.next;
+        }
+        Ok(true)
+    }
+
+    fn name(&self, reader: &mut Reader<'_>, entry: &Entry) -> Result<Vec<u8>> {
+        let raw = self.io(reader.slice(entry.name.unwrap_or(Span { start: 0, end: 0 })))?;
+        Ok(decode(raw).0.into_owned())
+    }
 
     /// The value that a JSON Pointer names, and how many lists it is in.
-    fn find(&self, pointer: &str) -> Option<(Span, usize)> {
+    fn find(&self, pointer: &str) -> Result<Option<(Span, usize)>> {
         let (mut at, mut depth) = (self.root, 0);
         for token in pointer.split('/').skip(1) {
             let token = token.replace("~1", "/").replace("~0", "~");
-            at = match self.text.get(at.start)? {
-                b'{' => members(&self.text, at).find(|m| decode(m.name.of(&self.text)).0 == token.as_bytes())?.value,
-                b'[' => items(&self.text, at).nth(token.parse().ok()?)?,
-                _ => return None,
+            let mut found = None;
+            match self.first(at.start)? {
+                b'{' => self.each(Shape::Object, at, |reader, e| {
+                    let is = self.name(reader, e)? == token.as_bytes();
+                    found = is.then_some(e.value);
+                    Ok(!is)
+                })?,
+                b'[' => {
+                    let Ok(mut left) = token.parse::<usize>() else { return Ok(None) };
+                    self.each(Shape::Array, at, |_, e| {
+                        found = (left == 0).then_some(e.value);
+                        left = left.saturating_sub(1);
+                        Ok(found.is_none())
+                    })?
+                }
+                _ => return Ok(None),
             };
+            let Some(value) = found else { return Ok(None) };
+            at = value;
             depth += 1;
         }
-        (pointer.is_empty() || pointer.starts_with('/')).then_some((at, depth))
+        Ok((pointer.is_empty() || pointer.starts_with('/')).then_some((at, depth)))
     }
 
     /// The collection of a table, read once.
@@ -114,72 +189,130 @@ impl Document {
     }
 
     fn read_collection(&self, table: &Table) -> Result<Collection> {
-        let Some((span, depth)) = self.find(&table.name) else {
+        let Some((span, depth)) = self.find(&table.name)? else {
             return Err(
                 self.changed(self.root.start, &format!("the collection {} is not there any more", table.title()))
             );
         };
         let shape = if table.details.json_object { Shape::Object } else { Shape::Array };
-        if self.text[span.start] != shape.brackets().0 {
+        if self.first(span.start)? != shape.brackets().0 {
             let wanted = if shape == Shape::Object { "an object" } else { "an array" };
             return Err(self.changed(span.start, &format!("the collection {} is not {wanted}", table.title())));
         }
-        let mut records = Vec::new();
-        match shape {
-            Shape::Object => {
-                for m in members(&self.text, span) {
-                    self.must_be_record(m.value)?;
-                    let key = Key::of([&field(m.name.of(&self.text))]);
-                    records.push(Record { name: Some(m.name), value: m.value, key });
-                }
+        let (mut places, mut highest, mut numbers) = (Vec::new(), None, true);
+        let names = table.key_names();
+        let mut records = self.records_in(span, shape)?;
+        while let Some(record) = records.next()? {
+            if record.raw[record.value.start] != b'{' {
+                let at = record.at + record.value.start;
+                return Err(self.input(at, "a record should be an object, `{…}`"));
             }
-            Shape::Array => {
-                let names: Vec<&str> = table.key_names();
-                for value in items(&self.text, span) {
-                    self.must_be_record(value)?;
-                    records.push(Record { name: None, value, key: self.array_key(&names, value)? });
-                }
+            let parts = self.key_parts(&names, &record)?;
+            match parts.as_slice() {
+                [Value::Int(n)] => highest = highest.max(Some(*n)),
+                _ => numbers = false,
             }
+            places.push(Place::new(&Key::of(&parts), record.at, record.value.of(record.raw)));
         }
-        let mut index = HashMap::with_capacity(records.len());
-        for (i, r) in records.iter().enumerate() {
-            if let Some(first) = index.insert(r.key.clone(), i) {
-                let (line, _) = text::place(&self.text, records[first].value.start);
-                let what = format!("the key {} is already that of the record at line {line}", r.key);
-                return Err(self.input(r.value.start, what));
-            }
-        }
-        Ok(Collection { span, depth, shape, records, index })
+        let c = Collection { span, depth, shape, index: Index::new(places), highest: highest.filter(|_| numbers) };
+        self.no_key_twice(&names, &c)?;
+        Ok(c)
     }
 
-    fn must_be_record(&self, value: Span) -> Result<()> {
-        if self.text[value.start] == b'{' {
-            return Ok(());
+    fn no_key_twice(&self, names: &[&str], c: &Collection) -> Result<()> {
+        let mut reader = self.text.here_and_there();
+        let mut twice: Option<(usize, usize, Key)> = None;
+        for (place, before) in c.index.alike() {
+            if twice.as_ref().is_some_and(|(at, ..)| *at < place.at) {
+                continue;
+            }
+            let record = self.record_at(&mut reader, c.shape, place.at)?;
+            let (key, at) = (self.key(names, &record)?, place.at);
+            for other in before.iter().rev() {
+                let first = self.record_at(&mut reader, c.shape, other.at)?;
+                if self.key(names, &first)? == key {
+                    twice = Some((at, other.at, key));
+                    break;
+                }
+            }
         }
-        Err(self.input(value.start, "a record should be an object, `{…}`"))
+        let Some((at, first, key)) = twice else { return Ok(()) };
+        let mut value = |at| self.record_at(&mut reader, c.shape, at).map(|r| at + r.value.start);
+        let (line, _) = self.io(text::place(&mut self.text.reader(), value(first)?))?;
+        Err(self.input(value(at)?, format!("the key {key} is already that of the record at line {line}")))
     }
 
-    fn array_key(&self, names: &[&str], value: Span) -> Result<Key> {
+    // ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn records_in(&self, span: Span, shape: Shape) -> Result<Records<'_>> {
+        let mut reader = self.text.reader();
+        let at = self.io(inside(&mut reader, span))?;
+        Ok(Records { document: self, reader, shape, at })
+    }
+
+    /// The records of a collection, or those that begin at a place at which a reading ended before.
+    pub fn records(&self, collection: &Collection, from: Option<usize>) -> Result<Records<'_>> {
+        let all = self.records_in(collection.span, collection.shape)?;
+        Ok(Records { at: from.unwrap_or(all.at), ..all })
+    }
+
+    fn record<'r>(&self, reader: &'r mut Reader<'_>, at: usize, found: &Entry) -> Result<Record<'r>> {
+        let raw = self.io(reader.slice(Span { start: at, end: found.value.end }))?;
+        let within = |s: Span| Span { start: s.start - at, end: s.end - at };
+        Ok(Record { at, raw, name: found.name.map(within), value: within(found.value) })
+    }
+
+    /// The record that begins at `at`.
+    pub fn record_at<'r>(&self, reader: &'r mut Reader<'_>, shape: Shape, at: usize) -> Result<Record<'r>> {
+        match self.io(entry(reader, shape, at))? {
+            Some(found) => self.record(reader, at, &found),
+            None => Err(self.input(at, "a record is not where it was; this is a bug in Backout")),
+        }
+    }
+
+    /// Where the record under a key begins.
+    pub fn at(&self, reader: &mut Reader<'_>, table: &Table, c: &Collection, key: &Key) -> Result<Option<usize>> {
+        for place in &c.index.places()[c.index.like(&key.0)] {
+            let record = self.record_at(reader, c.shape, place.at)?;
+            if self.key(&table.key_names(), &record)? == *key {
+                return Ok(Some(place.at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The key of a record, in a table with key columns of these names.
+    pub fn key(&self, names: &[&str], record: &Record<'_>) -> Result<Key> {
+        Ok(Key::of(&self.key_parts(names, record)?))
+    }
+
+    fn key_parts<'r>(&self, names: &[&str], record: &Record<'r>) -> Result<Vec<Value<'r>>> {
+        if let Some(name) = record.name {
+            return Ok(vec![field(name.of(record.raw))]);
+        }
         let mut parts: Vec<Value<'_>> = vec![Value::Missing; names.len()];
-        for m in members(&self.text, value) {
-            let name = decode(m.name.of(&self.text)).0;
+        for m in members(record.raw, record.value) {
+            let name = decode(m.name.of(record.raw)).0;
             if let Some(i) = names.iter().position(|n| n.as_bytes() == &*name) {
-                parts[i] = field(m.value.of(&self.text));
+                parts[i] = field(m.value.of(record.raw));
             }
         }
         match parts.iter().position(Value::is_null) {
-            Some(i) => Err(self.input(value.start, format!("a record has no `{}`, which is its key", names[i]))),
-            None => Ok(Key::of(&parts)),
+            Some(i) => {
+                let at = record.at + record.value.start;
+                Err(self.input(at, format!("a record has no `{}`, which is its key", names[i])))
+            }
+            None => Ok(parts),
         }
     }
 
     /// Which member is which column; members that are no column are an error if `strict`.
-    fn columns(&self, table: &Table, record: &Record, strict: bool) -> Result<Vec<Option<Member>>> {
+    pub fn columns(&self, table: &Table, record: &Record<'_>, strict: bool) -> Result<Vec<Option<Member>>> {
         let mut out = vec![None; table.columns.len()];
         let key = if record.name.is_some() { table.key.first().copied() } else { None };
         let mut next = 0;
-        for m in members(&self.text, record.value) {
-            let name = decode(m.name.of(&self.text)).0;
+        for m in members(record.raw, record.value) {
+            let name = decode(m.name.of(record.raw)).0;
             let is = |i: usize| Some(i) != key && table.columns[i].name.as_bytes() == &*name;
             let n = table.columns.len();
             match (next..n).chain(0..next).find(|&i| is(i)) {
@@ -189,12 +322,9 @@ impl Document {
                 }
                 None if strict => {
                     let name = String::from_utf8_lossy(&name).into_owned();
-                    let what = format!(
-                        "record {} of {}: a new member `{name}` the plan does not know",
-                        record.key,
-                        table.title()
-                    );
-                    return Err(self.changed(m.name.start, &what));
+                    let (key, title) = (self.key(&table.key_names(), record)?, table.title());
+                    let what = format!("record {key} of {title}: a new member `{name}` the plan does not know");
+                    return Err(self.changed(record.at + m.name.start, &what));
                 }
                 None => {}
             }
@@ -203,383 +333,141 @@ impl Document {
     }
 
     /// A record as a row of its table.
-    pub fn row(&self, table: &Table, record: &Record) -> Result<Vec<Value<'_>>> {
+    pub fn row<'r>(&self, table: &Table, record: &Record<'r>) -> Result<Vec<Value<'r>>> {
+        let raw = record.raw;
         let mut row: Vec<Value<'_>> = self
             .columns(table, record, true)?
             .into_iter()
-            .map(|m| m.map_or(Value::Missing, |m| field(m.value.of(&self.text))))
+            .map(|m| m.map_or(Value::Missing, |m| field(m.value.of(raw))))
             .collect();
         if let (Some(name), Some(&key)) = (record.name, table.key.first()) {
-            row[key] = field(name.of(&self.text));
+            row[key] = field(name.of(raw));
         }
         Ok(row)
     }
 
-    /// The row under a key.
-    pub fn fetch(&self, table: &Table, collection: &Collection, key: &Key) -> Result<Option<Row>> {
-        match collection.index.get(key) {
-            Some(&i) => {
-                let row = self.row(table, &collection.records[i])?;
-                Ok(Some(row.into_iter().map(Value::into_owned).collect()))
-            }
-            None => Ok(None),
-        }
+    /// The rows under some keys.
+    pub fn fetch(&self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let collection = self.collection(table)?;
+        let mut reader = self.text.here_and_there();
+        let mut one = |key: &Key| -> Result<Option<Row>> {
+            let Some(at) = self.at(&mut reader, table, &collection, key)? else { return Ok(None) };
+            let record = self.record_at(&mut reader, collection.shape, at)?;
+            Ok(Some(self.row(table, &record)?.into_iter().map(Value::into_owned).collect()))
+        };
+        keys.iter().map(&mut one).collect()
     }
 
-    /// Every record's key and hash.
-    pub fn manifest(&self, tables: &[&Table]) -> Result<Manifest> {
-        let mut out = Manifest::new();
-        for t in tables {
-            let c = self.collection(t)?;
-            let hash = |r: &Record| (r.key.clone(), xxh3_128(r.value.of(&self.text)));
-            out.push((t.name.clone(), c.records.iter().map(hash).collect()));
-        }
-        Ok(out)
-    }
+    // ── the schema ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// All collections, and what is there besides.
-    pub fn schema(&self) -> Schema {
+    pub fn schema(&self) -> Result<Schema> {
         let mut out = Schema::default();
-        let root = self.is_collection(self.root);
+        let root = self.is_collection(self.root)?;
         if root {
-            out.tables.push(self.describe("", self.root));
+            out.tables.push(self.describe("", self.root)?);
         }
+        let object = self.first(self.root.start)? == b'{';
         // Records are not searched for collections within them, unless every one of a few is a collection itself.
-        let entries: Vec<Member> = match self.text[self.root.start] {
-            b'{' => members(&self.text, self.root).collect(),
-            _ => Vec::new(),
+        let mut entries = 0;
+        let inner = |n: &mut usize| {
+            self.each(Shape::Object, self.root, |_, e| {
+                *n += 1;
+                Ok(*n <= 64 && self.is_collection(e.value)? && !self.is_empty(e.value)?)
+            })
         };
-        let few = !entries.is_empty() && entries.len() <= 64;
-        if !root || (few && entries.iter().all(|m| self.is_collection(m.value) && !self.is_empty(m.value))) {
-            self.search("", &entries, &mut out);
+        if object && (!root || (inner(&mut entries)? && entries > 0)) {
+            self.search("", self.root, &mut out)?;
         }
-        if !root && self.text[self.root.start] != b'{' {
+        if !root && !object {
             out.others.push(("the whole file".into(), "it is neither an object nor an array of records".into()));
         }
         out.notes = vec![String::new(); out.tables.len()];
-        out
+        Ok(out)
     }
 
-    fn search(&self, above: &str, entries: &[Member], out: &mut Schema) {
-        for m in entries {
-            let name = decode(m.name.of(&self.text)).0;
+    fn search(&self, above: &str, object: Span, out: &mut Schema) -> Result<()> {
+        self.each(Shape::Object, object, |reader, e| {
+            let name = self.name(reader, e)?;
             let name = String::from_utf8_lossy(&name).replace('~', "~0").replace('/', "~1");
             let pointer = format!("{above}/{name}");
-            if self.is_collection(m.value) {
-                out.tables.push(self.describe(&pointer, m.value));
-            } else if self.text[m.value.start] == b'{' {
-                let inner: Vec<Member> = members(&self.text, m.value).collect();
-                self.search(&pointer, &inner, out);
+            let first = self.first(e.value.start)?;
+            if self.is_collection(e.value)? {
+                out.tables.push(self.describe(&pointer, e.value)?);
+            } else if first == b'{' {
+                self.search(&pointer, e.value, out)?;
             } else {
-                let what = if self.text[m.value.start] == b'[' {
-                    "a list of values that are no records"
-                } else {
-                    "a single value"
-                };
+                let what = if first == b'[' { "a list of values that are no records" } else { "a single value" };
                 out.others.push((format!("member {pointer}"), format!("{what}; it stays in the file")));
             }
-        }
+            Ok(true)
+        })?;
+        Ok(())
     }
 
-    fn is_empty(&self, span: Span) -> bool {
-        self.text[span.start + 1..span.end - 1].trim_ascii().is_empty()
+    fn is_empty(&self, list: Span) -> Result<bool> {
+        Ok(self.io(inside(&mut self.text.here_and_there(), list))? + 1 == list.end)
     }
 
-    fn is_collection(&self, span: Span) -> bool {
-        match self.text[span.start] {
-            b'{' => members(&self.text, span).all(|m| self.text[m.value.start] == b'{'),
-            b'[' => items(&self.text, span).all(|s| self.text[s.start] == b'{'),
-            _ => false,
-        }
+    fn is_collection(&self, span: Span) -> Result<bool> {
+        let shape = match self.first(span.start)? {
+            b'{' => Shape::Object,
+            b'[' => Shape::Array,
+            _ => return Ok(false),
+        };
+        self.each(shape, span, |reader, e| Ok(self.io(reader.get(e.value.start))? == Some(b'{')))
     }
 
-    fn describe(&self, pointer: &str, span: Span) -> Table {
-        let object = self.text[span.start] == b'{';
+    fn describe(&self, pointer: &str, span: Span) -> Result<Table> {
+        let object = self.first(span.start)? == b'{';
         let mut names: Vec<String> = Vec::new();
-        let mut seen: HashSet<Cow<'_, [u8]>> = HashSet::new();
-        let mut learn = |record: Span| {
-            for m in members(&self.text, record) {
-                let name = decode(m.name.of(&self.text)).0;
-                if !seen.contains(&name) {
+        let mut seen: HashSet<Vec<u8>> = HashSet::new();
+        let mut records = self.records_in(span, if object { Shape::Object } else { Shape::Array })?;
+        while let Some(record) = records.next()? {
+            for m in members(record.raw, record.value) {
+                let name: Cow<'_, [u8]> = decode(m.name.of(record.raw)).0;
+                if !seen.contains(&*name) {
                     names.push(String::from_utf8_lossy(&name).into_owned());
-                    seen.insert(name);
+                    seen.insert(name.into_owned());
                 }
             }
-        };
-        if object {
-            members(&self.text, span).for_each(|m| learn(m.value));
-        } else {
-            items(&self.text, span).for_each(&mut learn);
         }
         let key = object.then(|| "key".to_owned());
-        Table {
+        Ok(Table {
             name: pointer.to_owned(),
             columns: key.into_iter().chain(names).map(|name| Column { name, ..Column::default() }).collect(),
             key: if object { vec![0] } else { Vec::new() },
             details: Details { json_object: object, ..Details::default() },
             ..Table::default()
-        }
+        })
     }
-
-    // ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// The text after these writes.
-    pub fn edit(&self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<Vec<u8>> {
-        let mut by_table: BTreeMap<usize, Vec<&Write>> = BTreeMap::new();
-        for (t, list) in writes {
-            by_table.entry(*t).or_default().extend(list);
-        }
-        let mut splices = Vec::new();
-        for (t, list) in by_table {
-            let table = tables.get(t).ok_or_else(|| self.refused(format!("there is no table number {t}")))?;
-            self.edit_table(table, &list, &mut splices)?;
-        }
-        text::splice(&self.text, splices).map_err(|f| self.input(f.at, f.what))
-    }
-
-    fn edit_table(&self, table: &Table, writes: &[&Write], out: &mut Vec<Splice>) -> Result<()> {
-        let c = self.collection(table)?;
-        // What becomes of records that are there (`None`: they go), and rows that are new.
-        let mut fate: BTreeMap<usize, Option<&Row>> = BTreeMap::new();
-        let mut new: Vec<&Row> = Vec::new();
-        let mut keys: HashSet<Key> = HashSet::new();
-        for write in writes {
-            let Write::Put { row, from } = write else { continue };
-            self.must_fit(table, row)?;
-            let key = Key::of_row(row, &table.key);
-            let twice = match from.as_ref().and_then(|k| c.index.get(k)) {
-                Some(&i) => fate.insert(i, Some(row)).is_some(),
-                None => {
-                    new.push(row);
-                    false
-                }
-            };
-            if twice || keys.contains(&key) {
-                return Err(self.refused(format!("two rows for one record of {}: {key}", table.title())));
-            }
-            keys.insert(key);
-        }
-        for write in writes {
-            let dead = match write {
-                Write::Put { row, .. } => Key::of_row(row, &table.key),
-                Write::Delete { key } => key.clone(),
-            };
-            if let Some(&i) = c.index.get(&dead) {
-                fate.entry(i).or_insert(None);
-            }
-        }
-        let dead: BTreeSet<usize> = fate.iter().filter(|(_, row)| row.is_none()).map(|(&i, _)| i).collect();
-        let flat = self.is_flat(c.span) && !self.style.broken(c.depth + 1);
-        for (&i, row) in &fate {
-            if let Some(row) = row {
-                self.edit_record(table, &c, &c.records[i], row, flat, out);
-            }
-        }
-        if dead.is_empty() && new.is_empty() {
-            return Ok(());
-        }
-        let entries: Vec<Span> = c.records.iter().map(Record::whole).collect();
-        let list = List { shape: c.shape, span: c.span, depth: c.depth, flat: false, entries };
-        self.relist(&list, &dead, new.len(), |i, place, out| self.record(table, new[i], place, out), out);
-        Ok(())
-    }
-
-    fn edit_record(
-        &self,
-        table: &Table,
-        c: &Collection,
-        record: &Record,
-        row: &Row,
-        flat: bool,
-        out: &mut Vec<Splice>,
-    ) {
-        let here = self.columns(table, record, false).unwrap_or_default();
-        let named = if record.name.is_some() { table.key.first().copied() } else { None };
-        if let (Some(name), Some(key)) = (record.name, named)
-            && field(name.of(&self.text)) != row[key]
-        {
-            let mut text = Vec::new();
-            self.name(&row[key], &mut text);
-            out.push(Splice { span: name, text });
-        }
-        let entries: Vec<Span> = members(&self.text, record.value).map(|m| m.whole()).collect();
-        let depth = c.depth + 1;
-        let inside_flat = self.is_flat(record.value) && !self.style.broken(depth + 1);
-        let mut dead = BTreeSet::new();
-        let mut new = Vec::new();
-        for (i, given) in row.iter().enumerate() {
-            match &here[i] {
-                _ if Some(i) == named => {}
-                None if *given == Value::Missing => {}
-                None => new.push(i),
-                Some(m) if *given == Value::Missing => {
-                    dead.extend(entries.iter().position(|e| *e == m.whole()));
-                }
-                Some(m) if field(m.value.of(&self.text)) == *given => {}
-                Some(m) => {
-                    let indent = self.indent(m.name.start);
-                    let mut text = Vec::new();
-                    self.value(given, &Place { depth: depth + 1, indent, flat: inside_flat }, &mut text);
-                    out.push(Splice { span: m.value, text });
-                }
-            }
-        }
-        let list = List { shape: Shape::Object, span: record.value, depth, flat, entries };
-        let member = |i: usize, place: &Place, out: &mut Vec<u8>| self.member(table, row, new[i], place, out);
-        self.relist(&list, &dead, new.len(), member, out);
-    }
-
-    /// The indentation of the line that `at` is in (not looked for in a file that has none and may be one long line).
-    fn indent(&self, at: usize) -> Vec<u8> {
-        if self.style.unit.is_none() { Vec::new() } else { line_indent(&self.text, at).to_vec() }
-    }
-
-    /// Whether the entries of a list begin in the line in which it begins.
-    fn is_flat(&self, span: Span) -> bool {
-        let inside = &self.text[span.start + 1..span.end];
-        !inside.iter().take_while(|b| b.is_ascii_whitespace()).any(|&b| b == b'\n')
-    }
-
-    /// Takes the `dead` entries out of a list and appends `new` ones, so that it looks as if it had always been so.
-    fn relist(
-        &self,
-        list: &List,
-        dead: &BTreeSet<usize>,
-        new: usize,
-        mut entry: impl FnMut(usize, &Place, &mut Vec<u8>),
-        out: &mut Vec<Splice>,
-    ) {
-        let (text, e) = (&self.text, &list.entries);
-        let mut cut = |start, end, text| out.push(Splice { span: Span { start, end }, text });
-        if dead.is_empty() && new == 0 {
-            return;
-        }
-        let (Some(first), Some(last)) = (e.first(), e.last()) else {
-            let indent = self.indent(list.span.start);
-            let place = Place { depth: list.depth, indent, flat: list.flat };
-            let mut piece = Vec::new();
-            self.style.list(list.shape, &place, new, &mut piece, entry);
-            return cut(list.span.start, list.span.end, piece);
-        };
-        if dead.len() == e.len() && new == 0 {
-            return cut(list.span.start + 1, list.span.end - 1, Vec::new());
-        }
-        let flat = self.is_flat(list.span);
-        let inner = Place {
-            depth: list.depth + 1,
-            indent: self.indent(last.start),
-            flat: flat && !self.style.broken(list.depth + 1),
-        };
-        let between = match e.len().checked_sub(2) {
-            Some(before) => text[e[before].end..last.start].to_vec(),
-            None if flat => self.style.comma_flat.clone(),
-            None => [&self.style.comma_line, &text[list.span.start + 1..first.start]].concat(),
-        };
-        let mut piece = Vec::new();
-        for i in 0..new {
-            if i > 0 || dead.len() < e.len() {
-                piece.extend_from_slice(&between);
-            }
-            entry(i, &inner, &mut piece);
-        }
-        let mut previous: Option<usize> = None;
-        for i in (0..e.len()).filter(|i| !dead.contains(i)) {
-            match previous {
-                None if i > 0 => cut(first.start, e[i].start, Vec::new()),
-                Some(p) if i > p + 1 => cut(e[p].end, e[i - 1].end, Vec::new()),
-                _ => {}
-            }
-            previous = Some(i);
-        }
-        match previous {
-            None => cut(first.start, last.end, piece),
-            Some(p) if p + 1 < e.len() || new > 0 => cut(e[p].end, last.end, piece),
-            Some(_) => {}
-        }
-    }
-
-    fn must_fit(&self, table: &Table, row: &Row) -> Result<()> {
-        if row.len() != table.columns.len() {
-            let (has, wants) = (row.len(), table.columns.len());
-            return Err(self.refused(format!("a row of {} has {has} values instead of {wants}", table.title())));
-        }
-        for (i, (v, column)) in row.iter().zip(&table.columns).enumerate() {
-            let is_key = table.key.contains(&i);
-            let fits = match v {
-                Value::Text(t) => std::str::from_utf8(t).is_ok(),
-                Value::Json(j) if is_key && table.details.json_object => {
-                    self.style.name(j, true).is_some() && text::check(j).is_ok()
-                }
-                Value::Json(j) => text::check(j).is_ok(),
-                _ if is_key && table.details.json_object => false,
-                Value::Null | Value::Missing => !is_key,
-                Value::Bool(_) | Value::Int(_) => true,
-                _ => false,
-            };
-            if !fits {
-                let key = Key::of_row(row, &table.key);
-                let (title, column) = (table.title(), &column.name);
-                return Err(self.refused(format!("{title}, record {key}: {v} cannot be the JSON member `{column}`")));
-            }
-        }
-        Ok(())
-    }
-
-    fn name(&self, key: &Value<'_>, out: &mut Vec<u8>) {
-        match key {
-            Value::Json(raw) => out.extend_from_slice(raw),
-            Value::Text(t) => out.extend(self.style.name(t, false).unwrap_or_default()),
-            _ => {}
-        }
-    }
-
-    fn value(&self, value: &Value<'_>, place: &Place, out: &mut Vec<u8>) {
-        match value {
-            Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
-            Value::Int(i) => out.extend_from_slice(i.to_string().as_bytes()),
-            Value::Text(t) => self.style.string(std::str::from_utf8(t).unwrap_or_default(), out),
-            Value::Json(raw) => self.style.json(raw, place, out),
-            _ => out.extend_from_slice(b"null"),
-        }
-    }
-
-    fn member(&self, table: &Table, row: &Row, column: usize, place: &Place, out: &mut Vec<u8>) {
-        self.style.string(&table.columns[column].name, out);
-        out.extend_from_slice(&self.style.colon);
-        self.value(&row[column], place, out);
-    }
-
-    fn record(&self, table: &Table, row: &Row, place: &Place, out: &mut Vec<u8>) {
-        let named = if table.details.json_object { table.key.first().copied() } else { None };
-        if let Some(key) = named {
-            self.name(&row[key], out);
-            out.extend_from_slice(&self.style.colon);
-        }
-        let columns: Vec<usize> = (0..row.len()).filter(|&i| Some(i) != named && row[i] != Value::Missing).collect();
-        self.style.list(Shape::Object, place, columns.len(), out, |i, inner, out| {
-            self.member(table, row, columns[i], inner, out);
-        });
-    }
-}
-
-/// A list that entries go from or come to.
-struct List {
-    shape: Shape,
-    span: Span,
-    depth: usize,
-    /// It is in a list on one line.
-    flat: bool,
-    entries: Vec<Span>,
 }
 
 /// What is wrong with a file, by line and column.
-pub fn broken(title: &str, text: &[u8], fault: &Fault) -> Error {
-    let (line, column) = text::place(text, fault.at);
-    let cause = if text.strip_prefix(text::BOM).unwrap_or(text).trim_ascii().is_empty() {
-        fault.what.clone()
-    } else {
-        format!("line {line}, column {column}: {}", fault.what)
+fn broken(title: &str, text: &Text, fault: &Fault) -> Error {
+    let mut reader = text.reader();
+    let found = text::place(&mut reader, fault.at).and_then(|place| Ok((place, blank(&mut reader)?)));
+    let cause = match found {
+        Err(e) => return unread(title, e),
+        Ok((_, true)) => fault.what.clone(),
+        Ok(((line, column), false)) => format!("line {line}, column {column}: {}", fault.what),
     };
     let hint = "the file was left as it is; correct it, or restore it from a backup, and run the command again".into();
     Error::Input { store: title.to_owned(), cause, hint }
+}
+
+/// Nothing but space.
+fn blank(text: &mut Reader<'_>) -> io::Result<bool> {
+    let mut at = if text.fill(0, BOM.len())?.starts_with(BOM) { BOM.len() } else { 0 };
+    while let Some(b) = text.get(at)? {
+        if !b.is_ascii_whitespace() {
+            return Ok(false);
+        }
+        at += 1;
+    }
+    Ok(true)
+}
+
+fn unread(title: &str, cause: io::Error) -> Error {
+    failed("read a copy of", std::path::Path::new(title), cause)
 }

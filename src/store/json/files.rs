@@ -1,15 +1,16 @@
 //! Files: read when nobody is writing them, replaced whole.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::document::Document;
+use super::source::{Spool, Text};
 use crate::store::{Error, Result};
 
 /// How often a file that changes while it is read, or that does not parse, is read again.
@@ -69,9 +70,20 @@ pub struct Loaded {
 
 impl Loaded {
     /// A text that is not (yet) in a file that can change.
-    pub fn new(title: &str, text: Vec<u8>) -> Result<Loaded> {
-        let digest = digest(&text);
+    pub fn new(title: &str, (text, digest): (Text, String)) -> Result<Loaded> {
         Ok(Loaded { document: Arc::new(Document::new(title, text)?), digest, look: None, read: SystemTime::now() })
+    }
+
+    /// What is in a file that only we write.
+    pub fn ours(path: &Path) -> Result<Loaded> {
+        let title = path.display().to_string();
+        let read = || -> io::Result<(Text, String)> {
+            let text = Text::in_file(File::open(path)?)?;
+            let mut hash = Hash(Xxh3::new());
+            text.pour(&mut hash)?;
+            Ok((text, format!("{:032x}", hash.0.digest128())))
+        };
+        Loaded::new(&title, read().map_err(|e| failed("read", path, e))?)
     }
 
     /// The same, known to be what the file now holds.
@@ -86,6 +98,19 @@ impl Loaded {
     /// The file at `path` cannot have changed since this was read.
     pub fn is_fresh(&self, path: &Path) -> bool {
         self.look.is_some_and(|look| look.settled(self.read) && Look::at(path).is_ok_and(|now| now == look))
+    }
+}
+
+struct Hash(Xxh3);
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -123,10 +148,14 @@ pub fn load(path: &Path, title: &str, known: Option<&Arc<Loaded>>) -> Result<Arc
 
 fn try_load(path: &Path, title: &str, known: Option<&Arc<Loaded>>) -> Result<Option<Arc<Loaded>>> {
     let read = SystemTime::now();
-    let Some((text, look)) = read_twice(path).map_err(|e| missing(title, path, e))? else { return Ok(None) };
-    let loaded = match known {
-        Some(known) if known.document.text == text => known.seen(Some(look), read),
-        _ => Loaded::new(title, text)?.seen(Some(look), read),
+    let Some((found, look)) = read_twice(path, known).map_err(|e| missing(title, path, e))? else { return Ok(None) };
+    let loaded = match (found, known) {
+        (None, Some(known)) => known.seen(Some(look), read),
+        (Some(new), _) => match known.filter(|known| known.digest == new.1) {
+            Some(known) => known.seen(Some(look), read),
+            None => Loaded::new(title, new)?.seen(Some(look), read),
+        },
+        (None, None) => return Ok(None),
     };
     Ok(Some(Arc::new(loaded)))
 }
@@ -150,25 +179,48 @@ pub fn missing(title: &str, path: &Path, cause: io::Error) -> Error {
     }
 }
 
-fn read_twice(path: &Path) -> io::Result<Option<(Vec<u8>, Look)>> {
+/// A copy of what the file holds if it was twice the same; none of what it is known to hold.
+type Found = Option<(Text, String)>;
+
+fn read_twice(path: &Path, known: Option<&Arc<Loaded>>) -> io::Result<Option<(Found, Look)>> {
     let mut file = File::open(path)?;
     let before = Look::of(&file.metadata()?);
-    let mut text = Vec::with_capacity(usize::try_from(before.size).unwrap_or(0) + 1);
-    file.read_to_end(&mut text)?;
-    let same = holds(path, &text)? && Look::of(&file.metadata()?) == before && Look::at(path)? == before;
-    Ok(same.then_some((text, before)))
+    let known = known.map(|k| &k.document.text).filter(|t| t.len as u64 == before.size);
+    let known = match known {
+        Some(text) => same(&mut file, text)?.then_some(text),
+        None => None,
+    };
+    let copy = match known {
+        Some(_) => None,
+        None => {
+            let mut spool = Spool::beside(path);
+            let mut piece = vec![0; 1 << 16];
+            file.rewind()?;
+            loop {
+                match file.read(&mut piece)? {
+                    0 => break Some(spool.finish()?),
+                    n => spool.write_all(&piece[..n])?,
+                }
+            }
+        }
+    };
+    let Some(text) = copy.as_ref().map(|c| &c.0).or(known) else { return Ok(None) };
+    let same = holds(path, text)? && Look::of(&file.metadata()?) == before && Look::at(path)? == before;
+    Ok(same.then_some((copy, before)))
 }
 
-/// Whether the file holds exactly these bytes.
-pub fn holds(path: &Path, text: &[u8]) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 16];
-    let mut rest = text;
+/// Whether the file holds exactly this text.
+pub fn holds(path: &Path, text: &Text) -> io::Result<bool> {
+    same(&mut File::open(path)?, text)
+}
+
+fn same(file: &mut File, text: &Text) -> io::Result<bool> {
+    let (mut buffer, mut reader, mut at) = (vec![0; 1 << 16], text.reader(), 0);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(rest.is_empty()),
-            n => match rest.split_at_checked(n) {
-                Some((head, tail)) if head == &buffer[..n] => rest = tail,
+            0 => return Ok(at == text.len),
+            n => match reader.fill(at, n)?.get(..n) {
+                Some(piece) if piece == &buffer[..n] => at += n,
                 _ => return Ok(false),
             },
         }
@@ -177,10 +229,14 @@ pub fn holds(path: &Path, text: &[u8]) -> io::Result<bool> {
 
 /// Writes a file that is not there yet, durably; with the owner and mode of `like`, else for us alone. What fails is
 /// removed again.
-pub fn write_new(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> Result<()> {
+pub fn write_new(
+    path: &Path,
+    like: Option<&Metadata>,
+    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<()> {
     let write = || -> io::Result<()> {
         remove(path)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         if let Some(like) = like {
             let mine = file.metadata()?;
             if (mine.uid(), mine.gid()) != (like.uid(), like.gid()) {
@@ -188,8 +244,9 @@ pub fn write_new(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> Result<(
             }
             file.set_permissions(like.permissions())?;
         }
-        file.write_all(bytes)?;
-        file.sync_all()
+        let mut out = BufWriter::new(file);
+        content(&mut out)?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     };
     write().map_err(|e| {
         let _ = fs::remove_file(path);
@@ -218,9 +275,9 @@ fn sync_folder(of: &Path) -> io::Result<()> {
 }
 
 /// Replaces or makes a file of our own.
-pub fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn put(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     let temporary = with_suffix(path, ".tmp");
-    write_new(&temporary, bytes, None)?;
+    write_new(&temporary, None, content)?;
     rename(&temporary, path).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::files::{self, Loaded, failed, with_suffix};
+use super::document::Document;
+use super::files::{self, failed, with_suffix};
+use super::text::splice;
 use crate::gate::Gate;
 use crate::plan::Table;
 use crate::store::{Result, Write};
@@ -12,18 +14,20 @@ use crate::value::Row;
 /// Writes the file, durably and whole or not at all; an error if something of that name is there.
 pub fn write(path: &Path, tables: &[&Table], rows: Vec<Vec<Row>>, gate: &Gate) -> Result<()> {
     let title = path.display().to_string();
-    let empty = Loaded::new(&title, frame(tables).to_string().into_bytes())?;
+    let empty = Document::new(&title, frame(tables).to_string().into_bytes().into())?;
     let puts = |rows: Vec<Row>| rows.into_iter().map(|row| Write::Put { row, from: None }).collect();
     let writes: Vec<(usize, Vec<Write>)> = rows.into_iter().map(puts).enumerate().collect();
-    let text = indented(&empty.document.edit(tables, &writes)?);
+    let mut text = Vec::new();
+    let splices = empty.edit(tables, &writes)?;
+    splice(&empty.text, &splices, &mut text).map_err(|e| failed("write", path, e))?;
     // reading it whole again is what shows that it is sound
-    let sound = Loaded::new(&title, text)?;
+    let sound = Document::new(&title, indented(&text).into())?;
     for table in tables {
-        sound.document.collection(table)?;
+        sound.collection(table)?;
     }
     let temporary = with_suffix(path, ".backout.tmp");
     gate.pass(&format!("write {title}"), || {
-        files::write_new(&temporary, &sound.document.text, None)?;
+        files::write_new(&temporary, None, |out| sound.text.pour(out))?;
         // a link takes no place that is taken, whoever was quicker
         let linked = fs::hard_link(&temporary, path).map_err(|e| failed("write", path, e));
         let _ = files::remove(&temporary);

@@ -1,13 +1,13 @@
 //! What changed, told by comparing the file with a manifest; and what a scan reads from meanwhile.
 
-use std::fs;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::JsonFile;
-use super::document::Manifest;
-use super::files::{self, Loaded, failed};
+use super::document::Document;
+use super::files::Loaded;
+use super::manifest::Manifest;
 use super::records::{Records, from_hex};
 use crate::plan::Table;
 use crate::store::{Entry, Error, Op, Phase, Position, Result};
@@ -36,14 +36,14 @@ impl JsonFile {
             return Ok(Some(held.clone()));
         }
         let path = self.folder.snapshot(&state.run);
-        match fs::read(&path) {
-            Ok(bytes) if files::digest(&bytes) == capture.digest => {
-                Ok(Some(Arc::new(Loaded::new(&path.display().to_string(), bytes)?)))
-            }
-            Ok(_) => Err(self.unseen(format!("{} is not what was written there", path.display()))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(failed("read", &path, e)),
+        if !path.exists() {
+            return Ok(None);
         }
+        let snapshot = Loaded::ours(&path)?;
+        if snapshot.digest != capture.digest {
+            return Err(self.unseen(format!("{} is not what was written there", path.display())));
+        }
+        Ok(Some(Arc::new(snapshot)))
     }
 
     /// What a scan begins in, or goes on in if it began in `digest`.
@@ -67,25 +67,47 @@ impl JsonFile {
         Err(self.refused("it changed between two chunks of one reading", "nothing was changed; run the command again"))
     }
 
-    /// Keys whose records are not what they were in the manifest of `from`, each once.
-    fn differences(&self, tables: &[&Table], then: &Manifest, now: &Manifest) -> Result<Vec<Entry>> {
+    /// Keys whose records are not what they were when the manifest was written, each once.
+    fn differences(&self, tables: &[&Table], mut then: Manifest<'_>, now: &Document) -> Result<Vec<Entry>> {
         let mut out = Vec::new();
-        for (table, t) in tables.iter().enumerate() {
-            let of = |m: &Manifest| m.iter().position(|(name, _)| *name == t.name);
-            let (Some(then), Some(now)) = (of(then).map(|i| &then[i].1), of(now).map(|i| &now[i].1)) else {
-                return Err(self.unseen(format!("nothing was noted of {} at that time", t.title())));
-            };
-            let mut add = |op, before: Option<&Key>, after: Option<&Key>| {
-                out.push(Entry { table, op, before: before.cloned(), after: after.cloned() });
-            };
-            for (key, hash) in now {
-                match then.get(key) {
-                    None => add(Op::Insert, None, Some(key)),
-                    Some(old) if old != hash => add(Op::Update, Some(key), Some(key)),
-                    Some(_) => {}
+        let collections = tables.iter().map(|t| now.collection(t)).collect::<Result<Vec<_>>>()?;
+        // which records were there then
+        let mut known: Vec<Option<Vec<bool>>> = vec![None; tables.len()];
+        while let Some((name, records)) = then.collection()? {
+            let asked: Vec<usize> = (0..tables.len()).filter(|&t| tables[t].name == name).collect();
+            asked.iter().for_each(|&t| known[t] = Some(vec![false; collections[t].index.len()]));
+            for _ in 0..records {
+                let (key, hash) = then.record()?;
+                for &table in &asked {
+                    let index = &collections[table].index;
+                    let like = index.like(&key);
+                    let same = index.places()[like.clone()].iter().any(|p| p.hash() == hash);
+                    let key = || Some(Key(key.clone()));
+                    if like.is_empty() {
+                        out.push(Entry { table, op: Op::Delete, before: key(), after: None, was: None, now: None });
+                    } else if !same {
+                        out.push(Entry { table, op: Op::Update, before: key(), after: key(), was: None, now: None });
+                    }
+                    if let Some(known) = &mut known[table] {
+                        known[like].fill(true);
+                    }
                 }
             }
-            then.keys().filter(|k| !now.contains_key(*k)).for_each(|k| add(Op::Delete, Some(k), None));
+        }
+        for (table, t) in tables.iter().enumerate() {
+            let Some(known) = &known[table] else {
+                return Err(self.unseen(format!("nothing was noted of {} at that time", t.title())));
+            };
+            let c = &collections[table];
+            let new = c.index.places().iter().zip(known).filter(|(_, known)| !**known);
+            let mut new: Vec<usize> = new.map(|(place, _)| place.at).collect();
+            new.sort_unstable();
+            let mut reader = now.text.here_and_there();
+            for at in new {
+                let record = now.record_at(&mut reader, c.shape, at)?;
+                let key = now.key(&t.key_names(), &record)?;
+                out.push(Entry { table, op: Op::Insert, before: None, after: Some(key), was: None, now: None });
+            }
         }
         Ok(out)
     }
@@ -102,14 +124,14 @@ impl JsonFile {
         let amended = records.capture.as_ref().is_some_and(|c| c.amended);
         let mut entries = Vec::new();
         if then != file.digest || amended || !self.folder.has_manifest(then) {
-            let now = file.document.manifest(tables)?;
-            let known = match self.folder.get_manifest(then)? {
-                Some(known) => known,
-                None if then == file.digest => now.clone(),
+            // lets go of what it held
+            self.seen = None;
+            match self.folder.get_manifest(then)? {
+                Some(known) => entries = self.differences(tables, known, &file.document)?,
+                None if then == file.digest => {}
                 None => return Err(self.unseen("the manifest of what the file held then is gone".into())),
-            };
-            entries = self.differences(tables, &known, &now)?;
-            self.seen = Some((file.digest.clone(), now));
+            }
+            self.seen = Some((file.clone(), tables.iter().map(|t| (*t).clone()).collect()));
         }
         let new = records.doubts.iter().filter(|d| d.n > doubt && d.table < tables.len());
         entries.extend(new.map(|d| Entry {
@@ -117,6 +139,8 @@ impl JsonFile {
             op: Op::Doubt,
             before: Some(Key(from_hex(&d.key))),
             after: None,
+            was: None,
+            now: None,
         }));
         let position = position(&file.digest, records.doubt.max(doubt));
         Ok((entries, position))

@@ -1,18 +1,26 @@
-//! The JSON store: a file that is never parsed into anything but spans, and never written but whole.
+//! The JSON store: a file that is never parsed into anything but spans, and never written but whole; read from a copy, in pieces,
+//! with forty bytes of memory for each record.
 //!
 //! There is no lock and no log in a JSON file. A read counts when the file was twice the same; what changed is found by
-//! comparing it with a manifest of hashes; a seal is a recorded digest (`PROTOCOL.md`, P20).
+//! comparing it with a manifest of hashes; a seal is a recorded digest (P20).
 
-mod commit;
+mod check;
 mod document;
+mod edit;
+#[cfg(test)]
+mod examples;
 mod files;
 mod fresh;
+mod index;
 mod log;
+mod manifest;
 mod records;
+mod source;
 mod style;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transaction;
 
 pub(super) use fresh::write as write_new;
 
@@ -24,9 +32,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use self::document::Manifest;
-use self::files::Loaded;
-use self::records::{Capture, Doubt, Folder, Image, Kept, Records, Seal, Sharing, Stamp, from_hex, to_hex};
+use self::files::{Loaded, failed};
+use self::records::{Capture, Doubt, Folder, Image, Kept, Records, Seal, Sharing, from_hex, to_hex};
+use self::source::Spool;
+use self::text::splice;
+use self::transaction::Transaction;
 use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write,
 };
@@ -75,22 +85,9 @@ struct JsonFile {
     live: Option<Arc<Loaded>>,
     /// What the last `scan` read from; a scan goes on in it even if the file has changed since.
     scanned: Option<Arc<Loaded>>,
-    /// What the last `log_since` saw, by digest, for `mark`.
-    seen: Option<(String, Manifest)>,
+    /// What the last `log_since` saw, and of which tables, for `mark`.
+    seen: Option<(Arc<Loaded>, Vec<Table>)>,
     open: Option<Transaction>,
-}
-
-struct Transaction {
-    mode: Mode,
-    /// The file as this transaction sees it, once it has looked.
-    file: Option<Arc<Loaded>>,
-    /// The same with this transaction's writes.
-    edited: Option<Arc<Loaded>>,
-    records: Records,
-    stamp: Stamp,
-    dirty: bool,
-    closing: bool,
-    images: Vec<u8>,
 }
 
 impl JsonFile {
@@ -104,82 +101,6 @@ impl JsonFile {
 
     fn no_target<T>(&self) -> Result<T> {
         Err(self.refused("a JSON file cannot be a forward target", "name a SQLite or PostgreSQL store as the target"))
-    }
-
-    /// The file as it is now.
-    fn fresh(&mut self) -> Result<Arc<Loaded>> {
-        if let Some(live) = &self.live
-            && live.is_fresh(&self.path)
-        {
-            return Ok(live.clone());
-        }
-        let live = files::load(&self.path, &self.folder.title, self.live.as_ref())?;
-        self.live = Some(live.clone());
-        Ok(live)
-    }
-
-    /// The file as the open transaction sees it, or as it is now.
-    fn file(&mut self) -> Result<Arc<Loaded>> {
-        if let Some(t) = &self.open
-            && let Some(file) = t.edited.as_ref().or(t.file.as_ref())
-        {
-            return Ok(file.clone());
-        }
-        let file = self.fresh()?;
-        if let Some(t) = &mut self.open {
-            t.file = Some(file.clone());
-        }
-        Ok(file)
-    }
-
-    /// The file as it was before the open transaction's own writes.
-    fn untouched(&mut self) -> Result<Arc<Loaded>> {
-        match self.open.as_ref().and_then(|t| t.file.clone()) {
-            Some(file) => Ok(file),
-            None => self.file(),
-        }
-    }
-
-    fn stored(&mut self) -> Result<(Option<Records>, Stamp)> {
-        let folder = self.folder.clone();
-        folder.read(|| Ok(self.fresh()?.digest.clone()))
-    }
-
-    /// The records as the open transaction sees them, or as they are now.
-    fn records(&mut self) -> Result<Records> {
-        match &self.open {
-            Some(t) => Ok(t.records.clone()),
-            None => Ok(self.stored()?.0.unwrap_or_default()),
-        }
-    }
-
-    fn writing(&mut self) -> Result<&mut Transaction> {
-        let bug = self.refused("this needs a transaction that writes", "nothing was changed; this is a bug in Backout");
-        self.open.as_mut().filter(|t| t.mode != Mode::Read).ok_or(bug)
-    }
-
-    /// The open transaction's records, to be changed.
-    fn change(&mut self) -> Result<&mut Records> {
-        let t = self.writing()?;
-        t.dirty = true;
-        Ok(&mut t.records)
-    }
-
-    /// Changes the records in the open transaction, or in one of its own.
-    fn alone(&mut self, what: &str, change: impl FnOnce(&mut Records)) -> Result<()> {
-        if self.open.as_ref().is_some_and(|t| t.mode != Mode::Read) {
-            change(self.change()?);
-            return Ok(());
-        }
-        // A reading transaction may stay open meanwhile, with the records as it saw them.
-        let reading = self.open.take();
-        let done = self.begin(Mode::Write, &[]).and_then(|()| {
-            change(self.change()?);
-            self.commit(what)
-        });
-        self.rollback();
-        self.open = reading;
-        done
     }
 
     /// Images of this run that count, oldest first.
@@ -237,36 +158,36 @@ impl Store for JsonFile {
     }
 
     fn schema(&mut self) -> Result<Schema> {
-        Ok(self.file()?.document.schema())
+        self.file()?.document.schema()
     }
 
     fn scan(&mut self, table: &Table, after: &[u8], limit: usize, out: &mut Batch) -> Result<Option<Vec<u8>>> {
-        // Where to go on: what the text was, and how many records of it were read.
-        let (digest, first) = match values_of(after).as_slice() {
-            [Value::Text(digest), Value::Int(first)] => {
-                (Some(String::from_utf8_lossy(digest).into_owned()), usize::try_from(*first).unwrap_or(0))
+        // Where to go on: where the next record begins, and in what text.
+        let (from, digest) = match values_of(after).as_slice() {
+            [Value::Int(at), Value::Text(digest)] => {
+                (usize::try_from(*at).ok(), Some(String::from_utf8_lossy(digest).into_owned()))
             }
-            _ => (None, 0),
+            _ => (None, None),
         };
         let file = self.scan_in(digest.as_deref())?;
         self.scanned = Some(file.clone());
         let collection = file.document.collection(table)?;
+        let mut records = file.document.records(&collection, from)?;
         let start = out.size();
-        let mut next = first;
-        for record in collection.records.iter().skip(first).take(limit.max(1)) {
-            out.push(&file.document.row(table, record)?);
-            next += 1;
+        for _ in 0..limit.max(1) {
+            let Some(record) = records.next()? else { break };
+            out.push(&file.document.row(table, &record)?);
             if out.size() - start >= CHUNK_BYTES {
                 break;
             }
         }
-        let more = next < collection.records.len();
-        let next = i64::try_from(next).unwrap_or(i64::MAX);
-        Ok(more.then(|| Key::of(&[Value::text(file.digest.as_str()), Value::Int(next)]).0))
+        let more = records.more()?;
+        let next = i64::try_from(records.at).unwrap_or(i64::MAX);
+        Ok(more.then(|| Key::of(&[Value::Int(next), Value::text(file.digest.as_str())]).0))
     }
 
     fn count(&mut self, table: &Table) -> Result<u64> {
-        Ok(self.file()?.document.collection(table)?.records.len() as u64)
+        Ok(self.file()?.document.collection(table)?.index.len() as u64)
     }
 
     fn self_check(&mut self, tables: &[&Table], _deep: bool) -> Result<Vec<String>> {
@@ -275,13 +196,15 @@ impl Store for JsonFile {
             Err(e @ (Error::Input { .. } | Error::Refused { .. })) => return Ok(vec![e.to_string()]),
             Err(e) => return Err(e),
         };
-        let mut problems = Vec::new();
-        for table in tables {
-            let rows = file.document.collection(table);
-            let sound = rows.and_then(|c| c.records.iter().try_for_each(|r| file.document.row(table, r).map(|_| ())));
-            problems.extend(sound.err().map(|e| e.to_string()));
-        }
-        Ok(problems)
+        let document = &file.document;
+        let sound = |table: &Table| -> Result<()> {
+            let mut records = document.records(&*document.collection(table)?, None)?;
+            while let Some(record) = records.next()? {
+                document.row(table, &record)?;
+            }
+            Ok(())
+        };
+        Ok(tables.iter().filter_map(|t| sound(t).err()).map(|e| e.to_string()).collect())
     }
 
     fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()> {
@@ -331,14 +254,18 @@ impl Store for JsonFile {
     }
 
     fn fetch(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>> {
-        let file = self.file()?;
-        let collection = file.document.collection(table)?;
-        keys.iter().map(|key| file.document.fetch(table, &collection, key)).collect()
+        self.file()?.document.fetch(table, keys)
     }
 
     fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
-        let file = self.file()?;
-        Ok(file.document.collection(table)?.records.iter().map(|r| r.key.clone()).collect())
+        let document = self.file()?.document.clone();
+        let collection = document.collection(table)?;
+        let (names, mut keys) = (table.key_names(), Vec::with_capacity(collection.index.len()));
+        let mut records = document.records(&collection, None)?;
+        while let Some(record) = records.next()? {
+            keys.push(document.key(&names, &record)?);
+        }
+        Ok(keys)
     }
 
     fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()> {
@@ -351,9 +278,12 @@ impl Store for JsonFile {
             let hint = "nothing was overwritten, and both are kept: stop whoever writes this file, keep what they wrote elsewhere, and put the file back as Backout left it";
             return Err(self.refused(self.diverged(&seal, &found), hint));
         }
-        let text = file.document.edit(tables, writes)?;
+        let splices = file.document.edit(tables, writes)?;
+        let mut text = Spool::beside(&self.path);
+        let written = splice(&file.document.text, &splices, &mut text).and_then(|()| text.finish());
+        let written = written.map_err(|e| failed("write a new copy of", &self.path, e))?;
         // Reading it whole again is what shows that it is sound before it replaces anything.
-        let edited = Loaded::new(&self.folder.title, text)?;
+        let edited = Loaded::new(&self.folder.title, written)?;
         for (t, _) in writes {
             if let Some(table) = tables.get(*t) {
                 edited.document.collection(table)?;
@@ -404,9 +334,9 @@ impl Store for JsonFile {
         }
         let file = self.file()?;
         let list: Vec<&Table> = tables.iter().collect();
-        self.folder.put_manifest(&file.digest, &file.document.manifest(&list)?)?;
+        self.folder.put_manifest(&file, &list)?;
         if early {
-            self.folder.put(&format!("write {}", snapshot.display()), &snapshot, &file.document.text)?;
+            self.folder.put(&snapshot, |out| file.document.text.pour(out))?;
         }
         let position = log::position(&file.digest, records.doubt);
         let digest = file.digest.clone();
@@ -447,7 +377,9 @@ impl Store for JsonFile {
         let (digest, _) = log::parts(&position);
         match &self.seen {
             _ if self.folder.has_manifest(digest) => {}
-            Some((seen, manifest)) if seen == digest => self.folder.put_manifest(digest, manifest)?,
+            Some((seen, tables)) if seen.digest == digest => {
+                self.folder.put_manifest(seen, &tables.iter().collect::<Vec<_>>())?;
+            }
             _ => return Err(self.unseen("the file is not any more what was read up to this position".into())),
         }
         files::sync(&self.path)?;
@@ -496,21 +428,7 @@ impl Store for JsonFile {
 
     fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {
         let file = self.file()?;
-        let mut out = Vec::new();
-        for table in tables {
-            let mut highest = None;
-            for record in &file.document.collection(table)?.records {
-                match values_of(&record.key.0).as_slice() {
-                    [Value::Int(n)] => highest = highest.max(Some(*n)),
-                    _ => {
-                        highest = None;
-                        break;
-                    }
-                }
-            }
-            out.push(highest);
-        }
-        Ok(out)
+        tables.iter().map(|t| Ok(file.document.collection(t)?.highest)).collect()
     }
 
     fn raise_high_water(&mut self, _: &[&Table], _: &[Option<i64>]) -> Result<()> {

@@ -7,9 +7,8 @@
 //! * `manifest-DIGEST`: each record's key and hash, as the file with that digest had them;
 //! * `images.jsonl`: rows as they were before drains changed them; bytes beyond the length in `state.json` do not count.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -17,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::document::Manifest;
 use super::files::{self, failed, with_suffix};
 use crate::gate::Gate;
 use crate::plan::Table;
@@ -149,11 +147,11 @@ impl Folder {
         self.at(&format!("snapshot-{run}"))
     }
 
-    fn manifest(&self, digest: &str) -> PathBuf {
+    pub fn manifest(&self, digest: &str) -> PathBuf {
         self.at(&format!("manifest-{digest}"))
     }
 
-    fn broken(&self, path: &Path, cause: &str) -> Error {
+    pub fn broken(&self, path: &Path, cause: &str) -> Error {
         Error::Input {
             store: self.title.clone(),
             cause: format!("{}: {cause}", path.display()),
@@ -200,7 +198,7 @@ impl Folder {
         text.push(b'\n');
         self.gate.pass(what, || {
             self.make()?;
-            files::put(&path, &text)
+            files::put(&path, |out| out.write_all(&text))
         })
     }
 
@@ -221,10 +219,10 @@ impl Folder {
     }
 
     /// Writes a file of ours as one effect.
-    pub fn put(&self, what: &str, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.gate.pass(what, || {
+    pub fn put(&self, path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+        self.gate.pass(&format!("write {}", path.display()), || {
             self.make()?;
-            files::put(path, bytes)
+            files::put(path, content)
         })
     }
 
@@ -245,68 +243,6 @@ impl Folder {
             .collect();
         all.sort();
         all
-    }
-
-    // ── manifests ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    pub fn has_manifest(&self, digest: &str) -> bool {
-        self.manifest(digest).exists()
-    }
-
-    /// Removes all manifests but this one.
-    pub fn keep_only_manifest(&self, digest: &str) -> Result<()> {
-        let keep = self.manifest(digest);
-        self.named("manifest-").iter().filter(|p| **p != keep).try_for_each(|p| self.remove(p))
-    }
-
-    pub fn put_manifest(&self, digest: &str, manifest: &Manifest) -> Result<()> {
-        let mut out = Vec::new();
-        let bytes = |out: &mut Vec<u8>, b: &[u8]| {
-            out.extend_from_slice(&(b.len() as u64).to_le_bytes());
-            out.extend_from_slice(b);
-        };
-        for (name, records) in manifest {
-            bytes(&mut out, name.as_bytes());
-            out.extend_from_slice(&(records.len() as u64).to_le_bytes());
-            for (key, hash) in records {
-                bytes(&mut out, &key.0);
-                out.extend_from_slice(&hash.to_le_bytes());
-            }
-        }
-        let path = self.manifest(digest);
-        self.put(&format!("write {}", path.display()), &path, &out)
-    }
-
-    /// The manifest of the file as it was with this digest.
-    pub fn get_manifest(&self, digest: &str) -> Result<Option<Manifest>> {
-        fn take<'b>(rest: &mut &'b [u8], n: usize) -> Option<&'b [u8]> {
-            let (head, tail) = rest.split_at_checked(n)?;
-            *rest = tail;
-            Some(head)
-        }
-        fn number(rest: &mut &[u8]) -> Option<usize> {
-            usize::try_from(u64::from_le_bytes(take(rest, 8)?.try_into().ok()?)).ok()
-        }
-        fn read(mut rest: &[u8]) -> Option<Manifest> {
-            let mut out = Manifest::new();
-            while !rest.is_empty() {
-                let n = number(&mut rest)?;
-                let name = String::from_utf8(take(&mut rest, n)?.to_vec()).ok()?;
-                let n = number(&mut rest)?;
-                let mut records = HashMap::with_capacity(n.min(1 << 20));
-                for _ in 0..n {
-                    let n = number(&mut rest)?;
-                    let key = Key(take(&mut rest, n)?.to_vec());
-                    records.insert(key, u128::from_le_bytes(take(&mut rest, 16)?.try_into().ok()?));
-                }
-                out.push((name, records));
-            }
-            Some(out)
-        }
-        if digest.is_empty() || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(None);
-        }
-        Ok(self.bytes(&self.manifest(digest))?.and_then(|b| read(&b)))
     }
 
     // ── before-images ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,9 @@
 //! How a JSON file is written, and writing more of it in the same way.
 
-use super::text::{Span, decode, items, members};
+use std::io;
+
+use super::source::{Reader, Span};
+use super::text::{decode, items, members};
 
 /// An object or an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +60,14 @@ impl Default for Survey {
     }
 }
 
-fn breaks(text: &[u8], space: Span) -> bool {
-    space.of(text).contains(&b'\n')
+/// Space between two tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub span: Span,
+    /// Where its last line begins, if there is a line break in it.
+    pub line: Option<usize>,
+    /// That line break is `\r\n`.
+    pub crlf: bool,
 }
 
 impl Survey {
@@ -87,19 +96,19 @@ impl Survey {
 
     /// A list that is not empty begins; `open` is the space before its first entry. Returns the length of the
     /// indentation of the line that entry is in.
-    pub fn opened(&mut self, text: &[u8], shape: Shape, depth: usize, open: Span, indent: usize) -> usize {
+    pub fn opened(&mut self, shape: Shape, depth: usize, open: Space, indent: usize) -> usize {
         let count = &mut self.counts[shape as usize][depth.min(DEPTHS - 1)];
-        let space = open.of(text);
-        let Some(line) = space.iter().rposition(|&b| b == b'\n') else {
+        let Some(line) = open.line else {
             count.1 += 1;
-            self.pad[shape as usize].get_or_insert(open);
+            self.pad[shape as usize].get_or_insert(open.span);
             return indent;
         };
         count.0 += 1;
-        let inner = space.len() - line - 1;
+        let end = open.span.end;
+        let inner = end - line;
         if self.unit.is_none() {
-            self.crlf = Some(line > 0 && space[line - 1] == b'\r');
-            self.unit = Some(Span { start: open.end - inner.saturating_sub(indent), end: open.end });
+            self.crlf = Some(open.crlf);
+            self.unit = Some(Span { start: end - inner.saturating_sub(indent), end });
         }
         inner
     }
@@ -112,49 +121,56 @@ impl Survey {
     }
 
     #[inline]
-    pub fn comma(&mut self, text: &[u8], before: Span, after: Span) {
+    pub fn comma(&mut self, before: Span, after: Space) {
         if self.comma_line.is_some() && self.comma_flat.is_some() {
             return;
         }
-        let kind = if breaks(text, after) { &mut self.comma_line } else { &mut self.comma_flat };
-        kind.get_or_insert((before, after));
+        let kind = if after.line.is_some() { &mut self.comma_line } else { &mut self.comma_flat };
+        kind.get_or_insert((before, after.span));
     }
 
     /// What all this says of the file.
-    pub fn style(&self, text: &[u8]) -> Style {
-        let around = |mark: u8, pair: Option<(Span, Span)>, otherwise: &[u8]| match pair {
-            Some((b, a)) if !breaks(text, b) && !breaks(text, a) => [b.of(text), &[mark], a.of(text)].concat(),
+    pub fn style(&self, text: &mut Reader<'_>) -> io::Result<Style> {
+        let mut read = |span: Span| text.slice(span).map(<[u8]>::to_vec);
+        let mut both =
+            |pair: Option<(Span, Span)>| pair.map(|(b, a)| Ok::<_, io::Error>((read(b)?, read(a)?))).transpose();
+        let (colon, comma_flat, comma_line) = (both(self.colon)?, both(self.comma_flat)?, both(self.comma_line)?);
+        let breaks = |space: &[u8]| space.contains(&b'\n');
+        let around = |mark: u8, pair: Option<(Vec<u8>, Vec<u8>)>, otherwise: &[u8]| match pair {
+            Some((b, a)) if !breaks(&b) && !breaks(&a) => [&b[..], &[mark], &a].concat(),
             _ => otherwise.to_vec(),
         };
-        let colon = around(b':', self.colon, b": ");
-        let comma_flat = around(b',', self.comma_flat, if colon.ends_with(b":") { b"," } else { b", " });
+        let colon = around(b':', colon, b": ");
+        let comma_flat = around(b',', comma_flat, if colon.ends_with(b":") { b"," } else { b", " });
         // What stands before and after the comma in its line (Python 2 wrote a space at the end of each).
-        let comma_line = match self.comma_line {
-            Some((b, a)) if !breaks(text, b) => {
-                let rest: Vec<u8> = a.of(text).iter().copied().take_while(|b| matches!(b, b' ' | b'\t')).collect();
-                [b.of(text), b",", &rest].concat()
+        let comma_line = match comma_line {
+            Some((b, a)) if !breaks(&b) => {
+                let rest: Vec<u8> = a.iter().copied().take_while(|b| matches!(b, b' ' | b'\t')).collect();
+                [&b[..], b",", &rest].concat()
             }
             _ => b",".to_vec(),
         };
+        let mut one = |span: Option<Span>| span.map(|s| text.slice(s).map(<[u8]>::to_vec)).transpose();
+        let (unit, pad) = (one(self.unit)?, [one(self.pad[0])?, one(self.pad[1])?].map(Option::unwrap_or_default));
         let mut coded = [false; 128];
         for (code, coded) in coded.iter_mut().enumerate() {
             *coded = self.coded[code] && !self.plain[code];
         }
         let ascii = self.beyond_ascii && !self.plain[128..].contains(&true);
         coded[127] |= ascii && !self.plain[127];
-        Style {
-            unit: self.unit.map(|u| u.of(text).to_vec()),
+        Ok(Style {
+            unit,
             newline: if self.crlf == Some(true) { b"\r\n".to_vec() } else { b"\n".to_vec() },
             colon,
             comma_line,
             comma_flat,
-            pad: self.pad.map(|p| p.map(|p| p.of(text).to_vec()).unwrap_or_default()),
+            pad,
             counts: self.counts,
             ascii,
             coded,
             slash: self.slash && !self.plain[usize::from(b'/')],
             upper: self.upper == Some(true),
-        }
+        })
     }
 }
 

@@ -3,10 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::check::check;
 use super::document::Document;
-use super::text::{check, decode, field, minify};
+use super::source::{Reader, Spool, Text};
+use super::text::{decode, field, minify, splice};
 use crate::plan::{Column, Details, Table};
-use crate::store::{Error, Write};
+use crate::store::Write;
 use crate::value::{Key, Row, Value};
 
 // ── a renderer like Python's and JavaScript's ──────────────────────────────────────────────────────────────────────
@@ -165,7 +167,7 @@ fn record_fields() -> impl Strategy<Value = [Option<J>; 3]> {
     [proptest::option::of(nested()), proptest::option::of(nested()), proptest::option::of(nested())]
 }
 
-fn table(object: bool, name: &str) -> Table {
+pub(super) fn table(object: bool, name: &str) -> Table {
     let column = |name: &str| Column { name: name.into(), ..Column::default() };
     Table {
         name: name.into(),
@@ -197,18 +199,32 @@ fn row((key, fields): &Record, manner: &Manner) -> Row {
     row
 }
 
-fn key(k: &str) -> Key {
+pub(super) fn key(k: &str) -> Key {
     Key::of(&[Value::text(k)])
 }
 
-fn read(text: &[u8], table: &Table) -> Vec<Row> {
-    let d = Document::new("t", text.to_vec()).unwrap();
-    let c = d.collection(table).unwrap();
-    c.records.iter().map(|r| d.row(table, r).unwrap().into_iter().map(Value::into_owned).collect()).collect()
+pub(super) fn read(text: &[u8], table: &Table) -> Vec<Row> {
+    let d = Document::new("t", text.to_vec().into()).unwrap();
+    rows_of(&d, table).unwrap()
 }
 
-fn write(text: &[u8], table: &Table, writes: Vec<Write>) -> Vec<u8> {
-    Document::new("t", text.to_vec()).unwrap().edit(&[table], &[(0, writes)]).unwrap()
+pub(super) fn rows_of(d: &Document, table: &Table) -> crate::store::Result<Vec<Row>> {
+    let c = d.collection(table)?;
+    let (mut records, mut rows) = (d.records(&c, None)?, Vec::new());
+    while let Some(r) = records.next()? {
+        rows.push(d.row(table, &r)?.into_iter().map(Value::into_owned).collect());
+    }
+    Ok(rows)
+}
+
+pub(super) fn write(text: &[u8], table: &Table, writes: Vec<Write>) -> Vec<u8> {
+    written(&Document::new("t", text.to_vec().into()).unwrap(), table, writes)
+}
+
+fn written(d: &Document, table: &Table, writes: Vec<Write>) -> Vec<u8> {
+    let mut out = Vec::new();
+    splice(&d.text, &d.edit(&[table], &[(0, writes)]).unwrap(), &mut out).unwrap();
+    out
 }
 
 #[derive(Clone, Debug)]
@@ -374,18 +390,89 @@ proptest! {
     /// The scanner takes what serde_json takes, and nothing else (but for two equal names and lone surrogates).
     #[test]
     fn the_scanner_agrees_with_serde_json(text in "[\\[\\]{}:,\" \n\\-0-9.eEtrufalsn\\\\]{0,12}") {
-        let ours = check(text.as_bytes());
+        let ours = Document::new("t", text.clone().into_bytes().into());
         let theirs = serde_json::from_str::<serde_json::Value>(&text).is_ok();
-        let twice = matches!(&ours, Err(f) if f.what.contains("twice"));
+        let twice = matches!(&ours, Err(e) if e.to_string().contains("twice"));
         let lone = text.to_lowercase().contains("\\ud");
         let huge = text.contains(['e', 'E']);
         prop_assert!(twice || lone || huge || ours.is_ok() == theirs, "{text:?} {ours:?}");
     }
 
+    /// Wherever a piece of the file ends: what is found, and what is said of a broken text, is what it is of a text in memory.
+    #[test]
+    fn a_text_read_in_pieces_says_the_same(
+        manner in manner(),
+        object in any::<bool>(),
+        gaps in vec("[ \r\n\t]{0,3}", 16),
+        first in vec(record_fields(), 0..4),
+        other in record_fields(),
+        piece in 1..40usize,
+        harm in proptest::option::of((any::<usize>(), any::<[u8; 2]>())),
+        act in act(),
+    ) {
+        let table = table(object, "/rows");
+        let model: Vec<Record> = first.into_iter().enumerate().map(|(i, f)| (format!("k/{i}"), f)).collect();
+        let mut text = scatter(&manner.text(&document(object, &model)), &gaps).into_bytes();
+        if let Some((at, bytes)) = harm {
+            let at = at % text.len();
+            if bytes[0] % 2 == 0 { text.truncate(at) } else { text[at] = bytes[1] }
+        }
+        let whole = Document::new("t", text.clone().into());
+        let pieces = Document::new("t", Text::in_pieces(&text, piece));
+        let (whole, pieces) = match (whole, pieces) {
+            (Ok(a), Ok(b)) => (a, b),
+            (a, b) => {
+                prop_assert_eq!(a.map(|_| ()).map_err(|e| e.to_string()), b.map(|_| ()).map_err(|e| e.to_string()));
+                return Ok(());
+            }
+        };
+        prop_assert_eq!(format!("{:?}", whole.style), format!("{:?}", pieces.style));
+        prop_assert_eq!(format!("{:?}", whole.schema().unwrap()), format!("{:?}", pieces.schema().unwrap()));
+        let (a, b) = (rows_of(&whole, &table), rows_of(&pieces, &table));
+        prop_assert_eq!(format!("{a:?}"), format!("{b:?}"));
+        let Ok(rows) = a else { return Ok(()) };
+        // one after the other, each begun where the one before ended
+        let (c, mut at, mut each) = (pieces.collection(&table).unwrap(), None, Vec::new());
+        for _ in &rows {
+            let mut records = pieces.records(&c, at).unwrap();
+            prop_assert!(records.more().unwrap());
+            each.push(pieces.key(&table.key_names(), &records.next().unwrap().unwrap()).unwrap());
+            at = Some(records.at);
+        }
+        prop_assert!(!pieces.records(&c, at).unwrap().more().unwrap());
+        prop_assert_eq!(&each, &rows.iter().map(|r| Key::of_row(r, &[0])).collect::<Vec<_>>());
+        let all: Vec<Option<Row>> = rows.iter().cloned().map(Some).chain([None]).collect();
+        each.push(key("not there"));
+        prop_assert_eq!(pieces.fetch(&table, &each).unwrap(), all);
+
+        let n = rows.len();
+        let writes = || match &act {
+            Act::Set(i, _) if n > 0 => {
+                let mut row = row(&("k".into(), other.clone()), &manner);
+                row[0] = rows[usize::from(*i) % n][0].clone();
+                vec![Write::Put { from: Some(Key::of_row(&row, &[0])), row }]
+            }
+            Act::Remove(i) if n > 0 => vec![
+                Write::Delete { key: Key::of_row(&rows[usize::from(*i) % n], &[0]) },
+                Write::Delete { key: Key::of_row(&rows[0], &[0]) },
+            ],
+            _ => vec![Write::Put { row: row(&("new".into(), other.clone()), &manner), from: None }],
+        };
+        let wanted = written(&whole, &table, writes());
+        prop_assert_eq!(&written(&pieces, &table, writes()), &wanted);
+        let mut spool = Spool::beside(&std::env::temp_dir().join("t"));
+        splice(&pieces.text, &pieces.edit(&[&table], &[(0, writes())]).unwrap(), &mut spool).unwrap();
+        let (spooled, digest) = spool.finish().unwrap();
+        let mut out = Vec::new();
+        spooled.pour(&mut out).unwrap();
+        prop_assert_eq!(digest, super::files::digest(&out));
+        prop_assert_eq!(out, wanted);
+    }
+
     #[test]
     fn the_scanner_never_panics(text in vec(any::<u8>(), 0..40), mark in any::<bool>()) {
         let text = if mark { [&b"[\"\\u"[..], &text].concat() } else { text };
-        let _ = check(&text);
+        let _ = check(&mut Reader::of(&text));
         let _ = minify(&text);
         let _ = decode(&text);
     }
@@ -416,163 +503,4 @@ fn scatter(text: &str, gaps: &[String]) -> String {
         }
     }
     out
-}
-
-// ── examples ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-fn edited(text: &str, object: bool, writes: Vec<Write>) -> String {
-    String::from_utf8(write(text.as_bytes(), &table(object, ""), writes)).unwrap()
-}
-
-fn put(k: &str, a: Value<'static>, from: Option<&str>) -> Write {
-    Write::Put { row: vec![Value::text(k), a, Value::Missing, Value::Missing], from: from.map(key) }
-}
-
-#[test]
-fn b_numbers_and_strings_keep_their_spelling() {
-    let text =
-        r#"[{"id":"1","a":1E3},{"id":"2","a":"\u00e9\/"},{"id":"3","a":"\ud800"},{"id":"4","a":12345678901234567890}]"#;
-    let rows = read(text.as_bytes(), &table(false, ""));
-    let json = |t: &str| Value::Json(t.as_bytes().to_vec().into());
-    assert_eq!(rows[0][1], json("1E3"));
-    assert_eq!(rows[1][1], Value::text("é/"));
-    assert_eq!(rows[2][1], json(r#""\ud800""#));
-    assert_eq!(rows[3][1], json("12345678901234567890"));
-    let writes = rows.iter().map(|r| Write::Put { row: r.clone(), from: Some(Key::of_row(r, &[0])) }).collect();
-    assert_eq!(edited(text, false, writes), text);
-    assert_eq!(field(b"-0"), json("-0"));
-    assert_eq!(field(b"-9223372036854775808"), Value::Int(i64::MIN));
-    assert_eq!(field(b"9223372036854775808"), json("9223372036854775808"));
-    assert_eq!(field(b"[1, {\"a b\" : 1.0}]"), json("[1,{\"a b\":1.0}]"));
-}
-
-#[test]
-fn records_one_per_line_stay_so() {
-    let text = "[\n  {\"id\": \"1\", \"a\": [1, 2]},\n  {\"id\": \"2\", \"a\": []}\n]\n";
-    let json = Value::Json(b"[3,4]".to_vec().into());
-    let more = edited(text, false, vec![put("3", json.clone(), None), put("2", json, Some("2"))]);
-    let wanted = "[\n  {\"id\": \"1\", \"a\": [1, 2]},\n  {\"id\": \"2\", \"a\": [3, 4]},\n  {\"id\": \"3\", \"a\": [3, 4]}\n]\n";
-    assert_eq!(more, wanted);
-}
-
-#[test]
-fn short_arrays_within_long_records_stay_short() {
-    let text = "{\n  \"1\": {\n    \"a\": [1, 2]\n  }\n}";
-    let more = edited(text, true, vec![put("2", Value::Json(b"[3,4]".to_vec().into()), None)]);
-    assert_eq!(more, "{\n  \"1\": {\n    \"a\": [1, 2]\n  },\n  \"2\": {\n    \"a\": [3, 4]\n  }\n}");
-}
-
-#[test]
-fn records_that_begin_where_the_list_does_are_followed_by_such() {
-    let text = "[{\n  \"id\": \"1\",\n  \"a\": 1\n}, {\n  \"id\": \"2\",\n  \"a\": 2\n}]";
-    let more = edited(text, false, vec![put("3", Value::Int(3), None)]);
-    assert_eq!(more, text.strip_suffix(']').unwrap().to_owned() + ", {\n  \"id\": \"3\",\n  \"a\": 3\n}]");
-}
-
-#[test]
-fn a_collection_can_be_emptied_and_filled_again() {
-    let text = "{\n    \"1\": {\n        \"a\": 1\n    }\n}\n";
-    let none = edited(text, true, vec![Write::Delete { key: key("1") }]);
-    assert_eq!(none, "{}\n");
-    assert_eq!(edited(&none, true, vec![put("1", Value::Int(1), None)]), "{\"1\": {\"a\": 1}}\n");
-    assert_eq!(edited("[]", false, vec![put("1", Value::Int(1), None)]), "[{\"id\": \"1\", \"a\": 1}]");
-}
-
-#[test]
-fn a_missing_member_is_not_a_null_one() {
-    let text = r#"{"1": {"a": null, "c": 1}, "2": {"c": 1}}"#;
-    let rows = read(text.as_bytes(), &table(true, ""));
-    assert_eq!((&rows[0][1], &rows[1][1]), (&Value::Null, &Value::Missing));
-    let swap =
-        |k: &str, a| Write::Put { row: vec![Value::text(k), a, Value::Missing, Value::Int(1)], from: Some(key(k)) };
-    let swapped = edited(text, true, vec![swap("1", Value::Missing), swap("2", Value::Null)]);
-    assert_eq!(swapped, r#"{"1": {"c": 1}, "2": {"c": 1, "a": null}}"#);
-}
-
-#[test]
-fn keys_may_be_exchanged_and_a_dead_record_gives_way() {
-    let text = r#"{"1": {"a": 1}, "2": {"a": 2}, "3": {"a": 3}}"#;
-    let writes = vec![put("2", Value::Int(1), Some("1")), put("1", Value::Int(2), Some("2"))];
-    assert_eq!(edited(text, true, writes), r#"{"2": {"a": 1}, "1": {"a": 2}, "3": {"a": 3}}"#);
-    let reborn = edited(text, true, vec![put("2", Value::Int(9), None)]);
-    assert_eq!(reborn, r#"{"1": {"a": 1}, "3": {"a": 3}, "2": {"a": 9}}"#);
-    let over = edited(text, true, vec![put("3", Value::Int(1), Some("1"))]);
-    assert_eq!(over, r#"{"3": {"a": 1}, "2": {"a": 2}}"#);
-    let gone = edited(text, true, vec![put("9", Value::Int(1), Some("1")), Write::Delete { key: key("1") }]);
-    assert_eq!(gone, r#"{"9": {"a": 1}, "2": {"a": 2}, "3": {"a": 3}}"#);
-}
-
-#[test]
-fn what_is_wrong_is_named_by_line_and_column() {
-    let says = |text: &str, object: bool| {
-        let d = match Document::new("f.json", text.as_bytes().to_vec()) {
-            Err(e) => return e.to_string(),
-            Ok(d) => d,
-        };
-        let table = table(object, "");
-        let c = match d.collection(&table) {
-            Err(e) => return e.to_string(),
-            Ok(c) => c,
-        };
-        c.records.iter().find_map(|r| d.row(&table, r).err()).map(|e| e.to_string()).unwrap_or_default()
-    };
-    let cases = [
-        ("", false, "is empty"),
-        ("\u{feff} \n", false, "is empty"),
-        ("[1,]", false, "line 1, column 4: there is `]` where the next entry"),
-        ("[\n  {\"é\": NaN}]", false, "line 2, column 9: there is `NaN` where a value"),
-        ("[01]", false, "begins with 0"),
-        ("{\"a\": 1} x", false, "something after the end"),
-        ("{\"a\": {}", false, "the file ends"),
-        ("{\"a\": \"x\ny\"}", false, "a control character"),
-        ("{\"a\": \"\\x\"}", false, "an escape that JSON does not know"),
-        ("{\"1\": {},\n \"\\u0031\": {}}", true, "line 2, column 2: the member \"\\u0031\" is there twice"),
-        ("[{\"id\": 1},\n{\"id\": 1}]", false, "line 2, column 1: the key 1 is already that of the record at line 1"),
-        ("[{\"id\": 1}, {\"a\": 1}]", false, "line 1, column 13: a record has no `id`"),
-        ("[{\"id\": 1}, 5]", false, "a record should be an object"),
-        ("[{\"id\": 1, \"zz\": 1}]", false, "record 1 of the whole file: a new member `zz` the plan does not know"),
-        ("{}", false, "the collection the whole file is not an array"),
-        ("\u{feff}[1 2]", false, "line 1, column 4"),
-    ];
-    for (text, object, wanted) in cases {
-        let said = says(text, object);
-        assert!(said.contains(wanted) && said.starts_with("f.json"), "{text:?}: {said}");
-    }
-    assert!(Document::new("f", b"[\"\xff\"]".to_vec()).unwrap_err().to_string().contains("not UTF-8"));
-    let deep = "[".repeat(5000);
-    assert!(Document::new("f", deep.into_bytes()).unwrap_err().to_string().contains("nested too deeply"));
-}
-
-#[test]
-fn values_that_json_cannot_hold_are_refused() {
-    let d = Document::new("f", b"[]".to_vec()).unwrap();
-    let t = table(false, "");
-    for bad in [
-        Value::Real(1.0),
-        Value::Blob(vec![1].into()),
-        Value::Text(vec![0xff].into()),
-        Value::Json(b"{a}".to_vec().into()),
-    ] {
-        let e = d.edit(&[&t], &[(0, vec![put("1", bad, None)])]).unwrap_err();
-        assert!(matches!(&e, Error::Refused { cause, .. } if cause.contains("member `a`")), "{e}");
-    }
-}
-
-#[test]
-fn the_schema_lists_collections_and_what_is_none() {
-    let names = |text: &str| {
-        let s = Document::new("f", text.as_bytes().to_vec()).unwrap().schema();
-        let columns = |t: &Table| t.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",");
-        let tables: Vec<String> =
-            s.tables.iter().map(|t| format!("{}:{}:{}", t.name, columns(t), t.details.json_object)).collect();
-        (tables.join(" "), s.others.iter().map(|o| o.0.as_str()).collect::<Vec<_>>().join(" "))
-    };
-    assert_eq!(names(r#"[{"a":1},{"b":1,"a":2}]"#).0, ":a,b:false");
-    assert_eq!(names(r#"{"x":{"a":1},"y":{"b":{}}}"#).0, ":key,a,b:true");
-    let (tables, others) =
-        names(r#"{"a/b":[{"a":1}],"users":{"1":{"n":1}},"version":1,"tags":[1],"deep":{"x":[],"n":2}}"#);
-    assert_eq!(tables, "/a~1b:a:false /users:key,n:true /deep/x::false");
-    assert_eq!(others, "member /version member /tags member /deep/n");
-    assert_eq!(names(r#"{"g":{"u":{"n":1}}}"#).0, ":key,u:true /g:key,n:true");
-    assert_eq!(names("3").1, "the whole file");
 }

@@ -1,41 +1,21 @@
-//! JSON as text: a strict scanner that finds where things are and leaves them as they are.
+//! JSON as text: where things are in it, and what they say; it is left as it is.
 //!
-//! Nothing here builds a tree. `check` reads the whole text once and refuses what is no JSON; after it, `members` and
-//! `items` find the spans of one level.
+//! Nothing here builds a tree. `check` has read the whole text once and refused what is no JSON; after it, `entry`,
+//! `members` and `items` find the spans of one level.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::convert::Infallible;
+use std::io::{self, Write};
 
-use super::style::{Shape, Style, Survey};
+use super::source::{Reader, Span, Text};
+use super::style::Shape;
 use crate::value::Value;
-
-/// Deeper nesting than this is refused (Python's own readers stop at about the same).
-const DEEPEST: usize = 1000;
-
-/// From one byte to before another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    pub start: usize,
-    pub end: usize,
-}
-
-impl Span {
-    pub fn of<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        text.get(self.start..self.end).unwrap_or_default()
-    }
-}
 
 /// One member of an object: its name (with quotes) and its value.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
     pub name: Span,
     pub value: Span,
-}
-
-impl Member {
-    pub fn whole(&self) -> Span {
-        Span { start: self.name.start, end: self.value.end }
-    }
 }
 
 /// What is wrong, and at which byte.
@@ -45,304 +25,86 @@ pub struct Fault {
     pub what: String,
 }
 
-type Result<T> = std::result::Result<T, Fault>;
-
 /// Line and column (both from 1; columns are characters) of a byte.
-pub fn place(text: &[u8], at: usize) -> (usize, usize) {
-    let before = &text[..at.min(text.len())];
-    let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |p| p + 1);
-    let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
-    let column = before[start..].iter().filter(|&&b| b & 0xC0 != 0x80).count() + 1;
-    let mark = usize::from(start == 0 && text.starts_with(BOM) && at >= BOM.len());
-    (line, column - mark)
+pub fn place(text: &mut Reader<'_>, at: usize) -> io::Result<(usize, usize)> {
+    let (mut line, mut column, mut next) = (1, 1, 0);
+    while next < at {
+        let piece = text.fill(next, 1)?;
+        let piece = &piece[..piece.len().min(at - next)];
+        if piece.is_empty() {
+            break;
+        }
+        for &b in piece {
+            if b == b'\n' {
+                (line, column) = (line + 1, 1);
+            } else if b & 0xC0 != 0x80 {
+                column += 1;
+            }
+        }
+        next += piece.len();
+    }
+    let mark = line == 1 && at >= BOM.len() && text.fill(0, BOM.len())?.starts_with(BOM);
+    Ok((line, column - usize::from(mark)))
 }
 
 /// The byte-order mark that some editors put first.
 pub const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// Reads the whole text: one JSON value, no member twice in an object. Returns where the value is and how it is written.
-pub fn check(text: &[u8]) -> Result<(Span, Style)> {
-    if let Err(e) = std::str::from_utf8(text) {
-        return Err(Fault { at: e.valid_up_to(), what: "is not UTF-8".into() });
-    }
-    let mut s = Scanner { text, at: 0, names: Vec::new(), survey: Survey::default() };
-    if text.starts_with(BOM) {
-        s.at = BOM.len();
-    }
-    s.space();
-    if s.at == text.len() {
-        return s.fault("is empty; an application that was writing it may have died");
-    }
-    let start = s.at;
-    s.value(0, 0)?;
-    let root = Span { start, end: s.at };
-    s.space();
-    if s.at < text.len() {
-        return s.fault("there is something after the end of the document");
-    }
-    let style = s.survey.style(text);
-    Ok((root, style))
-}
-
-struct Scanner<'t> {
-    text: &'t [u8],
-    at: usize,
-    names: Vec<Span>,
-    survey: Survey,
-}
-
-impl Scanner<'_> {
-    fn fault<T>(&self, what: &str) -> Result<T> {
-        Err(Fault { at: self.at, what: what.into() })
-    }
-
-    fn unexpected<T>(&self, wanted: &str) -> Result<T> {
-        let found = match self.text.get(self.at..).unwrap_or_default() {
-            [] => "the file ends".to_owned(),
-            rest => {
-                let word: Vec<u8> =
-                    rest.iter().copied().take(12).take_while(|b| b.is_ascii_alphanumeric() || *b >= 0x80).collect();
-                let word = if word.is_empty() { rest[..1].to_vec() } else { word };
-                format!("there is `{}`", String::from_utf8_lossy(&word).escape_debug())
-            }
-        };
-        self.fault(&format!("{found} where {wanted} should be"))
-    }
-
-    fn peek(&self) -> u8 {
-        self.text.get(self.at).copied().unwrap_or(0)
-    }
-
-    fn space(&mut self) -> Span {
-        let start = self.at;
-        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
-            self.at += 1;
-        }
-        Span { start, end: self.at }
-    }
-
-    fn value(&mut self, depth: usize, indent: usize) -> Result<()> {
-        if depth > DEEPEST {
-            return self.fault("is nested too deeply");
-        }
-        match self.peek() {
-            b'{' => self.list(Shape::Object, depth, indent),
-            b'[' => self.list(Shape::Array, depth, indent),
-            b'"' => self.string().map(|_| ()),
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
-            b'n' => self.word("null"),
-            _ => self.unexpected("a value"),
-        }
-    }
-
-    /// An object or an array; `indent` is the length of the indentation of the line on which it begins.
-    fn list(&mut self, shape: Shape, depth: usize, indent: usize) -> Result<()> {
-        self.at += 1;
-        let open = self.space();
-        let close = if shape == Shape::Object { b'}' } else { b']' };
-        if self.peek() == close {
-            self.at += 1;
-            return Ok(());
-        }
-        let inner = self.survey.opened(self.text, shape, depth, open, indent);
-        let names = self.names.len();
-        loop {
-            if shape == Shape::Object {
-                if self.peek() != b'"' {
-                    return self.unexpected("a member's name in double quotes");
-                }
-                let name = self.string()?;
-                self.names.push(name);
-                let before = self.space();
-                if self.peek() != b':' {
-                    return self.unexpected("`:`");
-                }
-                self.at += 1;
-                let after = self.space();
-                self.survey.colon(before, after);
-            }
-            self.value(depth + 1, inner)?;
-            let before = self.space();
-            match self.peek() {
-                b',' => {
-                    self.at += 1;
-                    let after = self.space();
-                    self.survey.comma(self.text, before, after);
-                    if self.peek() == close {
-                        return self.unexpected("the next entry after `,`");
-                    }
-                }
-                b if b == close => {
-                    self.at += 1;
-                    break;
-                }
-                _ => return self.unexpected(if close == b'}' { "`,` or `}`" } else { "`,` or `]`" }),
-            }
-        }
-        if shape == Shape::Object {
-            self.unique(names)?;
-            self.names.truncate(names);
-        }
-        Ok(())
-    }
-
-    /// No name twice among those from `first` on; names are compared as decoded.
-    fn unique(&self, first: usize) -> Result<()> {
-        let names = &self.names[first..];
-        let twice = if names.len() <= 16 {
-            let escaped = |n: &Span| n.of(self.text).contains(&b'\\');
-            let same = |a: &Span, b: &Span| {
-                if escaped(a) || escaped(b) {
-                    decode(a.of(self.text)).0 == decode(b.of(self.text)).0
-                } else {
-                    a.of(self.text) == b.of(self.text)
-                }
-            };
-            (1..names.len()).find(|&i| names[..i].iter().any(|n| same(n, &names[i])))
-        } else {
-            let mut seen = HashSet::with_capacity(names.len());
-            names.iter().position(|n| !seen.insert(decode(n.of(self.text)).0))
-        };
-        match twice.map(|i| names[i]) {
-            None => Ok(()),
-            Some(name) => Err(Fault {
-                at: name.start,
-                what: format!(
-                    "the member {} is there twice in one object",
-                    String::from_utf8_lossy(name.of(self.text))
-                ),
-            }),
-        }
-    }
-
-    fn word(&mut self, word: &str) -> Result<()> {
-        if self.text[self.at..].starts_with(word.as_bytes()) {
-            self.at += word.len();
-            return Ok(());
-        }
-        self.unexpected("a value")
-    }
-
-    fn digits(&mut self) -> Result<()> {
-        if !self.peek().is_ascii_digit() {
-            return self.unexpected("a digit");
-        }
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
-        }
-        Ok(())
-    }
-
-    fn number(&mut self) -> Result<()> {
-        if self.peek() == b'-' {
-            self.at += 1;
-        }
-        if self.peek() == b'0' {
-            self.at += 1;
-            if self.peek().is_ascii_digit() {
-                return self.fault("a number begins with 0");
-            }
-        } else {
-            self.digits()?;
-        }
-        if self.peek() == b'.' {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), b'e' | b'E') {
-            self.at += 1;
-            if matches!(self.peek(), b'+' | b'-') {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<Span> {
-        let start = self.at;
-        self.at += 1;
-        loop {
-            match self.text.get(self.at).copied() {
-                None => {
-                    self.at = start;
-                    return self.fault("a string that does not end");
-                }
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(Span { start, end: self.at });
-                }
-                Some(b'\\') => self.escape()?,
-                Some(b) if b < 0x20 => return self.fault("a control character that should be written as an escape"),
-                Some(b) => {
-                    self.survey.plain(b);
-                    self.at += 1;
-                }
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<()> {
-        match self.text.get(self.at + 1).copied() {
-            Some(b'u') => {
-                let Some(unit) = hex4(self.text, self.at + 2) else {
-                    return self.fault("`\\u` without four hexadecimal digits");
-                };
-                let pair = (0xD800..0xDC00).contains(&unit)
-                    && self.text.get(self.at + 6..self.at + 8) == Some(b"\\u")
-                    && hex4(self.text, self.at + 8).is_some_and(|low| (0xDC00..0xE000).contains(&low));
-                let lone = !pair && (0xD800..0xE000).contains(&unit);
-                let end = self.at + if pair { 12 } else { 6 };
-                self.survey.escaped(&self.text[self.at..end], unit, lone);
-                self.at = end;
-            }
-            Some(c @ (b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => {
-                if c == b'/' {
-                    self.survey.slash();
-                }
-                self.at += 2;
-            }
-            _ => return self.fault("an escape that JSON does not know"),
-        }
-        Ok(())
-    }
-}
-
-fn hex4(text: &[u8], at: usize) -> Option<u32> {
+pub fn hex4(text: &[u8], at: usize) -> Option<u32> {
     let digits = text.get(at..at + 4)?;
     digits.iter().try_fold(0, |n, &d| Some(n * 16 + char::from(d).to_digit(16)?))
 }
 
 // ── after `check` ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn past_space(text: &[u8], mut at: usize) -> usize {
-    while matches!(text.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+/// What is read byte by byte: a text in memory, where nothing can fail, or one in a file.
+pub trait Bytes {
+    type Error;
+    fn byte(&mut self, at: usize) -> Result<Option<u8>, Self::Error>;
+}
+
+impl Bytes for &[u8] {
+    type Error = Infallible;
+    #[inline]
+    fn byte(&mut self, at: usize) -> Result<Option<u8>, Infallible> {
+        Ok(<[u8]>::get(self, at).copied())
+    }
+}
+
+impl Bytes for Reader<'_> {
+    type Error = io::Error;
+    #[inline]
+    fn byte(&mut self, at: usize) -> Result<Option<u8>, io::Error> {
+        self.get(at)
+    }
+}
+
+fn past_space<B: Bytes>(text: &mut B, mut at: usize) -> Result<usize, B::Error> {
+    while matches!(text.byte(at)?, Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
-    at
+    Ok(at)
 }
 
 /// Past the string that begins at `at`.
-fn past_string(text: &[u8], mut at: usize) -> usize {
+pub fn past_string<B: Bytes>(text: &mut B, mut at: usize) -> Result<usize, B::Error> {
     at += 1;
-    while let Some(&b) = text.get(at) {
+    while let Some(b) = text.byte(at)? {
         match b {
-            b'"' => return at + 1,
+            b'"' => return Ok(at + 1),
             b'\\' => at += 2,
             _ => at += 1,
         }
     }
-    text.len()
+    Ok(at)
 }
 
 /// Past the value that begins at `at`.
-fn past_value(text: &[u8], mut at: usize) -> usize {
+fn past_value<B: Bytes>(text: &mut B, mut at: usize) -> Result<usize, B::Error> {
     let mut depth = 0usize;
-    while let Some(&b) = text.get(at) {
+    while let Some(b) = text.byte(at)? {
         match b {
-            b'"' => at = past_string(text, at),
+            b'"' => at = past_string(text, at)?,
             b'{' | b'[' => {
                 depth += 1;
                 at += 1;
@@ -357,72 +119,73 @@ fn past_value(text: &[u8], mut at: usize) -> usize {
                 continue;
             }
             _ => {
-                while text.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
+                while text.byte(at)?.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
                     at += 1;
                 }
             }
         }
         if depth == 0 {
-            return at;
+            break;
         }
     }
-    text.len()
-}
-
-/// The members of the object at `span`, in a text that `check` passed.
-pub fn members(text: &[u8], span: Span) -> Members<'_> {
-    Members { text, at: past_space(text, span.start + 1) }
-}
-
-/// See [`members`].
-pub struct Members<'t> {
-    text: &'t [u8],
-    at: usize,
-}
-
-impl Iterator for Members<'_> {
-    type Item = Member;
-
-    fn next(&mut self) -> Option<Member> {
-        if self.text.get(self.at) != Some(&b'"') {
-            return None;
-        }
-        let name = Span { start: self.at, end: past_string(self.text, self.at) };
-        let start = past_space(self.text, past_space(self.text, name.end) + 1);
-        let value = Span { start, end: past_value(self.text, start) };
-        self.at = past_comma(self.text, value.end);
-        Some(Member { name, value })
-    }
-}
-
-/// The elements of the array at `span`, in a text that `check` passed.
-pub fn items(text: &[u8], span: Span) -> Items<'_> {
-    Items { text, at: past_space(text, span.start + 1) }
-}
-
-/// See [`items`].
-pub struct Items<'t> {
-    text: &'t [u8],
-    at: usize,
-}
-
-impl Iterator for Items<'_> {
-    type Item = Span;
-
-    fn next(&mut self) -> Option<Span> {
-        if matches!(self.text.get(self.at), None | Some(b']')) {
-            return None;
-        }
-        let value = Span { start: self.at, end: past_value(self.text, self.at) };
-        self.at = past_comma(self.text, value.end);
-        Some(value)
-    }
+    Ok(at)
 }
 
 /// Past `,` and the space around it; at the closing bracket there is none.
-fn past_comma(text: &[u8], at: usize) -> usize {
-    let at = past_space(text, at);
-    if text.get(at) == Some(&b',') { past_space(text, at + 1) } else { at }
+fn past_comma<B: Bytes>(text: &mut B, at: usize) -> Result<usize, B::Error> {
+    let at = past_space(text, at)?;
+    if text.byte(at)? == Some(b',') { past_space(text, at + 1) } else { Ok(at) }
+}
+
+/// An entry of a list: in an object its name (with quotes), its value, and where the next one begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub name: Option<Span>,
+    pub value: Span,
+    pub next: usize,
+}
+
+/// Where the first entry of the list at `span` begins.
+pub fn inside<B: Bytes>(text: &mut B, span: Span) -> Result<usize, B::Error> {
+    past_space(text, span.start + 1)
+}
+
+/// The entry that begins at `at`, in a text that `check` passed; none at the closing bracket.
+#[inline]
+pub fn entry<B: Bytes>(text: &mut B, shape: Shape, at: usize) -> Result<Option<Entry>, B::Error> {
+    let (name, start) = match (shape, text.byte(at)?) {
+        (_, None | Some(b']' | b'}')) => return Ok(None),
+        (Shape::Array, _) => (None, at),
+        (Shape::Object, _) => {
+            let name = Span { start: at, end: past_string(text, at)? };
+            let colon = past_space(text, name.end)?;
+            (Some(name), past_space(text, colon + 1)?)
+        }
+    };
+    let value = Span { start, end: past_value(text, start)? };
+    Ok(Some(Entry { name, value, next: past_comma(text, value.end)? }))
+}
+
+/// The members of the object at `span`.
+pub fn members(mut text: &[u8], span: Span) -> impl Iterator<Item = Member> {
+    let Ok(mut at) = inside(&mut text, span);
+    std::iter::from_fn(move || {
+        let Ok(found) = entry(&mut text, Shape::Object, at);
+        let found = found?;
+        at = found.next;
+        Some(Member { name: found.name?, value: found.value })
+    })
+}
+
+/// The elements of the array at `span`.
+pub fn items(mut text: &[u8], span: Span) -> impl Iterator<Item = Span> {
+    let Ok(mut at) = inside(&mut text, span);
+    std::iter::from_fn(move || {
+        let Ok(found) = entry(&mut text, Shape::Array, at);
+        let found = found?;
+        at = found.next;
+        Some(found.value)
+    })
 }
 
 /// What a string with its quotes says, and whether it has lone surrogates (then the bytes are no UTF-8, but still tell
@@ -482,7 +245,10 @@ pub fn minify(raw: &[u8]) -> Cow<'_, [u8]> {
     let mut at = 0;
     while at < raw.len() {
         let end = match raw[at] {
-            b'"' => past_string(raw, at).min(raw.len()),
+            b'"' => {
+                let Ok(end) = past_string(&mut &*raw, at);
+                end.min(raw.len())
+            }
             b' ' | b'\t' | b'\n' | b'\r' => {
                 at += 1;
                 continue;
@@ -514,11 +280,16 @@ pub fn field(raw: &[u8]) -> Value<'_> {
 }
 
 /// The space at the beginning of the line that `at` is in.
-pub fn line_indent(text: &[u8], at: usize) -> &[u8] {
-    let start = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |p| p + 1);
-    let start = if start == 0 && text.starts_with(BOM) { BOM.len().min(at) } else { start };
-    let len = text[start..at].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    &text[start..start + len]
+pub fn line_indent(text: &mut Reader<'_>, at: usize) -> io::Result<Vec<u8>> {
+    let start = text.line_start(at)?;
+    let start = if start == 0 && text.fill(0, BOM.len())?.starts_with(BOM) { BOM.len().min(at) } else { start };
+    let mut indent = Vec::new();
+    while start + indent.len() < at
+        && let Some(b @ (b' ' | b'\t')) = text.get(start + indent.len())?
+    {
+        indent.push(b);
+    }
+    Ok(indent)
 }
 
 /// One piece of text in place of what is at `span`.
@@ -528,19 +299,22 @@ pub struct Splice {
     pub text: Vec<u8>,
 }
 
-/// The text with all splices made; they must not overlap.
-pub fn splice(text: &[u8], mut splices: Vec<Splice>) -> Result<Vec<u8>> {
+/// The splices in the order of the text; they must not overlap.
+pub fn in_order(mut splices: Vec<Splice>) -> Result<Vec<Splice>, Fault> {
     splices.sort_by_key(|s| (s.span.start, s.span.end));
-    let mut out = Vec::with_capacity(text.len() + splices.iter().map(|s| s.text.len()).sum::<usize>());
+    match splices.windows(2).find(|s| s[1].span.start < s[0].span.end) {
+        Some(s) => Err(Fault { at: s[1].span.start, what: "two tables of the plan overlap here".into() }),
+        None => Ok(splices),
+    }
+}
+
+/// Writes the text with these splices made, which are in order.
+pub fn splice(text: &Text, splices: &[Splice], out: &mut dyn Write) -> io::Result<()> {
     let mut at = 0;
-    for s in &splices {
-        if s.span.start < at {
-            return Err(Fault { at: s.span.start, what: "two tables of the plan overlap here".into() });
-        }
-        out.extend_from_slice(&text[at..s.span.start]);
-        out.extend_from_slice(&s.text);
+    for s in splices {
+        text.copy(Span { start: at, end: s.span.start }, out)?;
+        out.write_all(&s.text)?;
         at = s.span.end;
     }
-    out.extend_from_slice(&text[at..]);
-    Ok(out)
+    text.copy(Span { start: at, end: text.len }, out)
 }

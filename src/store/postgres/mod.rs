@@ -8,10 +8,12 @@ mod build;
 mod capture;
 mod copy;
 mod locks;
+mod log;
 mod records;
 mod rows;
 mod schema;
 mod session;
+mod triggers;
 mod write;
 
 use std::time::Duration;

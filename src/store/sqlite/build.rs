@@ -3,7 +3,7 @@
 use super::rows::list;
 use super::schema::is_alias;
 use super::text::{self, quote};
-use super::{Sqlite, capture};
+use super::{Sqlite, triggers};
 use crate::plan::{Column, Table};
 use crate::store::Result;
 
@@ -156,8 +156,8 @@ impl Sqlite {
     /// their text (a rename would rewrite them, and a broken one would stop it), so they are taken out and put back.
     pub(super) fn keep_tables(&mut self, tables: &[&Table], run: &str) -> Result<String> {
         self.ddl()?;
-        self.remove_triggers(tables, capture::CAPTURE)?;
-        self.remove_triggers(tables, capture::SEAL)?;
+        self.remove_triggers(tables, triggers::CAPTURE)?;
+        self.remove_triggers(tables, triggers::SEAL)?;
         let ours = |name: &str| tables.iter().any(|t| t.name.eq_ignore_ascii_case(name));
         let objects = self.all(
             "list views and triggers",

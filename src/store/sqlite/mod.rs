@@ -1,15 +1,17 @@
 //! SQLite: connections and transactions here, the rest in one file per concern.
 //!
-//! Every connection of ours defines `backout_sealed()`, which is what lets us write sealed tables and nobody else.
+//! To every connection of ours `sqlite_source_id()` says `backout`, which is what lets us write sealed tables and nobody else.
 
 mod apply;
 mod build;
 mod capture;
 mod lock;
+mod log;
 mod records;
 mod rows;
 mod schema;
 mod text;
+mod triggers;
 
 use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::gate::Gate;
@@ -26,6 +28,9 @@ use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
 };
 use crate::value::{Batch, Key, Row, Value};
+
+/// What `sqlite_source_id()` says to us.
+const OURS: &str = "backout";
 
 /// How long a statement waits for another writer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -139,7 +144,7 @@ impl Sqlite {
         let mut conn = Connection::open_with_flags(&self.path, flags).map_err(no)?;
         conn.busy_handler(Some(ask_again)).map_err(no)?;
         conn.set_prepared_statement_cache_capacity(256);
-        conn.create_scalar_function("backout_sealed", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(Sql::Null)).map_err(no)?;
+        conn.create_scalar_function("sqlite_source_id", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(OURS)).map_err(no)?;
         conn.execute_batch(
             "PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF; PRAGMA legacy_alter_table = OFF; \
              PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; SELECT count(*) FROM sqlite_schema;",
@@ -456,7 +461,7 @@ impl Store for Sqlite {
     }
 
     fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {
-        self.remove_triggers(tables, capture::CAPTURE)
+        self.remove_triggers(tables, triggers::CAPTURE)
     }
 
     fn look(&mut self, tables: &[&Table]) -> Result<()> {
@@ -494,7 +499,7 @@ impl Store for Sqlite {
     }
 
     fn unseal(&mut self, tables: &[&Table]) -> Result<()> {
-        self.remove_triggers(tables, capture::SEAL)
+        self.remove_triggers(tables, triggers::SEAL)
     }
 
     fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {

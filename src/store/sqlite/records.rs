@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Sqlite, capture};
+use super::{Sqlite, triggers};
 use crate::plan::Table;
 use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
 use crate::value::{Key, Row, encode_row, row_of};
@@ -228,8 +228,8 @@ impl Sqlite {
         let state = self.read_state()?;
         let target = state.is_some_and(|s| s.role == Role::Target);
         self.ddl()?;
-        self.remove_triggers(tables, capture::CAPTURE)?;
-        self.remove_triggers(tables, capture::SEAL)?;
+        self.remove_triggers(tables, triggers::CAPTURE)?;
+        self.remove_triggers(tables, triggers::SEAL)?;
         for name in ["log", "scratch", "meta", "run", "chunk", "image", "parked"] {
             self.run(&format!("drop backout_{name}"), &format!("DROP TABLE IF EXISTS backout_{name}"))?;
         }

@@ -160,11 +160,11 @@ pub fn plan(made: &dyn Fn(&Connection), tables: &[String]) -> Planned {
     panic!("the refusals' hints lead nowhere")
 }
 
-fn toml_text(s: &str) -> String {
+pub fn toml_text(s: &str) -> String {
     serde_json::to_string(s).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) -> Connection {
+pub fn copy(from: &Path, to: &Path) -> Connection {
     std::fs::copy(from, to).unwrap();
     let db = Connection::open(to).unwrap();
     let triggers: Vec<String> = db

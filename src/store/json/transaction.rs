@@ -1,16 +1,105 @@
-//! The end of a transaction: the records alone, or the file and the records at once.
+//! A transaction: what it sees, and its end: the records alone, or the file and the records at once.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::JsonFile;
 use super::files::{self, Loaded, Look};
-use super::records::Capture;
-use super::{JsonFile, Transaction};
+use super::records::{Records, Stamp};
 use crate::plan::Table;
-use crate::store::{Error, Result};
+use crate::store::{Error, Mode, Result, Store};
+
+pub(super) struct Transaction {
+    pub mode: Mode,
+    /// The file as this transaction sees it, once it has looked.
+    pub file: Option<Arc<Loaded>>,
+    /// The same with this transaction's writes.
+    pub edited: Option<Arc<Loaded>>,
+    pub records: Records,
+    pub stamp: Stamp,
+    pub dirty: bool,
+    pub closing: bool,
+    pub images: Vec<u8>,
+}
 
 impl JsonFile {
+    /// The file as it is now.
+    pub(super) fn fresh(&mut self) -> Result<Arc<Loaded>> {
+        if let Some(live) = &self.live
+            && live.is_fresh(&self.path)
+        {
+            return Ok(live.clone());
+        }
+        let live = files::load(&self.path, &self.folder.title, self.live.as_ref())?;
+        self.live = Some(live.clone());
+        Ok(live)
+    }
+
+    /// The file as the open transaction sees it, or as it is now.
+    pub(super) fn file(&mut self) -> Result<Arc<Loaded>> {
+        if let Some(t) = &self.open
+            && let Some(file) = t.edited.as_ref().or(t.file.as_ref())
+        {
+            return Ok(file.clone());
+        }
+        let file = self.fresh()?;
+        if let Some(t) = &mut self.open {
+            t.file = Some(file.clone());
+        }
+        Ok(file)
+    }
+
+    /// The file as it was before the open transaction's own writes.
+    pub(super) fn untouched(&mut self) -> Result<Arc<Loaded>> {
+        match self.open.as_ref().and_then(|t| t.file.clone()) {
+            Some(file) => Ok(file),
+            None => self.file(),
+        }
+    }
+
+    pub(super) fn stored(&mut self) -> Result<(Option<Records>, Stamp)> {
+        let folder = self.folder.clone();
+        folder.read(|| Ok(self.fresh()?.digest.clone()))
+    }
+
+    /// The records as the open transaction sees them, or as they are now.
+    pub(super) fn records(&mut self) -> Result<Records> {
+        match &self.open {
+            Some(t) => Ok(t.records.clone()),
+            None => Ok(self.stored()?.0.unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn writing(&mut self) -> Result<&mut Transaction> {
+        let bug = self.refused("this needs a transaction that writes", "nothing was changed; this is a bug in Backout");
+        self.open.as_mut().filter(|t| t.mode != Mode::Read).ok_or(bug)
+    }
+
+    /// The open transaction's records, to be changed.
+    pub(super) fn change(&mut self) -> Result<&mut Records> {
+        let t = self.writing()?;
+        t.dirty = true;
+        Ok(&mut t.records)
+    }
+
+    /// Changes the records in the open transaction, or in one of its own.
+    pub(super) fn alone(&mut self, what: &str, change: impl FnOnce(&mut Records)) -> Result<()> {
+        if self.open.as_ref().is_some_and(|t| t.mode != Mode::Read) {
+            change(self.change()?);
+            return Ok(());
+        }
+        // A reading transaction may stay open meanwhile, with the records as it saw them.
+        let reading = self.open.take();
+        let done = self.begin(Mode::Write, &[]).and_then(|()| {
+            change(self.change()?);
+            self.commit(what)
+        });
+        self.rollback();
+        self.open = reading;
+        done
+    }
+
     pub(super) fn commit_transaction(&mut self, what: &str, mut t: Transaction) -> Result<()> {
         if !t.dirty && t.edited.is_none() && t.images.is_empty() {
             return Ok(());
@@ -51,7 +140,7 @@ impl JsonFile {
             .folder
             .gate
             .pass(&format!("write {}", temporary.display()), || {
-                files::write_new(&temporary, &after.document.text, Some(&like))
+                files::write_new(&temporary, Some(&like), |out| after.document.text.pour(out))
             })
             .and_then(|()| {
                 let intent = format!("{what}: record the intent");
@@ -74,7 +163,9 @@ impl JsonFile {
         self.live = Some(Arc::new(after.written(look)));
         // The records are true already; this only makes them so without the file's digest.
         let _ = self.folder.write(&format!("{what}: fold the intent"), &records, None);
-        records.capture.as_ref().map_or(Ok(()), |capture| self.amend(capture, before, after))
+        let Some(capture) = &records.capture else { return Ok(()) };
+        let tables: Vec<&Table> = capture.tables.iter().collect();
+        self.folder.amend_manifests(&tables, &before.document, &after.document)
     }
 
     fn changed_meanwhile(&self) -> Error {
@@ -95,34 +186,6 @@ impl JsonFile {
     fn temporary(&self) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.path.with_file_name(format!(".{name}.backout.tmp"))
-    }
-
-    /// What we wrote ourselves is no change of the application's: the manifests learn of it, but for records that the
-    /// application had changed too.
-    fn amend(&self, capture: &Capture, before: &Loaded, after: &Loaded) -> Result<()> {
-        let tables: Vec<&Table> = capture.tables.iter().collect();
-        let (old, new) = (before.document.manifest(&tables)?, after.document.manifest(&tables)?);
-        for path in self.folder.named("manifest-") {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let digest = name.trim_start_matches("manifest-");
-            let Some(mut manifest) = self.folder.get_manifest(digest)? else { continue };
-            for (i, (name, old)) in old.iter().enumerate() {
-                let new = &new[i].1;
-                let Some((_, known)) = manifest.iter_mut().find(|(n, _)| n == name) else { continue };
-                let ours = old.keys().chain(new.keys()).filter(|k| old.get(*k) != new.get(*k));
-                for key in ours {
-                    if known.get(key) != old.get(key) {
-                        continue;
-                    }
-                    match new.get(key) {
-                        Some(hash) => known.insert(key.clone(), *hash),
-                        None => known.remove(key),
-                    };
-                }
-            }
-            self.folder.put_manifest(digest, &manifest)?;
-        }
-        Ok(())
     }
 
     /// Removes what a run that died left behind.

@@ -1,0 +1,131 @@
+//! What our triggers are: those that note changes, and the seals.
+//!
+//! Each table has a log `backout.log_<n>` of keys before and after, written by triggers that fire for everyone but our own marked
+//! session. Every name and operator in them is qualified, for they run with our rights under the search_path of others.
+
+use super::{literal, quoted};
+use crate::plan::Table;
+
+pub(super) const ROW: &str = "backout_capture_row";
+pub(super) const TRUNCATE: &str = "backout_capture_truncate";
+pub(super) const SEAL_ROW: &str = "backout_seal_row";
+pub(super) const SEAL_TRUNCATE: &str = "backout_seal_truncate";
+
+/// `CREATE TRIGGER … ENABLE ALWAYS`, whether it is there or not, without the lock that dropping takes.
+pub(super) fn trigger(version: i32, name: &str, when: &str, table: &str, level: &str, function: &str) -> String {
+    let create = if version >= 140_000 {
+        "CREATE OR REPLACE TRIGGER".to_owned()
+    } else {
+        format!("DROP TRIGGER IF EXISTS {name} ON {table}; CREATE TRIGGER")
+    };
+    format!(
+        "{create} {name} {when} ON {table} FOR EACH {level} EXECUTE FUNCTION {function}; \
+         ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name};"
+    )
+}
+
+/// Every name in it is qualified and every operator too, for it runs with our rights under the search_path of others.
+pub(super) const REFUSE: &str = "CREATE OR REPLACE FUNCTION backout.refuse() RETURNS trigger LANGUAGE plpgsql AS $backout$
+BEGIN
+    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) TG_ARGV[0] THEN
+        IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN RETURN NULL; END IF;
+        IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN RETURN OLD; END IF;
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = '25006',
+        MESSAGE = pg_catalog.format('backout: table %I is resting, its data lives in another store now', TG_TABLE_NAME),
+        HINT = 'Point this program at the store that is live (backout status tells), or take the migration back with: backout rollback';
+END $backout$;";
+
+/// What the seal's function does where there is no seal.
+pub(super) const PERMIT: &str =
+    "CREATE OR REPLACE FUNCTION backout.refuse() RETURNS trigger LANGUAGE plpgsql AS $backout$
+BEGIN
+    IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN RETURN NULL; END IF;
+    IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN RETURN OLD; END IF;
+    RETURN NEW;
+END $backout$;";
+
+/// Every hundred blocks: among the entries in them, updates of one row are merged into the newest (P17). Whoever sees the older ones gone
+/// sees that one. Should it fail, the application's write does not.
+fn merging(n: usize, keys: usize) -> String {
+    let names = |letter: char| (0..keys).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "IF place::pg_catalog.text OPERATOR(pg_catalog.~~) '%00,1)'
+    AND pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed' THEN BEGIN
+        since := pg_catalog.format('(%s,0)', pg_catalog.split_part(pg_catalog.ltrim(place::pg_catalog.text, '('), ',', 1)::pg_catalog.int8
+            OPERATOR(pg_catalog.-) 100);
+        IF since OPERATOR(pg_catalog.~~) '(-%' THEN since := '(0,0)'; END IF;
+        DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+            SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                SELECT w.at FROM (SELECT e.ctid AS at, pg_catalog.row_number() OVER (PARTITION BY {b} ORDER BY e.lsn DESC) AS nth
+                    FROM backout.log_{n} e WHERE e.ctid OPERATOR(pg_catalog.>=) since::pg_catalog.tid
+                    AND e.ctid OPERATOR(pg_catalog.<=) place AND e.op OPERATOR(pg_catalog.=) 'U'
+                    AND pg_catalog.record_image_eq(ROW({b}), ROW({a}))) w WHERE w.nth OPERATOR(pg_catalog.>) 1))
+            FOR UPDATE SKIP LOCKED));
+    EXCEPTION WHEN OTHERS THEN NULL; END; END IF;",
+        b = names('b'),
+        a = names('a')
+    )
+}
+
+/// Past the end of the log a session writes one entry more, learns that the log is full, and from then on passes by: asking before
+/// each entry would cost every write.
+pub(super) fn capture_function(
+    n: usize,
+    table: &Table,
+    run: &str,
+    generation: &str,
+    last_block: u64,
+    deferred: bool,
+) -> String {
+    let keys = table.key_names();
+    let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
+    let values = |row: &str| keys.iter().map(|k| format!(", {row}.{}", quoted(k))).collect::<String>();
+    let full = format!("tbl OPERATOR(pg_catalog.=) {n} AND generation OPERATOR(pg_catalog.=) '{generation}'");
+    let insert = |op: char, places: &[(&str, &str)], names: &str, values: &str| {
+        let (mut at, mut is_at) = (String::new(), String::new());
+        if deferred && !places.is_empty() {
+            (at, is_at) = (", heap".into(), ", pg_catalog.pg_relation_filenode(TG_RELID)".into());
+            for (name, row) in places {
+                (at, is_at) = (format!("{at}, {name}"), format!("{is_at}, {row}.ctid"));
+            }
+        }
+        format!(
+            "INSERT INTO backout.log_{n} (xid, lsn, op{at}{names}) SELECT pg_catalog.pg_current_xact_id(), \
+             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{is_at}{values} RETURNING ctid INTO place;"
+        )
+    };
+    let (was, now) = (("was", "OLD"), ("now", "NEW"));
+    let both = (format!("{}{}", names('b'), names('a')), format!("{}{}", values("OLD"), values("NEW")));
+    format!(
+        "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
+DECLARE place pg_catalog.tid; since pg_catalog.text;
+BEGIN
+    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
+    OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN RETURN NULL;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update}
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted}
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted}
+    ELSE {truncated}
+    END IF;
+    IF place OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid THEN
+        IF EXISTS (SELECT FROM backout.overflow WHERE {full}) THEN
+            DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) place;
+        ELSE
+            INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+        END IF;
+        PERFORM pg_catalog.set_config('backout.full_{n}', '{generation}', false);
+    END IF;
+    {merging}
+    RETURN NULL;
+END $backout$;",
+        run = literal(run),
+        // where rows may share keys, how each changed places is told by every entry
+        merging = if deferred { String::new() } else { merging(n, keys.len()) },
+        update = insert('U', &[was, now], &both.0, &both.1),
+        inserted = insert('I', &[now], &names('a'), &values("NEW")),
+        deleted = insert('D', &[was], &names('b'), &values("OLD")),
+        truncated = insert('T', &[], "", ""),
+    )
+}
