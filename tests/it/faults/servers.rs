@@ -295,7 +295,7 @@ fn free_port() -> u16 {
 fn the_server_crashes_at_every_moment() {
     let server = Arc::new(Mutex::new(Server::new()));
     let begun = Instant::now();
-    let (mut crashes, step) = (0, if full_grid() { 1 } else { 25 });
+    let (mut crashes, step) = (0, if full_grid() { 1 } else { 10 });
     for pair in served() {
         for act in [Act::Up, Act::Rollback] {
             for n in (1 + crashes % step..500).step_by(step as usize) {
