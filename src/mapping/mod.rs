@@ -45,6 +45,11 @@ impl Way {
     }
 }
 
+/// The text, if it is one that every store takes: UTF-8 without NUL.
+fn plain_text(t: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(t).ok().filter(|_| !t.contains(&0))
+}
+
 /// A row that does not go through the mapping.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("table {table}, key {key}, column {column}: {why} (value {value})")]

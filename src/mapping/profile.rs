@@ -55,8 +55,21 @@ pub struct NoFit {
 }
 
 impl Try {
-    fn takes(&self, v: &Value<'_>) -> Result<(), String> {
+    /// `plain`: a text that every store takes. What can be told without converting the value there and back is told so.
+    fn takes(&self, v: &Value<'_>, plain: bool) -> Result<(), String> {
         let fit = match (self, v) {
+            (Try::Texts, Value::Text(_)) if plain => return Ok(()),
+            (Try::Codec(Codec::TextBytes), Value::Text(_)) => return Ok(()),
+            (Try::Codec(Codec::Real), Value::Int(i)) if i.unsigned_abs() < 1 << 53 => return Ok(()),
+            (Try::Codec(Codec::AffinityText { affinity: Affinity::Integer | Affinity::Numeric }), Value::Int(_)) => {
+                return Ok(());
+            }
+            (Try::Codec(Codec::AffinityText { affinity: Affinity::Real }), Value::Real(r)) if r.is_finite() => {
+                return Ok(());
+            }
+            (Try::Codec(Codec::AffinityText { .. }), Value::Text(t)) if plain && !t.iter().all(of_a_number) => {
+                return Ok(());
+            }
             (Try::Ints, Value::Int(_)) | (Try::Reals, Value::Real(_)) | (Try::Blobs, Value::Blob(_)) => return Ok(()),
             (Try::Texts, Value::Text(_)) => convert::up(&Codec::Same, v),
             (Try::Codec(Codec::Epoch { per_second }), Value::Int(i)) => {
@@ -80,6 +93,11 @@ impl Try {
             _ => Codec::Same,
         }
     }
+}
+
+/// What text is made of that an affinity might take for a number.
+fn of_a_number(b: &u8) -> bool {
+    matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E' | b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
 }
 
 impl ColumnProfile {
@@ -137,6 +155,7 @@ impl ColumnProfile {
 
     /// Looks at one value.
     pub fn look(&mut self, v: &Value<'_>) {
+        let mut plain = false;
         match v {
             Value::Null => {
                 self.seen.nulls += 1;
@@ -149,12 +168,22 @@ impl ColumnProfile {
             Value::Int(i) => {
                 self.seen.min = Some(self.seen.min.map_or(*i, |m| m.min(*i)));
                 self.seen.max = Some(self.seen.max.map_or(*i, |m| m.max(*i)));
-                self.decimal(&i.to_string());
+                if self.decimals() {
+                    self.decimal(&i.to_string());
+                }
             }
-            Value::Real(r) => self.decimal(&r.to_string()),
+            Value::Real(r) => {
+                if self.decimals() {
+                    self.decimal(&r.to_string());
+                }
+            }
             Value::Text(t) => {
-                let chars = t.iter().filter(|b| (**b & 0xC0) != 0x80).count();
-                self.seen.chars = self.seen.chars.max(chars);
+                plain = super::plain_text(t).is_some();
+                // there are no more characters than bytes
+                if t.len() > self.seen.chars {
+                    let chars = t.iter().filter(|b| (**b & 0xC0) != 0x80).count();
+                    self.seen.chars = self.seen.chars.max(chars);
+                }
                 self.seen.bytes = self.seen.bytes.max(t.len());
                 if self.time_pending {
                     self.time_pending = false;
@@ -179,13 +208,18 @@ impl ColumnProfile {
         }
         self.seen.values += 1;
         let fell = &mut self.fell;
-        self.tries.retain(|t| match t.takes(v) {
+        self.tries.retain(|t| match t.takes(v, plain) {
             Ok(()) => true,
             Err(why) => {
                 *fell = Some((why, v.to_string()));
                 false
             }
         });
+    }
+
+    /// Whether this may become a decimal, whose digits count.
+    fn decimals(&self) -> bool {
+        self.tries.iter().any(|t| matches!(t, Try::Codec(Codec::Decimal { .. } | Codec::Member { .. })))
     }
 
     fn decimal(&mut self, text: &str) {
@@ -562,6 +596,7 @@ fn precision(declared: &str) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn choose(declared: &str, values: &[Value<'static>]) -> (Codec, String) {
         let column = Column { name: "c".into(), ty: declared.into(), ..Column::default() };
@@ -569,6 +604,39 @@ mod tests {
         values.iter().for_each(|v| p.look(v));
         let (c, ty) = p.choose().unwrap();
         (c.codec, ty)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_told_at_once_is_what_converting_says(v in value(), i in 0..64usize) {
+            let affinities = [Affinity::Integer, Affinity::Real, Affinity::Numeric, Affinity::Text, Affinity::Blob];
+            let mut all = ["BOOL", "DATE", "TIMESTAMP", "JSON", "UUID", "NUMERIC", "INT", "REAL", "TEXT", ""]
+                .map(sqlite_tries)
+                .concat();
+            all.extend(affinities.map(|affinity| Try::Codec(Codec::AffinityText { affinity })));
+            let t = &all[i % all.len()];
+            let plain = matches!(&v, Value::Text(t) if super::super::plain_text(t).is_some());
+            if let (Try::Codec(c), false) = (t, matches!(t, Try::Codec(Codec::Epoch { .. }))) {
+                prop_assert_eq!(t.takes(&v, plain).is_ok(), convert::up(c, &v).is_ok(), "{:?} {:?}", c, v);
+            } else if *t == Try::Texts {
+                let text = matches!(v, Value::Text(_));
+                prop_assert_eq!(t.takes(&v, plain).is_ok(), text && convert::up(&Codec::Same, &v).is_ok());
+            }
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value<'static>> {
+        prop_oneof![
+            any::<i64>().prop_map(Value::Int),
+            (-(1i64 << 54)..1 << 54).prop_map(Value::Int),
+            any::<f64>().prop_map(Value::Real),
+            (-1000i64..1000).prop_map(|i| Value::Real(i as f64)),
+            prop_oneof![Just(-0.0), Just(1e15), Just(1e16), Just(1e300), Just(f64::INFINITY)].prop_map(Value::Real),
+            "[ 0-9eE.+é\\x00-]{0,5}".prop_map(Value::text),
+            "[a-z0-9 ]{0,4}".prop_map(Value::text),
+            proptest::collection::vec(any::<u8>(), 0..4).prop_map(|b| Value::Text(b.into())),
+            proptest::collection::vec(any::<u8>(), 0..4).prop_map(|b| Value::Blob(b.into())),
+        ]
     }
 
     #[test]

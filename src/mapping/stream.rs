@@ -5,7 +5,7 @@
 use crate::plan::{Codec, Kind, TablePlan};
 use crate::value::{Key, Value, tag, values_of};
 
-use super::{Misfit, Way, convert, map_row, up_exact};
+use super::{Misfit, Way, convert, map_row, plain_text, up_exact};
 
 /// Maps the rows of one table, one way.
 pub struct Stream<'p> {
@@ -98,13 +98,13 @@ impl<'p> Stream<'p> {
                 (Lane::Plain { .. } | Lane::Json, Value::Null) => out.push(tag::NULL),
                 (Lane::Plain { tag, most }, v) if bytes[0] == *tag => {
                     if let (Value::Text(t), false) = (v, self.trusting) {
-                        plain_text(t, *most)?;
+                        short_text(t, *most)?;
                     }
                     out.extend_from_slice(bytes);
                 }
                 (Lane::Json, Value::Text(t)) if self.way == Way::Up => {
                     if !self.trusting {
-                        let text = plain_text(t, usize::MAX)?;
+                        let text = plain_text(t)?;
                         serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
                     }
                     out.push(tag::JSON);
@@ -177,10 +177,9 @@ impl Lane {
 }
 
 /// The text, if it is one that every store takes, and not too long.
-fn plain_text(t: &[u8], most: usize) -> Option<&str> {
-    let text = std::str::from_utf8(t).ok()?;
-    let fits = t.len() <= most || text.chars().count() <= most;
-    (fits && !t.contains(&0)).then_some(text)
+fn short_text(t: &[u8], most: usize) -> Option<&str> {
+    let text = plain_text(t)?;
+    (t.len() <= most || text.chars().count() <= most).then_some(text)
 }
 
 #[cfg(test)]

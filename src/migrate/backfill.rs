@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 
 use crate::mapping::Way;
 use crate::mapping::stream::Stream;
-use crate::plan::{Kind, TablePlan};
+use crate::plan::{Kind, Table, TablePlan};
 use crate::store::{Chunk, Mode, Phase, Store};
 use crate::value::Batch;
 
@@ -14,6 +14,7 @@ use super::{Error, Event, Result, Run, drain, looking, sums, within};
 /// whole chunk. No drain runs meanwhile (P6).
 pub(crate) fn backfill(run: &mut Run) -> Result<Phase> {
     let done = run.target.chunks(&run.id)?;
+    run.ahead = sums::Ahead::begin(run);
     for i in 0..run.plan.tables.len() {
         let so_far = done.iter().find(|(t, _)| *t == i).map(|(_, c)| c.clone()).unwrap_or_default();
         if !so_far.done {
@@ -85,7 +86,7 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
 fn read_chunk(
     source: &mut dyn Store,
     table: &TablePlan,
-    givers: &[&crate::plan::Table],
+    givers: &[&Table],
     after: &[u8],
     limit: usize,
 ) -> Result<(Batch, Option<Vec<u8>>)> {
@@ -117,11 +118,36 @@ pub(crate) fn catch_up(run: &mut Run) -> Result<Phase> {
     run.enter(Phase::Verifying)
 }
 
+/// The index that becomes the key, and beside it, in another session, those that refuse no row. What cannot be built so, as a key
+/// of rows that were read twice, is built by what follows, which says what is wrong with it.
+fn build_early(run: &mut Run, table: &Table) -> Result<()> {
+    let mut second = run.target.again()?;
+    let first = run.target.as_mut();
+    second.begin(Mode::Write, &[])?;
+    first.begin(Mode::Write, &[])?;
+    let built = std::thread::scope(|threads| {
+        let beside = threads.spawn(|| second.build_early(table, false));
+        let key = first.build_early(table, true);
+        key.is_ok() && beside.join().is_ok_and(|b| b.is_ok())
+    });
+    if !built {
+        first.rollback();
+        second.rollback();
+        return Ok(());
+    }
+    // neither can become a constraint before the other has let the table go
+    first.commit(&format!("target: index for the key of {}", table.name))?;
+    Ok(second.commit(&format!("target: indexes of {}", table.name))?)
+}
+
 /// True if nothing had to be carried.
 fn build(run: &mut Run) -> Result<bool> {
     let plan = run.plan.clone();
     let tables = Way::Up.receivers(&plan);
     for t in &plan.tables {
+        if run.target.builds_early(&t.target) {
+            build_early(run, &t.target)?;
+        }
         within(run.target.as_mut(), Mode::Write, &[], &format!("target: key of {}", t.target.name), |s| {
             Ok(s.build_key(&t.target)?)
         })?;

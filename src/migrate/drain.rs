@@ -28,15 +28,17 @@ pub(super) struct Changes {
     pub rows: Vec<(Key, Origin, Option<Row>)>,
 }
 
-/// Drains until a drain finds little; at most a few times, so that a busy application cannot hold it up for ever.
-/// Returns how many entries were read.
+/// Drains until a drain finds little, or three in a row not less than one before them: a busy application writes as much
+/// during a drain as the drain carries, and no further one comes closer to it. Returns how many entries were read.
 pub(crate) fn until_close(run: &mut Run, way: Way) -> Result<usize> {
-    let mut all = 0;
+    let (mut all, mut least, mut vain) = (0, usize::MAX, 0);
     for _ in 0..20 {
         run.go_on()?;
         let some = drain(run, way)?.entries;
         all += some;
-        if some < 100 {
+        vain = if some < least { 0 } else { vain + 1 };
+        least = least.min(some);
+        if some < 100 || vain == 3 {
             break;
         }
     }

@@ -109,6 +109,8 @@ pub struct Run {
     frozen: Option<std::time::Duration>,
     /// What was compared while indexes were built.
     early: Option<sums::Early>,
+    /// What is read of the source while it is copied.
+    ahead: Option<sums::Ahead>,
     /// What the run came to, noted before its records are closed.
     summary: Summary,
 }

@@ -10,7 +10,7 @@ use crate::mapping::profile::{ColumnProfile, NoFit};
 use crate::mapping::{transfer, transfer::Refusal};
 use crate::plan::{Counts, Kind, Migration, Plan, StoreRef, Table};
 use crate::store::Store;
-use crate::value::{Batch, Key};
+use crate::value::{Batch, Key, Value, values_of};
 
 use super::{Error, Event, Observer, Result};
 
@@ -258,24 +258,26 @@ fn profile(
         if stop.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
         }
-        for row in batch.rows() {
-            let key = || Key::of_row(&row, &t.key).to_string();
+        for row in batch.encoded() {
+            let key = || Key::of_row(&values_of(row), &t.key).to_string();
+            let mut rest = row;
             for (i, c) in t.columns.iter().enumerate() {
-                let null = row[i].is_null();
+                let value = Value::decode(&mut rest).unwrap_or(Value::Null);
+                let null = value.is_null();
                 if null && t.key.contains(&i) {
                     return Err(refusal(
-                        format!("{}: the key column {} is {} in the row {}", t.title(), c.name, row[i], key()),
+                        format!("{}: the key column {} is {value} in the row {}", t.title(), c.name, key()),
                         "give that row a key in the source, or choose other key columns",
                     ));
                 }
                 if null && c.not_null {
                     return Err(refusal(
-                        format!("{}: {} is required, but {} in the record {}", t.title(), c.name, row[i], key()),
+                        format!("{}: {} is required, but {value} in the record {}", t.title(), c.name, key()),
                         "mend that record, or take the member out of `required`",
                     ));
                 }
                 if !columns[i].is_lost() {
-                    columns[i].look(&row[i]);
+                    columns[i].look(&value);
                     if columns[i].is_lost()
                         && let Err(NoFit { why, value }) = columns[i].choose()
                     {
@@ -294,7 +296,8 @@ fn profile(
                     }
                 }
             }
-            if kind == Kind::Json && !keys.insert(xxhash_rust::xxh3::xxh3_128(&Key::of_row(&row, &t.key).0)) {
+            if kind == Kind::Json && !keys.insert(xxhash_rust::xxh3::xxh3_128(&Key::of_row(&values_of(row), &t.key).0))
+            {
                 return Err(refusal(
                     format!("{}: the key {} occurs twice", t.title(), key()),
                     "every record needs a key of its own: mend the file, or name more members in `key`",

@@ -275,6 +275,7 @@ impl Project {
             counts: Vec::new(),
             frozen: None,
             early: None,
+            ahead: None,
             summary: Summary::default(),
         })
     }

@@ -6,11 +6,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::mapping::stream::Stream;
 use crate::mapping::{Way, canon_source, canon_target, has_words};
-use crate::plan::TablePlan;
+use crate::plan::{Kind, TablePlan};
 use crate::store::Store;
 use crate::value::{Batch, Digest, Key, encode_row, values_of};
 
@@ -64,27 +65,68 @@ impl Readers {
         Ok(Readers { source, target, observer, stopped, counts })
     }
 
-    /// Reads both sides of a table at once, each in a thread. `enough` ends it early.
-    pub(super) fn both(&mut self, i: usize, t: &TablePlan, enough: &AtomicBool) -> Result<(Sums, Sums)> {
+    /// Reads both sides of a table at once, each in a thread; or the target alone, with the source's sums at hand. `enough` ends it early.
+    fn read(&mut self, i: usize, t: &TablePlan, enough: &AtomicBool, both: bool) -> Result<(Option<Sums>, Sums)> {
         let Readers { source, target, observer, stopped, counts } = self;
         let total = counts.get(i).copied().unwrap_or(0);
         let stopped = || stopped() || enough.load(Ordering::SeqCst);
         std::thread::scope(|threads| {
-            let from_source = threads.spawn(|| sum(source.as_mut(), Way::Up, t, None, &stopped, |_| {}));
+            let from_source = both.then(|| threads.spawn(|| one(source.as_mut(), Way::Up, t, &stopped)));
             let from_target = sum(target.as_mut(), Way::Down, t, None, &stopped, |done| {
                 let (table, total) = (t.source.title().to_owned(), total.max(done));
                 observer.event(Event::Progress { what: "comparing", table, done, total });
             });
-            let from_source =
-                from_source.join().map_err(|_| Error::Internal("the thread reading the source died".into()))?;
-            Ok((from_source?.0, from_target?.0))
+            let died = |_| Error::Internal("the thread reading the source died".into());
+            let from_source = from_source.map(|s| s.join().map_err(died)).transpose()?.transpose()?;
+            Ok((from_source, from_target?.0))
         })
+    }
+
+    pub(super) fn both(&mut self, i: usize, t: &TablePlan, enough: &AtomicBool) -> Result<(Sums, Sums)> {
+        let (source, target) = self.read(i, t, enough, true)?;
+        source.map(|s| (s, target)).ok_or_else(|| Error::Internal("the source was not read".into()))
     }
 }
 
 /// Reads both sides of a table at once.
 pub(super) fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
     Readers::of(run)?.both(i, t, &AtomicBool::new(false))
+}
+
+/// A reading of the source that began with the backfill, in a thread of its own: the server does most of the work then. It counts only
+/// if nothing is carried later: the log began before it, so that the source is then what it was all along.
+pub(crate) struct Ahead {
+    thread: Option<JoinHandle<Result<Vec<Sums>>>>,
+    enough: Arc<AtomicBool>,
+}
+
+impl Ahead {
+    /// `None` where this is of no use, or cannot be.
+    pub(super) fn begin(run: &Run) -> Option<Ahead> {
+        let wanted = run.settings.verify && run.source.kind() == Kind::Sqlite && run.target.kind() == Kind::Postgres;
+        let mut source = wanted.then(|| run.source.again().ok())??;
+        let (plan, stopped, enough) = (run.plan.clone(), run.stopped(), Arc::new(AtomicBool::new(false)));
+        let over = enough.clone();
+        let thread = std::thread::spawn(move || {
+            let stopped = || stopped() || over.load(Ordering::SeqCst);
+            plan.tables.iter().map(|t| one(source.as_mut(), Way::Up, t, &stopped)).collect()
+        });
+        Some(Ahead { thread: Some(thread), enough })
+    }
+
+    fn sums(mut self) -> Result<Vec<Sums>> {
+        let died = || Error::Internal("the thread reading the source died".into());
+        self.thread.take().ok_or_else(died)?.join().map_err(|_| died())?
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.enough.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Sums of every table, read while the target's keys and indexes were built. They count only if nothing was carried after them.
@@ -99,12 +141,20 @@ pub(crate) struct Early {
 pub(super) fn beside(run: &mut Run, work: impl FnOnce(&mut Run) -> Result<bool>) -> Result<Option<Early>> {
     let plan = run.plan.clone();
     let mut readers = Readers::of(run)?;
-    let enough = AtomicBool::new(false);
+    let (enough, ahead) = (AtomicBool::new(false), run.ahead.take());
     std::thread::scope(|threads| {
         let read = threads.spawn(|| -> Result<Early> {
             let begun = Instant::now();
-            let each = plan.tables.iter().enumerate().map(|(i, t)| readers.both(i, t, &enough).map(Some));
-            Ok(Early { sums: each.collect::<Result<_>>()?, seconds: begun.elapsed().as_secs_f64() })
+            let tables = plan.tables.iter().enumerate();
+            let sums = match ahead {
+                Some(ahead) => {
+                    let target = tables.map(|(i, t)| Ok(readers.read(i, t, &enough, false)?.1));
+                    let target: Vec<Sums> = target.collect::<Result<_>>()?;
+                    ahead.sums()?.into_iter().zip(target).map(Some).collect()
+                }
+                None => tables.map(|(i, t)| readers.both(i, t, &enough).map(Some)).collect::<Result<_>>()?,
+            };
+            Ok(Early { sums, seconds: begun.elapsed().as_secs_f64() })
         });
         let carried_nothing = work(run);
         if !matches!(carried_nothing, Ok(true)) {

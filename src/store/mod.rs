@@ -247,6 +247,17 @@ pub trait Store: Send {
     /// Adds a chunk's rows to a table without a key. Within a `Write` transaction.
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()>;
 
+    /// Whether `build_early` is of use for this table.
+    fn builds_early(&self, _table: &Table) -> bool {
+        false
+    }
+
+    /// Builds, before `build_key`, the index that the key will need, or else those that refuse no row, so that two sessions can
+    /// build both at a time. What it does not build, or fails at, `build_key` and `build_rest` do. Within a `Write` transaction.
+    fn build_early(&mut self, _table: &Table, _key: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Adds the table's key; rows read twice during backfill lose their double first. Does nothing if it is there.
     /// Within a `Write` transaction.
     fn build_key(&mut self, table: &Table) -> Result<()>;

@@ -312,6 +312,10 @@ fn the_log_tells_what_changed_since_and_not_what_we_wrote() {
     let (entries, next) = changes(s.as_mut(), &position);
     assert_eq!(entries, [(Op::Update, "'1'".to_owned())]);
     let next = s.mark(next).unwrap();
+    for ours in [Write::Put { row: row("5", "added"), from: None }, Write::Delete { key: key("5") }] {
+        commit(s.as_mut(), |s| s.write(&[&t], &[(0, vec![ours])]).unwrap());
+        assert!(changes(s.as_mut(), &next).0.is_empty());
+    }
     // Doubts are told until they are trimmed.
     s.doubt(0, &[key("1")]).unwrap();
     let (entries, doubted) = changes(s.as_mut(), &next);

@@ -965,6 +965,71 @@ fn target() -> (Table, Table) {
     (users, posts)
 }
 
+#[test]
+fn what_two_sessions_build_at_a_time_becomes_what_one_builds() {
+    let by = |name: Option<&str>, column: &str| Index {
+        name: name.map(Into::into),
+        columns: vec![IndexColumn { name: column.into(), descending: false, collation: None }],
+        ..Index::default()
+    };
+    let table = |name: &str, key_name: Option<&str>, index: Index| Table {
+        name: name.into(),
+        columns: vec![column("id", "text"), column("n", "bigint")],
+        key: vec![0],
+        key_name: key_name.map(Into::into),
+        indexes: vec![index],
+        ..Table::default()
+    };
+    let build = |t: &Table, early: bool, ids: &[&str]| {
+        let place = Place::new();
+        let (mut one, mut two) = (place.open(), place.open());
+        let begin = |s: &mut dyn Store| s.begin(Mode::Write, &[]).unwrap();
+        let mut batch = Batch::default();
+        ids.iter().for_each(|id| batch.push(&[text(id), int(1)]));
+        begin(&mut *one);
+        one.create(&[t]).unwrap();
+        one.load(t, &batch).unwrap();
+        one.commit("load").unwrap();
+        assert!(one.builds_early(t));
+        if early {
+            begin(&mut *one);
+            begin(&mut *two);
+            // neither waits for the other
+            two.build_early(t, false).unwrap();
+            let built = one.build_early(t, true);
+            assert_eq!(built.is_ok(), ids.len() == 2 || t.name == "c", "{built:?}");
+            if built.is_ok() {
+                one.commit("index for the key").unwrap();
+                two.commit("indexes").unwrap();
+            }
+            one.rollback();
+            two.rollback();
+        }
+        begin(&mut *one);
+        one.build_key(t).unwrap();
+        one.build_rest(&[t]).unwrap();
+        one.commit("built").unwrap();
+        assert_eq!(one.count(t).unwrap(), 2);
+        self::table(&mut *one, &t.name)
+    };
+    for t in [
+        table("a", None, by(None, "n")),
+        table("b", Some("b_key"), by(Some("b_n"), "n")),
+        // its name is what the key's would be
+        table("c", None, by(Some("c_pkey"), "n")),
+    ] {
+        for ids in [&["x", "y"][..], &["x", "y", "x"]] {
+            let built = build(&t, true, ids);
+            assert_eq!((&built.key, built.indexes.len()), (&vec![0], 1), "{}", t.name);
+            if t.name != "c" {
+                assert_eq!(built, build(&t, false, ids));
+            }
+        }
+    }
+    let unique = table("u", None, Index { unique: true, ..by(None, "n") });
+    assert!(!Place::new().open().builds_early(&unique), "it may refuse a row");
+}
+
 /// Everything a plain owner does with a target and a source, from prepare to close.
 fn whole_life(url: &str) {
     let mut store = open(url);

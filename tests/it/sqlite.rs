@@ -543,6 +543,53 @@ fn p11_foreign_keys_of_touched_rows_hold_both_ways() {
 }
 
 #[test]
+fn a_foreign_key_told_by_its_index_is_told_as_by_its_rows() {
+    let parents = [
+        ("id TEXT PRIMARY KEY", "'a'"),
+        ("id TEXT PRIMARY KEY", "'01'"),
+        ("id INTEGER PRIMARY KEY", "1"),
+        ("id INT PRIMARY KEY", "1"),
+        ("id TEXT COLLATE NOCASE PRIMARY KEY", "'a'"),
+        ("id PRIMARY KEY", "1"),
+        ("id TEXT, PRIMARY KEY (id COLLATE NOCASE)", "'a'"),
+        ("id TEXT UNIQUE, other INTEGER PRIMARY KEY", "'a', 9"),
+        ("id TEXT, n INTEGER, PRIMARY KEY (id, n)", "'a', 1"),
+        ("id TEXT PRIMARY KEY, n) WITHOUT ROWID; CREATE TABLE q (x", "'a', 1"),
+    ];
+    let children = ["TEXT", "INTEGER", "TEXT COLLATE NOCASE", "BLOB", "REAL"];
+    let values = ["'a'", "'A'", "1", "'1'", "1.5", "'01'", "x'61'", "NULL", "9"];
+    let indexes = ["", "(p)", "(p COLLATE NOCASE)", "(p) WHERE p <> 'A'", "(p DESC, n)", "(n, p)"];
+    let (mut told, mut sound) = (0, 0);
+    for (parent, held) in parents {
+        for child in children {
+            let file = File::new(&format!(
+                "CREATE TABLE p ({parent}); INSERT INTO p VALUES ({held});
+                 CREATE TABLE c (n INTEGER PRIMARY KEY, p {child} REFERENCES p (id))"
+            ));
+            for index in indexes {
+                file.run(&format!(
+                    "DROP INDEX IF EXISTS i; {}",
+                    if index.is_empty() { String::new() } else { format!("CREATE INDEX i ON c {index}") }
+                ));
+                let mut store = file.store();
+                let tables = tables(&mut *store);
+                for value in values {
+                    file.run(&format!("DELETE FROM c; INSERT INTO c (p) VALUES (NULL), ({value})"));
+                    let by_rows = file
+                        .app
+                        .query_row("SELECT count(*) FROM pragma_foreign_key_check('c')", [], |r| r.get::<_, i64>(0))
+                        .map_or(true, |n| n > 0);
+                    let said = store.self_check(&refs(&tables), false).unwrap();
+                    assert_eq!(!said.is_empty(), by_rows, "p ({parent}) {held}, c {child} {index} {value}: {said:?}");
+                    (told, sound) = (told + usize::from(by_rows), sound + usize::from(!by_rows));
+                }
+            }
+        }
+    }
+    assert!(told > 100 && sound > 100, "{told} {sound}");
+}
+
+#[test]
 fn a08_a09_text_that_is_no_utf8_or_holds_nul_comes_back() {
     let file = File::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)");
     let mut store = file.store();

@@ -114,15 +114,18 @@ impl Postgres {
                 index_sql(&name, index, true, definition)
             }
             (wanted, _) => {
+                let (made, early) = self.early_key(table)?;
                 let constraint = match wanted {
+                    _ if early => made,
                     Some(n) if matches!(self.taken(table, n)?, Taken::Free) => n.clone(),
                     _ => self.free_name(table, &constraint_name(&table.name, "pkey"))?,
                 };
                 let constraint = quoted(&constraint);
                 // the index alone lets readers go on; the moment in which it becomes the key does not
+                let index = format!("CREATE UNIQUE INDEX {constraint} ON {name} ({key}); ");
                 format!(
-                    "CREATE UNIQUE INDEX {constraint} ON {name} ({key}); \
-                     ALTER TABLE {name} ADD CONSTRAINT {constraint} PRIMARY KEY USING INDEX {constraint}"
+                    "{}ALTER TABLE {name} ADD CONSTRAINT {constraint} PRIMARY KEY USING INDEX {constraint}",
+                    if early { "" } else { &index }
                 )
             }
         };
@@ -141,6 +144,39 @@ impl Postgres {
             }
             Err(e) => Err(self.fail(&operation, &e)),
         }
+    }
+
+    /// The name of the index that becomes the key, if nothing is in its way, and whether `build_early` has built it.
+    fn early_key(&mut self, table: &Table) -> Result<(String, bool)> {
+        let name = table.key_name.clone().unwrap_or_else(|| constraint_name(&table.name, "pkey"));
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+            WHERE i.indrelid = $1::text::regclass AND c.relname = $2 AND i.indisunique AND i.indisvalid \
+            AND i.indpred IS NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = i.indexrelid) \
+            AND $3 = ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(n, o) \
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o))";
+        let (own, key) = (self.name(table), table.key_names());
+        let lines = self.query(&format!("looking for the key of {}", table.name), sql, &[&own, &name, &key])?;
+        let ours = |i: &Index| i.name.as_ref() == Some(&name);
+        let there = lines.first().is_some_and(|l| l.get(0)) && !table.indexes.iter().any(ours);
+        Ok((name, there))
+    }
+
+    pub(super) fn add_early(&mut self, table: &Table, key: bool) -> Result<()> {
+        self.run("building indexes", "SET LOCAL maintenance_work_mem = '256MB'")?;
+        if !key {
+            for index in table.indexes.iter().filter(|i| is_early(i)) {
+                self.add_index(table, index)?;
+            }
+            return Ok(());
+        }
+        let (name, _) = self.early_key(table)?;
+        let ours = |i: &Index| i.unique && i.definition.is_some() || i.name.as_ref() == Some(&name);
+        if table.indexes.iter().any(ours) || !matches!(self.taken(table, &name)?, Taken::Free) {
+            return Ok(());
+        }
+        let (own, columns) = (self.name(table), list(table.key_names()));
+        let sql = format!("CREATE UNIQUE INDEX {} ON {own} ({columns})", quoted(&name));
+        self.run(&format!("building the key of {}", table.name), &sql)
     }
 
     /// `wanted`, or the same with a number where something else has that name.
@@ -420,6 +456,12 @@ fn index_sql(table: &str, name: &str, unique: bool, definition: &str) -> String 
     } else {
         format!("ALTER TABLE {table} ADD CONSTRAINT {} {definition}", quoted(name))
     }
+}
+
+/// It refuses no row, and two sessions may build such indexes of one table at a time.
+pub(super) fn is_early(index: &Index) -> bool {
+    let index_only = |d: &String| d.starts_with("USING ");
+    !index.unique && index.definition.as_ref().map_or(!index.expression, index_only)
 }
 
 enum Taken {

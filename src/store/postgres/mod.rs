@@ -294,6 +294,14 @@ impl Store for Postgres {
         self.load_rows(table, rows)
     }
 
+    fn builds_early(&self, table: &Table) -> bool {
+        !table.key.is_empty() && table.indexes.iter().any(build::is_early)
+    }
+
+    fn build_early(&mut self, table: &Table, key: bool) -> Result<()> {
+        self.add_early(table, key)
+    }
+
     fn build_key(&mut self, table: &Table) -> Result<()> {
         self.need("building a key")?;
         self.add_key(table)

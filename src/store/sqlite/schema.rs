@@ -6,7 +6,7 @@ use rusqlite::Row;
 
 use super::text::{self, quote};
 use super::{Sqlite, owned, records};
-use crate::plan::{Column, Details, ForeignKey, Generated, Index, IndexColumn, Table};
+use crate::plan::{Affinity, Column, Details, ForeignKey, Generated, Index, IndexColumn, Table};
 use crate::store::{Result, Schema};
 use crate::value::Key;
 
@@ -306,8 +306,66 @@ impl Sqlite {
         Ok(notes.join("; "))
     }
 
+    /// Every parent is there, as told by indexes alone: each value of a foreign key is looked for once, in order, and not once per
+    /// row. False where this cannot be told so: only text or integers of one column that refer to such a primary key, both compared
+    /// byte for byte, mean to SQL what they mean to a foreign key.
+    fn parents_by_index(&self, table: &Table, tables: &[&Table]) -> Result<bool> {
+        let op = "look for rows without a parent";
+        let sql = "SELECT f.\"table\", f.\"from\", f.\"to\", c.type, i.name FROM pragma_foreign_key_list(?1) f \
+            LEFT JOIN pragma_table_xinfo(?1) c ON c.name = f.\"from\" COLLATE NOCASE \
+            LEFT JOIN (SELECT l.name, x.name AS leads FROM pragma_index_list(?1) l, pragma_index_xinfo(l.name) x \
+                WHERE NOT l.partial AND x.seqno = 0 AND x.coll = 'BINARY') i ON i.leads = f.\"from\" COLLATE NOCASE \
+            GROUP BY f.id HAVING count(DISTINCT f.seq) = 1";
+        let keys = self.all(op, sql, [&table.name], |r| {
+            let text = |i| r.get::<_, Option<String>>(i);
+            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, text(2)?, text(3)?, text(4)?))
+        })?;
+        let all: Vec<i64> =
+            self.all(op, "SELECT count(DISTINCT id) FROM pragma_foreign_key_list(?1)", [&table.name], |r| r.get(0))?;
+        if all != [keys.len() as i64] {
+            return Ok(false);
+        }
+        for (parent, from, to, ty, index) in keys {
+            let sql = "SELECT name, type, (SELECT x.coll FROM pragma_index_list(?1) l, pragma_index_xinfo(l.name) x \
+                WHERE l.origin = 'pk' AND x.seqno = 0) FROM pragma_table_xinfo(?1) \
+                WHERE pk = 1 AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE pk > 1)";
+            let key = self.all(op, sql, [&parent], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, Option<String>>(2)?))
+            })?;
+            let (Some(index), [(key, key_type, collation)]) = (index, key.as_slice()) else { return Ok(false) };
+            let affinity = Affinity::of(&ty.unwrap_or_default());
+            let bare = |t: &&Table, column: &str| t.column(column).is_some_and(|c| t.columns[c].collation.is_none());
+            let named = tables.iter().find(|t| t.name.eq_ignore_ascii_case(&parent));
+            if !(matches!(affinity, Affinity::Integer | Affinity::Text)
+                && affinity == Affinity::of(key_type)
+                && to.is_none_or(|to| to.eq_ignore_ascii_case(key))
+                && collation.as_deref().is_none_or(|c| c == "BINARY")
+                && bare(&table, &from)
+                && named.is_some_and(|t| bare(t, key)))
+            {
+                return Ok(false);
+            }
+            let sql = format!(
+                "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT {0} AS v FROM {1} INDEXED BY {2} WHERE {0} IS NOT NULL) \
+                 WHERE NOT EXISTS (SELECT 1 FROM {3} WHERE {4} = v))",
+                quote(&from),
+                quote(&table.name),
+                quote(&index),
+                quote(&parent),
+                quote(key)
+            );
+            if self.number(op, &sql)? != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Rows whose parent is missing, as a sentence per foreign key.
-    fn dangling(&self, table: &Table) -> Result<Vec<String>> {
+    fn dangling(&self, table: &Table, tables: &[&Table]) -> Result<Vec<String>> {
+        if self.parents_by_index(table, tables)? {
+            return Ok(Vec::new());
+        }
         // each table's foreign keys are read backwards by the pragmas, too
         let sql = "SELECT fkid, count(*), min(rowid), parent FROM pragma_foreign_key_check(?1) GROUP BY fkid ORDER BY fkid DESC";
         let found = self.all("look for rows without a parent", sql, [&table.name], |r| {
@@ -367,7 +425,7 @@ impl Sqlite {
             let sql = format!("PRAGMA {check}({})", text::literal(&table.name));
             let said: Vec<String> = self.all(&format!("check {}", table.name), &sql, [], |r| r.get(0))?;
             out.extend(said.into_iter().filter(|s| s != "ok").map(|s| format!("{}: {s}", table.name)));
-            out.extend(self.dangling(table)?.into_iter().map(|s| format!("{}: {s}", table.name)));
+            out.extend(self.dangling(table, tables)?.into_iter().map(|s| format!("{}: {s}", table.name)));
         }
         Ok(out)
     }
