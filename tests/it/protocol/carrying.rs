@@ -348,6 +348,7 @@ fn p09_rows_that_swap_keys_in_one_statement_keep_their_own_bytes() {
     let mut found: Vec<String> =
         house.json().lines().filter(|l| l.contains("id")).map(|l| l.trim_end_matches(',').to_owned()).collect();
     let mut lines = lines;
-    (lines.sort(), found.sort());
+    lines.sort();
+    found.sort();
     assert_eq!(found, lines);
 }
