@@ -59,7 +59,9 @@ fn walk(pair: Pair, seed: u64, kills: &AtomicU64, enough: u64) {
             .unwrap();
         // at any moment; or soon after the services were stopped or started, or the switch was set: that is when it matters, and short
         let seen = || (room.running(), std::fs::read(room.path(".env")).unwrap());
-        let (before, near) = (seen(), random.below(2) == 0);
+        let hands_over =
+            phase.is_none_or(|p| p == Phase::Soaking || p < Phase::CuttingOver) && !matches!(act, Act::Abort);
+        let (before, near) = (seen(), hands_over && random.below(2) == 0);
         let mut since = (!near).then_some(begun);
         let moment = if near { last.mul_f64(0.2) } else { *last };
         let moment = moment.mul_f64(random.below(1000) as f64 / 1000.0);

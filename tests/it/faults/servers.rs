@@ -295,7 +295,7 @@ fn free_port() -> u16 {
 fn the_server_crashes_at_every_moment() {
     let server = Arc::new(Mutex::new(Server::new()));
     let begun = Instant::now();
-    let (mut crashes, step) = (0, if full_grid() { 1 } else { 25 });
+    let (mut crashes, step) = (0, if full_grid() { 1 } else { 10 });
     for pair in served() {
         for act in [Act::Up, Act::Rollback] {
             for n in (1 + crashes % step..500).step_by(step as usize) {
@@ -312,7 +312,7 @@ fn the_server_crashes_at_every_moment() {
                     room.up();
                     room.write();
                 }
-                let (crash, at_once) = (server.clone(), n % 2 == 0);
+                let (crash, at_once, since) = (server.clone(), n % 2 == 0, Instant::now());
                 let ended = meanwhile(&room, act, n, move || {
                     let server = crash.lock().unwrap();
                     server.stop();
@@ -320,6 +320,8 @@ fn the_server_crashes_at_every_moment() {
                         server.start();
                     }
                 });
+                // a server that is not there is no reason to hang
+                assert!(since.elapsed() < Duration::from_secs(120), "{pair}: {act:?} at effect {n} hangs");
                 let Some((what, done)) = ended else {
                     room.leave();
                     break;
@@ -337,6 +339,4 @@ fn the_server_crashes_at_every_moment() {
     }
     println!("{crashes} crashes, {:.1} s", begun.elapsed().as_secs_f64());
     assert!(crashes >= 10);
-    // a server that is not there is no reason to hang
-    assert!(begun.elapsed() < Duration::from_secs(600));
 }

@@ -119,7 +119,8 @@ pub fn left_out(pair: Pair, how: How, until: bool) {
         room.write_to(Some(Source));
         room.up();
         let mut wanted = (room.ledger(), Act::Discard);
-        for round in 0..2 {
+        // two that were carried are undone, at least: it may be cut off between them
+        for round in 0..if until { 3 } else { 2 } {
             room.write_to(Some(Target));
             room.project().shadow().unwrap();
             if until && round == 0 {

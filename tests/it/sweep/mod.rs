@@ -59,7 +59,8 @@ fn sweep_from(first: u64, step: u64, what: &str, one: impl Fn(u64) -> Option<Str
     let failed = Mutex::new(Vec::new());
     let begun = std::time::Instant::now();
     std::thread::scope(|threads| {
-        for _ in 0..4 {
+        // more would play more in vain past the end
+        for _ in 0..2 {
             threads.spawn(|| {
                 loop {
                     let n = next.fetch_add(step, Ordering::SeqCst);
@@ -398,7 +399,7 @@ macro_rules! pair {
 
             #[test]
             fn extract() {
-                HOWS.into_iter().for_each(|how| mend::extract(PAIR, how));
+                HOWS.into_iter().take(if in_full(PAIR) { 3 } else { 2 }).for_each(|how| mend::extract(PAIR, how));
             }
 
             #[test]

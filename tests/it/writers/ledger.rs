@@ -73,8 +73,9 @@ impl Ledger {
             .collect()
     }
 
-    /// What writer `n` does next on a store of this kind; `relational`: the constraints of the source are there.
-    pub fn next(&mut self, n: usize, random: &mut Random, kind: Kind, relational: bool) -> Write {
+    /// What writer `n` does next on a store of this kind; the source's constraints are there, if it is one that has some.
+    pub fn next(&mut self, n: usize, random: &mut Random, kind: Kind, from: Kind) -> Write {
+        let (relational, deferrable) = (from != Kind::Json, from == Kind::Postgres);
         self.count += 1;
         let (count, owner) = (self.count, n as u64);
         let mut w = Write { steps: Vec::new(), given_up: false, after: self.rows.clone() };
@@ -118,9 +119,17 @@ impl Ledger {
                     let slot = |id: &String| self.rows[&("accounts", id.clone())][1].clone();
                     let (of_a, of_b) = (slot(&a), slot(&b));
                     let set = |slot: &str, id: &str| format!("UPDATE accounts SET slot = {slot} WHERE id = '{id}'");
-                    w.sql(set("-1", &a));
-                    w.sql(set(of_a.as_ref().unwrap(), &b));
-                    w.sql(set(of_b.as_ref().unwrap(), &a));
+                    if kind == Kind::Postgres && deferrable {
+                        w.sql(format!(
+                            "UPDATE accounts SET slot = CASE id WHEN '{a}' THEN {} ELSE {} END WHERE id IN ('{a}', '{b}')",
+                            of_b.as_ref().unwrap(),
+                            of_a.as_ref().unwrap()
+                        ));
+                    } else {
+                        w.sql(set("-1", &a));
+                        w.sql(set(of_a.as_ref().unwrap(), &b));
+                        w.sql(set(of_b.as_ref().unwrap(), &a));
+                    }
                     w.after.get_mut(&("accounts", a)).unwrap()[1] = of_b;
                     w.after.get_mut(&("accounts", b)).unwrap()[1] = of_a;
                 }
@@ -171,7 +180,7 @@ impl Ledger {
             9 => {
                 if let (Some(id), Some(account)) = (self.one(random, "entries"), self.one(random, "accounts")) {
                     let values = format!("VALUES ({id}, '{account}', '{word}')");
-                    w.sql(if kind == Kind::Sqlite {
+                    w.sql(if kind == Kind::Sqlite && count % 2 == 0 {
                         format!("REPLACE INTO entries (id, account, memo) {values}")
                     } else {
                         format!(

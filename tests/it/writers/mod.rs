@@ -121,7 +121,7 @@ impl House {
                 let _going = self.pause.read().unwrap();
                 let side = self.side();
                 let mut ledger = ledger.lock().unwrap();
-                let write = ledger.next(n, &mut random, self.kind(side), self.pair.from != Kind::Json);
+                let write = ledger.next(n, &mut random, self.kind(side), self.pair.from);
                 let told = Session::follow(&mut session, self, side).and_then(|s| s.write(self, &write, &ledger.rows));
                 match told {
                     Ok(()) => {
@@ -145,7 +145,7 @@ impl House {
             let rest = match (self.kind(self.side()), self.pair.from) {
                 (Kind::Json, _) => 100_000,
                 (_, Kind::Json) => 20_000,
-                _ => 500,
+                _ => 3_000,
             };
             std::thread::sleep(Duration::from_micros(rest + random.below(3000)));
         }

@@ -205,12 +205,18 @@ pub fn create(house: &House) {
         INSERT INTO accounts VALUES ('w9-0', 9, 0, 'first'), ('w9-1', 9, 1, NULL);
         INSERT INTO entries VALUES (9000000, 'w9-0', 'first');
         INSERT INTO scratch VALUES (900, 'first');";
+    // PostgreSQL looks at a unique constraint that may be deferred when the statement ends, so that one can exchange values
+    let unique = "UNIQUE (owner, slot)";
+    let sql = match house.kind(0) {
+        Kind::Postgres => sql.replace(unique, &format!("{unique} DEFERRABLE")),
+        _ => sql.to_owned(),
+    };
     if house.kind(0) == Kind::Sqlite {
         let conn = Connection::open(house.path(0)).unwrap();
         conn.execute_batch("PRAGMA journal_mode = WAL").unwrap();
-        conn.execute_batch(sql).unwrap();
+        conn.execute_batch(&sql).unwrap();
     } else {
-        house.databases[0].as_ref().unwrap().client().batch_execute(sql).unwrap();
+        house.databases[0].as_ref().unwrap().client().batch_execute(&sql).unwrap();
     }
 }
 
