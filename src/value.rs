@@ -313,6 +313,19 @@ impl fmt::Display for Key {
     }
 }
 
+/// Bytes in hexadecimal.
+pub(crate) fn hex(b: &[u8]) -> String {
+    b.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The bytes that `hex` wrote.
+pub(crate) fn unhex(h: &str) -> Option<Vec<u8>> {
+    if !h.len().is_multiple_of(2) || !h.is_ascii() {
+        return None;
+    }
+    (0..h.len()).step_by(2).map(|i| u8::from_str_radix(&h[i..i + 2], 16).ok()).collect()
+}
+
 /// A row's encoding: that of its values, one after the other.
 pub fn encode_row(row: &[Value<'_>]) -> Vec<u8> {
     Key::of(row.iter()).0

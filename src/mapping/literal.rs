@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::convert::{class, real_text};
-use crate::value::Value;
+use crate::value::{Value, hex, unhex};
 
 /// A value as SQLite spells it in SQL.
 pub(super) fn literal(v: &Value<'_>) -> Result<String, String> {
@@ -71,15 +71,4 @@ pub(super) fn unescaped(t: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-fn hex(b: &[u8]) -> String {
-    b.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(h: &str) -> Option<Vec<u8>> {
-    if !h.len().is_multiple_of(2) || !h.is_ascii() {
-        return None;
-    }
-    (0..h.len()).step_by(2).map(|i| u8::from_str_radix(&h[i..i + 2], 16).ok()).collect()
 }

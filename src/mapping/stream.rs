@@ -210,7 +210,8 @@ mod tests {
 
     fn plan() -> TablePlan {
         let (source, target) = (Table::default(), Table::default());
-        let mut t = TablePlan { source, target, codecs: Vec::new(), from: Kind::Sqlite, to: Kind::Postgres };
+        let (from, to) = (Kind::Sqlite, Kind::Postgres);
+        let mut t = TablePlan { source, target, codecs: Vec::new(), from, to, staying: Vec::new() };
         for (i, (codec, from, to)) in columns().into_iter().enumerate() {
             let column = |ty: &str| Column { name: format!("c{i}"), ty: ty.into(), ..Column::default() };
             t.source.columns.push(column(from));

@@ -296,7 +296,7 @@ pub fn assemble(
         let mut source = source.clone();
         // they are made with the target; the source's own are not ours
         source.details.types.clear();
-        plans.push(TablePlan { source, target, codecs, from, to });
+        plans.push(TablePlan { source, target, codecs, from, to, staying: Vec::new() });
     }
     let mut seen = HashSet::new();
     for p in &plans {

@@ -6,7 +6,7 @@ use crate::mapping::Way;
 use crate::mapping::stream::Stream;
 use crate::plan::{Kind, Table, TablePlan};
 use crate::store::{Chunk, Mode, Phase, Store};
-use crate::value::Batch;
+use crate::value::{Batch, Key, values_of};
 
 use super::{Error, Event, Result, Run, drain, looking, sums, within};
 
@@ -97,7 +97,11 @@ fn read_chunk(
     }
     let mut mapped = Batch::default();
     let mut stream = Stream::exact(Way::Up, table);
+    let staying = table.staying();
     for row in read.encoded() {
+        if !staying.is_empty() && staying.contains(&Key::of_row(&values_of(row), &table.source.key)) {
+            continue;
+        }
         stream.map(row, mapped.buffer()).map_err(Error::Misfit)?;
         mapped.end_row();
     }

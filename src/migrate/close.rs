@@ -4,6 +4,7 @@
 use crate::mapping::Way;
 use crate::plan::{Kind, Plan, Table};
 use crate::store::{HistoryLine, Mode, Phase, Side, State, Store};
+use crate::value::Key;
 
 use super::emergency::Alone;
 use super::export::{Export, Left};
@@ -86,6 +87,27 @@ fn export_parked(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
+/// So do rows that never left the source, before it goes.
+fn export_staying(run: &mut Run) -> Result<()> {
+    let plan = run.plan.clone();
+    let mut lines = Vec::new();
+    for t in &plan.tables {
+        let mut keys: Vec<Key> = t.staying().into_iter().collect();
+        keys.sort();
+        let rows = super::looking(run.source.as_mut(), &[&t.source], |s| Ok(s.fetch(&t.source, &keys)?))?;
+        for (key, row) in keys.iter().zip(rows) {
+            let (table, before, why) = (&t.source, row.as_deref(), "it refers to nothing and never left the source");
+            lines.extend(Left { table, key, source: table, before, after: None, at: None, why }.line());
+        }
+    }
+    if !lines.is_empty() {
+        let export = Export::of(&run.folder, "stayed", &run.id, &run.gate);
+        export.add(0, &lines)?;
+        run.note(format!("rows that never left the source are in {}", export.title()));
+    }
+    Ok(())
+}
+
 /// The same without the target.
 pub(crate) fn export_alone(alone: &mut Alone) -> Result<Option<String>> {
     let (id, plan) = (alone.id.clone(), alone.plan.clone());
@@ -147,6 +169,9 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
         s.delete_source |= delete_source;
     })?;
     export_parked(run)?;
+    if state.delete_source {
+        export_staying(run)?;
+    }
     let plan = run.plan.clone();
     if run.target.state()?.is_some() {
         let tables = plan.target_tables();

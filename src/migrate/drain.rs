@@ -423,13 +423,28 @@ pub(super) fn map_changes(
     // keys in the receiver: of each change, and of the row it came from
     let mut keyed = Vec::new();
     let refuses = |rkey: &Key| unfit.get(&(c.table, rkey.clone()));
+    let staying = t.staying();
     for (key, origin, row) in &c.rows {
+        if way == Way::Up && staying.contains(key) {
+            out.through.push(key.clone());
+            continue;
+        }
         let mapped = map_key(way, t, key).and_then(|k| match &origin {
             Origin::MovedFrom(was) => map_key(way, t, was).map(|w| (k, Some(w))),
             Origin::Kept => Ok((k.clone(), Some(k))),
             Origin::Reborn => Ok((k, None)),
         });
         match (mapped, row) {
+            (Ok((rkey, _)), row) if way == Way::Down && staying.contains(&rkey) => match row {
+                Some(row) => {
+                    let why = format!(
+                        "table {}, key {rkey}: a row that never left the source has this key",
+                        t.source.title()
+                    );
+                    out.refused.push((key.clone(), row.clone(), why));
+                }
+                None => out.through.push(key.clone()),
+            },
             (Ok((rkey, base)), row) => match refuses(&rkey) {
                 Some(why) => out.refused.push((key.clone(), row.clone().unwrap_or_default(), why.clone())),
                 None => keyed.push((key.clone(), rkey, base, row.as_ref())),
@@ -481,6 +496,9 @@ pub(super) fn map_changes(
     }
     if c.truncated {
         for (k, row) in there {
+            if way == Way::Down && staying.contains(&k) {
+                continue;
+            }
             if let Some(why) = refuses(&k) {
                 // it was to go with all others, but something that stays hangs on it
                 let giver_key = map_key(if way == Way::Up { Way::Down } else { Way::Up }, t, &k);

@@ -89,6 +89,12 @@ impl Project {
             }
         };
         let mut new = store::open(&url, &self.config.folder, false, &self.gate)?;
+        for t in &plan.tables {
+            let mut keys: Vec<Key> = t.staying().into_iter().collect();
+            keys.sort();
+            let never = |key: &Key| format!("table {}, key {key}: this row never left the source", t.source.title());
+            made.left_out.extend(keys.iter().map(never));
+        }
         let mut out = Extracted {
             from: target.title(),
             to: title,

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::mapping::profile::{ColumnProfile, NoFit};
 use crate::mapping::{transfer, transfer::Refusal};
-use crate::plan::{Counts, Kind, Migration, Plan, StoreRef, Table};
+use crate::plan::{Counts, DanglingRows, Kind, Migration, Plan, StoreRef, Table, TablePlan};
 use crate::store::Store;
-use crate::value::{Batch, Key, Value, values_of};
+use crate::value::{Batch, Key, Row, Value, values_of};
 
 use super::{Error, Event, Observer, Result};
 
@@ -70,6 +70,7 @@ pub(crate) fn propose(
     let transfer::Assembled { mut tables, not_moved: left, notes: more } =
         transfer::assemble(sources, chosen, wanted, from_kind, to_kind)?;
     dangling_as_null(source, &mut tables, migration)?;
+    notes.extend(quarantine(source, &mut tables, migration)?);
     if to_kind == Kind::Postgres {
         transfer::narrow(&mut tables, &widest, &mut not_moved)?;
     }
@@ -156,9 +157,9 @@ fn chosen_for_dangling(sources: &mut [Table], m: &Migration, from: Kind, to: Kin
 }
 
 /// References to nothing that become NULL in the target: their values are frozen with the plan, so that they come back.
-fn dangling_as_null(source: &mut dyn Store, tables: &mut [crate::plan::TablePlan], m: &Migration) -> Result<()> {
+fn dangling_as_null(source: &mut dyn Store, tables: &mut [TablePlan], m: &Migration) -> Result<()> {
     const MOST: usize = 1000;
-    for d in m.transfer.dangling.iter().filter(|d| d.null) {
+    for d in m.transfer.dangling.iter().filter(|d| d.rows == DanglingRows::Null) {
         let no = |why: &str| {
             let named = format!("dangling rows of {} ({}) cannot become NULL: {why}", d.table, d.columns.join(", "));
             Err(refusal(named, "choose rows = \"keep\", or mend them in the source"))
@@ -215,7 +216,7 @@ fn look(
                 source.title(),
                 found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
             ),
-            "mend it before it is moved: what is broken there would be broken in the target. For rows that refer to nothing, [[transfer.dangling]] table = …, columns = …, rows = \"keep\" or \"null\" says what becomes of them",
+            "mend it before it is moved: what is broken there would be broken in the target. For rows that refer to nothing, [[transfer.dangling]] table = …, columns = …, rows = \"keep\", \"null\" or \"quarantine\" says what becomes of them",
         ));
     }
     looked
@@ -459,6 +460,83 @@ fn not_taken(target: &mut dyn Store, tables: &mut [crate::plan::TablePlan]) -> R
         }
     }
     Ok(())
+}
+
+/// Rows that refer to nothing and stay in the source, with those that refer to them: their keys are frozen with the plan.
+fn quarantine(source: &mut dyn Store, tables: &mut [TablePlan], m: &Migration) -> Result<Vec<String>> {
+    const MOST: usize = 1000;
+    let mut staying: Vec<HashSet<Key>> = vec![HashSet::new(); tables.len()];
+    let mut new: Vec<(usize, Key)> = Vec::new();
+    for d in m.transfer.dangling.iter().filter(|d| d.rows == DanglingRows::Quarantine) {
+        let Some(i) = tables.iter().position(|t| t.source.name == d.table) else { continue };
+        let found = source.strays(&tables[i].source, &d.columns, MOST + 1)?;
+        new.extend(found.into_iter().map(|key| (i, key)));
+        tables[i].target.foreign_keys.iter_mut().filter(|f| f.columns == d.columns).for_each(|f| f.not_valid = false);
+    }
+    while !new.is_empty() {
+        let mut gone: Vec<Vec<Key>> = vec![Vec::new(); tables.len()];
+        for (i, key) in new.drain(..) {
+            if staying[i].insert(key.clone()) {
+                gone[i].push(key);
+            }
+        }
+        if staying.iter().map(HashSet::len).sum::<usize>() > MOST {
+            return Err(refusal(
+                "more than a thousand rows would stay in the source, with those that refer to them".to_owned(),
+                "[[transfer.dangling]] rows = \"quarantine\" is for few: choose \"keep\" or \"null\", or mend them in the source",
+            ));
+        }
+        for (p, keys) in gone.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+            let rows: Vec<Row> = source.fetch(&tables[p].source, keys)?.into_iter().flatten().collect();
+            for (c, child) in tables.iter().enumerate() {
+                new.extend(referring(source, &child.source, &tables[p].source, &rows)?.into_iter().map(|key| (c, key)));
+            }
+        }
+    }
+    let mut notes = Vec::new();
+    for (t, keys) in tables.iter_mut().zip(staying).filter(|(_, keys)| !keys.is_empty()) {
+        let mut keys: Vec<Key> = keys.into_iter().collect();
+        keys.sort();
+        let some: Vec<String> = keys.iter().take(5).map(ToString::to_string).collect();
+        let more = if keys.len() > some.len() { ", …" } else { "" };
+        notes.push(format!(
+            "{} of {} stay in the source and are not in the target, as they refer to nothing or to such rows: {}{more}",
+            super::count(keys.len(), "row"),
+            t.source.title(),
+            some.join(", ")
+        ));
+        t.staying = keys.iter().map(|k| crate::value::hex(&k.0)).collect();
+    }
+    Ok(notes)
+}
+
+/// Keys of the rows of a table that refer to one of these rows of another.
+fn referring(source: &mut dyn Store, child: &Table, parent: &Table, rows: &[Row]) -> Result<Vec<Key>> {
+    let mut out = Vec::new();
+    for f in child.foreign_keys.iter().filter(|f| f.table == parent.name) {
+        let there = if f.references.is_empty() {
+            Some(parent.key.clone())
+        } else {
+            f.references.iter().map(|c| parent.column(c)).collect()
+        };
+        let (Some(there), Some(here)) = (there, f.columns.iter().map(|c| child.column(c)).collect::<Option<Vec<_>>>())
+        else {
+            continue;
+        };
+        let gone: HashSet<Key> = rows.iter().map(|row| Key::of_row(row, &there)).collect();
+        let (mut after, mut batch) = (Vec::new(), Batch::default());
+        loop {
+            batch.clear();
+            let next = source.scan(child, &after, 20_000, &mut batch)?;
+            let rows = batch.encoded().map(values_of).filter(|row| gone.contains(&Key::of_row(row, &here)));
+            out.extend(rows.map(|row| Key::of_row(&row, &child.key)));
+            match next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+    }
+    Ok(out)
 }
 
 /// From rates measured on a small machine; see docs/benchmarks.md.

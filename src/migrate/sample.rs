@@ -23,6 +23,7 @@ pub(super) fn keys(
     let mut chosen = places(store.count(table)?, rows, seed).into_iter().peekable();
     let (mut out, mut misfits) = (Vec::new(), Vec::new());
     let (mut batch, mut after, mut place) = (Batch::default(), Vec::new(), 0u64);
+    let staying = if way == Way::Up { t.staying() } else { Default::default() };
     while chosen.peek().is_some() {
         if stopped() {
             return Err(Error::Stopped);
@@ -32,7 +33,14 @@ pub(super) fn keys(
         for bytes in batch.encoded() {
             if chosen.next_if_eq(&place).is_some() {
                 let key = Key::of_row(&values_of(bytes), &table.key);
-                match if way == Way::Up { map_key(Way::Up, t, &key) } else { Ok(key) } {
+                match if staying.contains(&key) {
+                    place += 1;
+                    continue;
+                } else if way == Way::Up {
+                    map_key(Way::Up, t, &key)
+                } else {
+                    Ok(key)
+                } {
                     Ok(key) => out.push(key),
                     Err(m) => misfits.push(m.to_string()),
                 }

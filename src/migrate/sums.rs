@@ -187,6 +187,7 @@ fn sum(
     let (mut stream, mut spare) = (Stream::summed(way, t), Vec::new());
     // such as a record's members, which may be said in several ways
     let canon = !t.codecs.iter().all(|c| c.codec.is_plain());
+    let staying = if way == Way::Up { t.staying() } else { HashSet::new() };
     loop {
         if stopped() {
             return Err(Error::Stopped);
@@ -194,6 +195,9 @@ fn sum(
         batch.clear();
         let next = store.scan(way.giver(t), &after, 20_000, &mut batch)?;
         for bytes in batch.encoded() {
+            if !staying.is_empty() && staying.contains(&stream.given_key(bytes)) {
+                continue;
+            }
             own.clear();
             other.clear();
             if let Err(misfit) = stream.map(bytes, &mut other) {

@@ -259,6 +259,11 @@ fn counted(run: &mut Run, way: Way, i: usize, t: &TablePlan) -> Result<Compared>
     let id = run.id.clone();
     let parked: Vec<Key> =
         run.source.parked(&id)?.into_iter().filter(|p| p.table == i && way == Way::Down).map(|p| p.key).collect();
+    let staying = t.staying().into_iter();
+    let staying: Vec<Key> = match way {
+        Way::Up => staying.collect(),
+        Way::Down => staying.filter_map(|k| crate::mapping::map_key(Way::Up, t, &k).ok()).collect(),
+    };
     let from = log_from(run, way)?;
     let (giver, receiver) = run.sides(way);
     let there = |s: &mut dyn Store, table: &Table, keys: &[Key]| -> Result<u64> {
@@ -267,6 +272,7 @@ fn counted(run: &mut Run, way: Way, i: usize, t: &TablePlan) -> Result<Compared>
     let seen = looking(giver, &givers, |g| {
         let Some(mut keys) = under_way(g, &givers, from.as_ref(), i)? else { return Ok(None) };
         keys.extend(parked);
+        keys.extend(staying);
         let keys: Vec<Key> = keys.into_iter().collect();
         Ok(Some((there(g, way.giver(t), &keys)?, keys)))
     })?;

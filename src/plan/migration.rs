@@ -89,8 +89,20 @@ pub struct TransferDangling {
     pub table: String,
     /// The foreign key's columns.
     pub columns: Vec<String>,
-    /// They become NULL in the target; else they move as they are, and the foreign key is NOT VALID.
-    pub null: bool,
+    /// What becomes of such rows.
+    pub rows: DanglingRows,
+}
+
+/// What becomes of rows that refer to rows that do not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DanglingRows {
+    /// They move as they are, and the foreign key is NOT VALID.
+    #[default]
+    Keep,
+    /// The reference becomes NULL in the target.
+    Null,
+    /// They stay in the source, with the rows that refer to them.
+    Quarantine,
 }
 
 /// All that lies in the folder of migrations, in order.
@@ -340,20 +352,24 @@ fn transfer(section: &Section<'_>, config: &Config) -> Result<Transfer, ConfigEr
     let mut dangling: Vec<TransferDangling> = Vec::new();
     for choice in section.sections("dangling", "transfer.dangling", keys(KEYS, "transfer.dangling"))? {
         let table = choice.required("table", "the table whose rows refer to nothing")?;
-        let rows = choice.required("rows", "`keep` or `null`")?;
+        let rows = choice.required("rows", "`keep`, `null` or `quarantine`")?;
         if kind == Kind::Json || !moves(&table.value) {
             return Err(doc.error(table.start, format!("table `{}` does not move", table.value), None));
         }
-        if !["keep", "null"].contains(&rows.value.as_str()) {
-            let hint =
-                "`keep` moves them and makes the foreign key NOT VALID; `null` makes the reference NULL in the target";
-            return Err(doc.error(rows.start, format!("rows cannot be `{}`", rows.value), Some(hint.into())));
-        }
+        let become_ = match rows.value.as_str() {
+            "keep" => DanglingRows::Keep,
+            "null" => DanglingRows::Null,
+            "quarantine" => DanglingRows::Quarantine,
+            other => {
+                let hint = "`keep` moves them and makes the foreign key NOT VALID; `null` makes the reference NULL in the target; `quarantine` leaves them in the source";
+                return Err(doc.error(rows.start, format!("rows cannot be `{other}`"), Some(hint.into())));
+            }
+        };
         dangling.push(TransferDangling {
             at: doc.at(choice.start),
             table: table.value,
             columns: values(choice.texts("columns", true)?),
-            null: rows.value == "null",
+            rows: become_,
         });
     }
 

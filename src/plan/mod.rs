@@ -10,7 +10,7 @@ mod model;
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
 pub use document::{At, ConfigError, Place, duration};
-pub use migration::{Migration, Migrations, Transfer, TransferColumn, TransferTable};
+pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
 
 use config::redact_keeping_length;

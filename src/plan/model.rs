@@ -1,9 +1,12 @@
 //! The frozen plan: what moves where, how each column is converted, and what stays behind.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Codec;
+use crate::value::Key;
 
 /// Which kind of store holds one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +74,17 @@ pub struct TablePlan {
     pub from: Kind,
     /// What kind of store takes.
     pub to: Kind,
+    /// Keys (encoded, in hexadecimal) of the source's rows that stay there, in quarantine: they refer to rows that do not exist, or
+    /// to such rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staying: Vec<String>,
+}
+
+impl TablePlan {
+    /// Keys of the source's rows that stay there.
+    pub fn staying(&self) -> HashSet<Key> {
+        self.staying.iter().map(|hex| Key(crate::value::unhex(hex).unwrap_or_default())).collect()
+    }
 }
 
 /// A column's conversion.

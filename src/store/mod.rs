@@ -188,6 +188,11 @@ pub trait Store: Send {
     /// (`quick_check` and `foreign_key_check`; the validity of constraints and indexes).
     fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>>;
 
+    /// Keys of rows whose foreign key of these columns refers to no row; at most `limit` of them.
+    fn strays(&mut self, _table: &Table, _columns: &[String], _limit: usize) -> Result<Vec<Key>> {
+        Ok(Vec::new())
+    }
+
     /// Values of a foreign key of one column that refer to no row; at most `limit` of them.
     fn dangling(&mut self, _table: &Table, _column: &str, _limit: usize) -> Result<Row> {
         Ok(Row::new())

@@ -1,6 +1,6 @@
 //! What is known to go wrong on the way from SQLite to PostgreSQL, trap by trap: there, written, and back, byte for byte.
 
-use backout::migrate::Failure;
+use backout::migrate::{Failure, Scope, VerifyOptions};
 use backout::plan::Plan;
 use postgres::Client;
 use rusqlite::Connection;
@@ -640,6 +640,57 @@ fn a18_dangling_references_are_null_when_asked_and_come_back() {
     let toys = "[[transfer.dangling]]\ntable = \"toys\"\ncolumns = [\"child\"]\nrows = \"null\"\n";
     let t = trip(&format!("{FAMILY}; INSERT INTO toys VALUES (3, 55, 'lost')"), &format!("{}{toys}", dangling("null")));
     t.refused(&["toys (child)", "NOT NULL", "keep"]);
+}
+
+#[test]
+fn a18_dangling_rows_stay_in_quarantine_with_those_that_refer_to_them() {
+    let there = |t: &Trip| {
+        let mut c = t.server.client();
+        (pg(&mut c, "SELECT id FROM children ORDER BY id"), pg(&mut c, "SELECT id FROM toys ORDER BY id"))
+    };
+    let t = trip(FAMILY, &dangling("quarantine"));
+    let notes = t.home.project().plan(None).unwrap().unwrap().plan.notes;
+    for words in ["3 rows of children stay in the source", "1 row of toys stay in the source"] {
+        assert!(notes.iter().any(|n| n.contains(words)), "{notes:#?}");
+    }
+    t.home.up_until_ready();
+    // one is written, one goes, and one comes to refer to a row that is there: it stays all the same
+    let before =
+        "PRAGMA foreign_keys = OFF; UPDATE children SET name = 'still' WHERE id = 2; DELETE FROM children WHERE id = 3;
+        UPDATE children SET parent = 1 WHERE id = 5";
+    t.home.sqlite("app.db").execute_batch(before).unwrap();
+    ok(t.home.project().cutover());
+    assert_eq!(there(&t), (vec!["1".into(), "4".into()], vec!["1".to_owned()]));
+    let mut c = t.server.client();
+    let valid = "SELECT bool_and(convalidated)::text FROM pg_constraint WHERE contype = 'f'";
+    assert_eq!(pg(&mut c, valid), ["true"]);
+    for scope in [Scope::Full, Scope::Quick, Scope::Sample { rows: 100, seed: 7 }] {
+        let asked = VerifyOptions { scope, ..VerifyOptions::default() };
+        let verified = ok(t.home.project().verify_as(&asked)).verified.unwrap();
+        assert_eq!(verified.differences, Vec::<String>::new(), "{scope:?}");
+    }
+    c.batch_execute("TRUNCATE toys, children; INSERT INTO children VALUES (1, 1, 'again'), (10, NULL, 'new')").unwrap();
+    let after = "DELETE FROM toys WHERE id = 1; DELETE FROM children WHERE id IN (1, 4);
+        INSERT INTO children VALUES (1, 1, 'again'), (10, NULL, 'new')";
+    t.back(&format!("{before}; {after}"));
+
+    // a row of the application's own under such a key does not overwrite it
+    let t = trip(FAMILY, &dangling("quarantine"));
+    let mut c = t.up();
+    c.batch_execute("INSERT INTO children VALUES (5, 1, 'another'), (6, 1, 'one more')").unwrap();
+    let out = t.home.rollback();
+    assert!(out.parked.len() == 1 && out.parked[0].contains("key 5"), "{:#?}", out.parked);
+    let db = t.home.sqlite("app.db");
+    assert_eq!(sqlite_rows(&db, "SELECT name FROM children WHERE id > 4"), ["text lost", "text one more"]);
+
+    // and what goes with the source is kept
+    let t = trip(FAMILY, &dangling("quarantine"));
+    t.up();
+    let run = t.home.project().status().unwrap().unwrap().source.run;
+    ok(t.home.project().complete(true));
+    let kept = String::from_utf8(t.home.read(&format!("backout-stayed-{run}.jsonl"))).unwrap();
+    let names = ["of nobody", "of nobody too", "lost", "bear"];
+    assert!(kept.lines().count() == 4 && names.iter().all(|n| kept.contains(n)), "{kept}");
 }
 
 #[test]

@@ -335,6 +335,10 @@ impl Store for Sqlite {
         self.number(&format!("count {}", table.name), &sql).map(i64::unsigned_abs)
     }
 
+    fn strays(&mut self, table: &Table, columns: &[String], limit: usize) -> Result<Vec<Key>> {
+        self.orphan_keys(table, columns, limit)
+    }
+
     fn dangling(&mut self, table: &Table, column: &str, limit: usize) -> Result<crate::value::Row> {
         self.orphans(table, column, limit)
     }

@@ -404,6 +404,28 @@ impl Sqlite {
         Ok(out)
     }
 
+    pub(super) fn orphan_keys(&self, table: &Table, columns: &[String], limit: usize) -> Result<Vec<Key>> {
+        let known = |f: &&ForeignKey| f.columns == columns && f.references.len() == columns.len();
+        let Some(fk) = table.foreign_keys.iter().find(known) else { return Ok(Vec::new()) };
+        let each = |say: &dyn Fn(&str, &str) -> String| -> String {
+            let pairs = fk.columns.iter().zip(&fk.references);
+            pairs.map(|(c, p)| say(&quote(c), &quote(p))).collect::<Vec<_>>().join(" AND ")
+        };
+        let sql = format!(
+            "SELECT {} FROM {} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {}) LIMIT {limit}",
+            table.key_names().into_iter().map(|k| format!("c.{}", quote(k))).collect::<Vec<_>>().join(", "),
+            quote(&table.name),
+            each(&|c, _| format!("c.{c} IS NOT NULL")),
+            quote(&fk.table),
+            each(&|c, p| format!("p.{p} = c.{c}")),
+        );
+        let n = table.key.len();
+        self.all(&format!("look for parents of {}", table.name), &sql, [], |r| {
+            let values: rusqlite::Result<Vec<_>> = (0..n).map(|i| r.get_ref(i).map(owned)).collect();
+            Ok(Key::of(&values?))
+        })
+    }
+
     pub(super) fn orphans(&self, table: &Table, column: &str, limit: usize) -> Result<crate::value::Row> {
         let Some(fk) = table.foreign_keys.iter().find(|f| f.columns == [column]) else { return Ok(Vec::new()) };
         let Some(parent) = fk.references.first() else { return Ok(Vec::new()) };
