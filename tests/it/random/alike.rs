@@ -138,7 +138,8 @@ fn key_value(ty: &str, n: usize) -> String {
         "text" | "varchar(20)" | "char(6)" => format!("'k{n}'"),
         "uuid" => format!("'{n:08}-2222-3333-4444-555555555555'"),
         "date" => format!("'2024-01-{:02}'", n % 28 + 1),
-        "numeric" => format!("{n}.50"),
+        // equal keys have one spelling in SQLite, and a row born there comes back in it
+        "numeric" => format!("{n}.5"),
         "timestamptz" => format!("'2024-02-29 12:00:{:02}.5+00'", n % 60),
         _ => format!("{}", n + 1),
     }
