@@ -121,13 +121,15 @@ const AT_ONCE: u64 = 2_000;
 fn lease(run: &mut Run, way: Way) -> Result<Instant> {
     let plan = run.plan.clone();
     let givers = way.givers(&plan);
-    for attempt in 1.. {
+    let mut tries = 5;
+    loop {
         drain::until_close(run, way)?;
         run.go_on()?;
         let frozen = Instant::now();
         run.sides(way).0.begin(Mode::Lease, &givers)?;
+        tries -= 1;
         // a file is not locked by this
-        if attempt == 5 || run.sides(way).0.kind() == Kind::Json {
+        if tries == 0 || run.sides(way).0.kind() == Kind::Json {
             return Ok(frozen);
         }
         let left = drain::waiting(run, way);
@@ -137,7 +139,6 @@ fn lease(run: &mut Run, way: Way) -> Result<Instant> {
         run.sides(way).0.rollback();
         left?;
     }
-    Err(ghost())
 }
 
 /// Raised in both stores by each attempt, and by each calling off: whatever still runs of an earlier one writes nothing more (P4).
