@@ -500,9 +500,14 @@ fn quarantine(source: &mut dyn Store, tables: &mut [TablePlan], m: &Migration) -
         let some: Vec<String> = keys.iter().take(5).map(ToString::to_string).collect();
         let more = if keys.len() > some.len() { ", …" } else { "" };
         notes.push(format!(
-            "{} of {} stay in the source and are not in the target, as they refer to nothing or to such rows: {}{more}",
+            "{} of {} {}, referring to nothing or to such rows: {}{more}",
             super::count(keys.len(), "row"),
             t.source.title(),
+            if keys.len() == 1 {
+                "stays in the source and is not in the target"
+            } else {
+                "stay in the source and are not in the target"
+            },
             some.join(", ")
         ));
         t.staying = keys.iter().map(|k| crate::value::hex(&k.0)).collect();
