@@ -60,6 +60,7 @@
 //! * [`value`]: values, rows, keys, digests, and their one encoding
 //! * [`mapping`]: a row of the source as a row of the target, and back; pure
 //! * [`store`]: a JSON file, a SQLite file, a PostgreSQL database behind one trait
+//! * [`revision`]: SQL revisions, run in place
 //! * [`migrate`]: the flow, one loop over phases
 //! * [`app`]: services and switches around the data
 //! * [`journal`]: what happened, for people
@@ -75,5 +76,6 @@ pub mod journal;
 pub mod mapping;
 pub mod migrate;
 pub mod plan;
+pub mod revision;
 pub mod store;
 pub mod value;

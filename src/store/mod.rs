@@ -5,8 +5,8 @@
 //! transaction. Every effect passes the [`Gate`].
 
 mod json;
-mod postgres;
-mod sqlite;
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
 pub mod state;
 
 use std::path::Path;

@@ -22,6 +22,7 @@ use postgres::types::ToSql;
 use postgres::{Client, Config, Row as Line};
 
 pub use session::open;
+pub(crate) use session::{configured, connect, title_of};
 
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
@@ -45,7 +46,7 @@ struct Postgres {
 }
 
 /// A quoted identifier.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -60,7 +61,7 @@ fn list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
 }
 
 /// A server's error with its cause, detail and place.
-fn words(e: &postgres::Error) -> String {
+pub(crate) fn words(e: &postgres::Error) -> String {
     use std::error::Error as _;
     if let Some(db) = e.as_db_error() {
         let mut out = db.message().to_owned();
@@ -88,12 +89,12 @@ fn words(e: &postgres::Error) -> String {
     out
 }
 
-fn code(e: &postgres::Error) -> &str {
+pub(crate) fn code(e: &postgres::Error) -> &str {
     e.code().map_or("", |c| c.code())
 }
 
 /// A failed statement as a store's error.
-fn failed(store: &str, operation: &str, e: &postgres::Error) -> Error {
+pub(crate) fn failed(store: &str, operation: &str, e: &postgres::Error) -> Error {
     let (store, cause) = (store.to_owned(), words(e));
     let operation = operation.to_owned();
     match code(e) {

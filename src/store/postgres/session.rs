@@ -18,6 +18,20 @@ static DIRECT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// # Errors
 /// [`Error::Server`] when it cannot be reached or does not let us in.
 pub fn open(location: &str, gate: &Gate) -> Result<Box<dyn Store>> {
+    let config = configured(location)?;
+    let (title, mut client) = (title_of(&config), connect(&config)?);
+    // asked once by each program: a command opens its stores several times, `watch` for days
+    if !DIRECT.lock().is_ok_and(|known| known.contains(location)) {
+        refuse_pooler(&mut client, &config, &title)?;
+        if let Ok(mut known) = DIRECT.lock() {
+            known.insert(location.to_owned());
+        }
+    }
+    Ok(Box::new(Postgres::set_up(client, config, gate.clone())?))
+}
+
+/// How the server at a `postgres://` URL is reached.
+pub(crate) fn configured(location: &str) -> Result<Config> {
     let mut config: Config = location.parse().map_err(|_| Error::Server {
         store: "PostgreSQL".into(),
         cause: "its address cannot be read".into(),
@@ -33,20 +47,12 @@ pub fn open(location: &str, gate: &Gate) -> Result<Box<dyn Store>> {
         config.connect_timeout(Duration::from_secs(10));
     }
     config.application_name("backout");
-    let (title, mut client) = (title_of(&config), connect(&config)?);
-    // asked once by each program: a command opens its stores several times, `watch` for days
-    if !DIRECT.lock().is_ok_and(|known| known.contains(location)) {
-        refuse_pooler(&mut client, &config, &title)?;
-        if let Ok(mut known) = DIRECT.lock() {
-            known.insert(location.to_owned());
-        }
-    }
-    Ok(Box::new(Postgres::set_up(client, config, gate.clone())?))
+    Ok(config)
 }
 
 /// Connects in a thread of its own: the driver's limit is for reaching the host, and a server that accepts and then says nothing
 /// would hold us up for ever.
-fn connect(config: &Config) -> Result<Client> {
+pub(crate) fn connect(config: &Config) -> Result<Client> {
     let limit = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
     let (tell, told) = std::sync::mpsc::channel();
     let asked = config.clone();
@@ -62,7 +68,7 @@ fn connect(config: &Config) -> Result<Client> {
     }
 }
 
-fn title_of(config: &Config) -> String {
+pub(crate) fn title_of(config: &Config) -> String {
     use postgres::config::Host;
     let host = match config.get_hosts().first() {
         Some(Host::Tcp(name)) => name.clone(),

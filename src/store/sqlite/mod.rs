@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks again at once, for as long as we have patience. SQLite's own way of waiting longer and longer would never meet the
 /// moment between two transactions of an application that writes without a pause.
-fn ask_again(asked: i32) -> bool {
+pub(crate) fn ask_again(asked: i32) -> bool {
     thread_local!(static SINCE: Cell<Option<Instant>> = const { Cell::new(None) });
     let since = SINCE.get().filter(|_| asked > 0).unwrap_or_else(Instant::now);
     SINCE.set(Some(since));
@@ -241,7 +241,7 @@ fn in_the_way(e: &rusqlite::Error) -> bool {
     matches!(code(e), Some((ErrorCode::ConstraintViolation, 2067 | 1555 | 2579)))
 }
 
-fn failure(title: &str, operation: &str, e: &rusqlite::Error) -> Error {
+pub(crate) fn failure(title: &str, operation: &str, e: &rusqlite::Error) -> Error {
     let store = title.to_owned();
     let input = |cause: &str, hint: &str| Error::Input { store: title.into(), cause: cause.into(), hint: hint.into() };
     let said = match e {
@@ -270,7 +270,7 @@ fn failure(title: &str, operation: &str, e: &rusqlite::Error) -> Error {
 }
 
 /// The value as SQLite is given it; `None` for what only other stores have.
-fn bound<'a>(value: &'a Value<'_>) -> Option<ToSqlOutput<'a>> {
+pub(crate) fn bound<'a>(value: &'a Value<'_>) -> Option<ToSqlOutput<'a>> {
     Some(ToSqlOutput::Borrowed(match value {
         Value::Null => ValueRef::Null,
         Value::Int(i) => ValueRef::Integer(*i),
@@ -282,7 +282,7 @@ fn bound<'a>(value: &'a Value<'_>) -> Option<ToSqlOutput<'a>> {
 }
 
 /// The value as SQLite has it.
-fn owned(value: ValueRef<'_>) -> Value<'static> {
+pub(crate) fn owned(value: ValueRef<'_>) -> Value<'static> {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(i) => Value::Int(i),

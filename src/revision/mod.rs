@@ -1,0 +1,112 @@
+//! SQL revisions: an up and a down that are written by hand, run in place, in the order of their versions.
+//!
+//! What makes them different here: the down is proven on a scratch copy before the up runs, frozen when it runs, and what an up
+//! or a down destroys is kept and put back.
+
+pub mod database;
+
+use std::path::PathBuf;
+
+use crate::plan::ConfigError;
+use crate::store;
+
+/// A revision as its file (or its pair of files) says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The digits its file's name begins with; what comes first is decided by their number. Usually 14 of them.
+    pub stamp: String,
+    /// What follows them in the file's name: `create_events`.
+    pub slug: String,
+    /// Its file, or the one with the up.
+    pub path: PathBuf,
+    /// The file with the down, where that is another one.
+    pub down_path: Option<PathBuf>,
+    /// The slug in words, or what `-- backout:title` says.
+    pub title: String,
+    /// Name of the store it runs in, by `-- backout:store`; else the project's default.
+    pub store: Option<String>,
+    /// The way up.
+    pub up: Script,
+    /// The way down.
+    pub down: Down,
+}
+
+/// Statements to be run in order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Script {
+    /// The statements.
+    pub statements: Vec<Statement>,
+    /// All in one transaction; otherwise each on its own (`transaction:false`).
+    pub transaction: bool,
+    /// As written between the directives, with line ends as `\n`.
+    pub text: String,
+}
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its text, without the `;` at its end, comments within it as they are.
+    pub sql: String,
+    /// The line of the file on which it begins, from 1.
+    pub line: usize,
+    /// Lint codes that a comment before it silences, each with the reason given.
+    pub silenced: Vec<(String, String)>,
+}
+
+/// How a revision is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// By these statements.
+    Sql(Script),
+    /// There is nothing to undo.
+    Nothing,
+    /// It cannot be, for this reason.
+    Irreversible(String),
+}
+
+/// What can go wrong with a revision.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// The store it runs in.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A check says no.
+    #[error("{cause}")]
+    Refused {
+        /// Why.
+        cause: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A statement failed.
+    #[error("{}:{line}: {cause}", file.display())]
+    Statement {
+        /// Its file.
+        file: PathBuf,
+        /// The line on which the statement begins.
+        line: usize,
+        /// The statement's beginning.
+        statement: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// Told to stop (Ctrl-C).
+    #[error("stopped on request")]
+    Stopped,
+    /// A test made an effect of ours fail.
+    #[error(transparent)]
+    Gate(#[from] crate::gate::Refused),
+}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Versions are numbers, however many digits they are written with.
+pub(crate) fn order(stamp: &str) -> (usize, &str) {
+    let digits = stamp.trim_start_matches('0');
+    (digits.len(), digits)
+}
