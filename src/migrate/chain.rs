@@ -37,7 +37,7 @@ impl Link<'_> {
 /// What is applied now and can be taken back, or stands in the way of that.
 pub(crate) enum Applied<'a> {
     /// A revision, by its record in the ledger of this index.
-    Sql(usize, Record),
+    Sql(usize, Box<Record>),
     /// The soaking migration.
     Soaking(&'a Migration),
     /// A migration of which the way back was given up: stamp and title.
@@ -171,7 +171,7 @@ impl Project {
         let mut all: Vec<(String, u64, Applied<'_>)> = Vec::new();
         for (i, ledger) in ledgers.iter().enumerate() {
             for record in ledger.records.iter().filter(|r| r.standing != Standing::Failed) {
-                all.push((record.at.clone(), record.nth, Applied::Sql(i, record.clone())));
+                all.push((record.at.clone(), record.nth, Applied::Sql(i, Box::new(record.clone()))));
             }
         }
         if !self.migrations.list.is_empty() {

@@ -3,5 +3,6 @@
 
 #[path = "../it/database.rs"]
 mod database;
+mod faults;
 mod project;
 mod run;
