@@ -5,9 +5,17 @@
 
 pub mod database;
 pub mod file;
+#[cfg(test)]
+mod file_tests;
+pub mod lint;
+#[cfg(test)]
+mod lint_tests;
+mod look;
 pub mod offline;
 pub mod run;
 pub mod sql;
+#[cfg(test)]
+mod sql_tests;
 
 use std::path::PathBuf;
 
