@@ -130,9 +130,9 @@ impl Project {
     pub(crate) fn may_go_down(&self, chain: &[Applied<'_>], asked: &RollbackOptions) -> Result<()> {
         for link in chain {
             match link {
-                Applied::Completed(stamp, title) => {
+                Applied::Completed(stamp, title, at) => {
                     return Err(Error::Refused {
-                        cause: format!("{stamp} ({title}) is completed: its way back was given up then"),
+                        cause: format!("{stamp} ({title}) was completed at {at}: its way back was given up then"),
                         hint: "a completed migration is taken back by a migration of its own that goes the other way"
                             .into(),
                     });

@@ -41,7 +41,7 @@ pub const CODES: &[(&str, &str)] = &[
 ];
 
 /// Something worth a second thought.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// One of [`CODES`].
     pub code: &'static str,
