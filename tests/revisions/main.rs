@@ -6,3 +6,4 @@ mod database;
 mod faults;
 mod project;
 mod run;
+mod stacked;
