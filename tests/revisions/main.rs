@@ -1,6 +1,7 @@
 //! Tests of SQL revisions against real files and servers.
 #![allow(missing_docs, dead_code)]
 
+mod catalog;
 #[path = "../it/database.rs"]
 mod database;
 mod faults;
