@@ -1,6 +1,7 @@
 //! The command line: arguments in, the library's answers out. One file per command; its doc comment is its help.
 
 mod abort;
+mod check;
 mod complete;
 mod current;
 mod cutover;
@@ -78,6 +79,7 @@ enum Command {
     Init(init::Command),
     New(new::Command),
     Plan(plan::Command),
+    Check(check::Command),
 
     #[command(alias = "upgrade")]
     Up(up::Command),
@@ -105,10 +107,11 @@ enum Command {
 impl Command {
     /// It changes nothing, so there is nothing to resume.
     fn only_looks(&self) -> bool {
-        use Command::{Current, Demo, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
+        use Command::{Check, Current, Demo, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
         matches!(
             self,
             Init(_)
+                | Check(_)
                 | Extract(_)
                 | New(_)
                 | Plan(_)
@@ -199,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::New(c) => c.run(&cx),
         Command::Stamp(c) => c.run(&cx),
         Command::Plan(c) => c.run(&cx),
+        Command::Check(c) => c.run(&cx),
         Command::Up(c) => c.run(&cx),
         Command::Cutover(c) => c.run(&cx),
         Command::Status(c) => c.run(&cx),

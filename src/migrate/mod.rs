@@ -23,6 +23,7 @@ mod hand_over;
 mod planning;
 mod prepare;
 mod project;
+mod proofs;
 mod repair;
 mod revisions;
 mod salvage;
@@ -43,6 +44,7 @@ pub use extract::{ExtractOptions, Extracted};
 pub use fingerprint::Fingerprint;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;
+pub use proofs::Checked;
 pub use repair::{RepairOptions, Repaired, TableRepaired};
 pub use verify::{Scope, Verified, VerifyOptions};
 

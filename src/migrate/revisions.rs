@@ -40,6 +40,7 @@ impl Project {
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
             let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
             let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
+            out.notes.extend(record.conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
             out.revisions.push(RevisionDone::of(&record, "up"));
             self.journal_revision(&record, "up", true);
             ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
@@ -98,11 +99,6 @@ impl Project {
             ledger.refresh()?;
         }
         Ok(())
-    }
-
-    /// stub
-    fn proven(&self, group: &[&Revision], _h: &[String], _l: &mut [Ledger], _a: &UpOptions) -> Result<Vec<Terms>> {
-        Ok(group.iter().map(|_| Terms::default()).collect())
     }
 
     fn failed_up(&self, error: Error, revision: &Revision, out: &Outcome) -> Failure {
@@ -191,11 +187,12 @@ impl Project {
                 record = run::go_on(ledger.db.as_mut(), record, file, &stop).map_err(|e| failed(e, out, true))?;
             }
             let done = if record.standing == Standing::GoingDown {
-                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(drop)
+                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(|_| Vec::new())
             } else {
                 run::down(ledger.db.as_mut(), &record, &stop)
             };
-            done.map_err(|e| failed(e, out, !transaction))?;
+            let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
+            out.notes.extend(conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
             out.revisions.push(RevisionDone::of(&record, "down"));
             self.journal_revision(&record, "down", true);
             ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;

@@ -6,5 +6,6 @@ mod catalog;
 mod database;
 mod faults;
 mod project;
+mod proof;
 mod run;
 mod stacked;
