@@ -148,7 +148,8 @@ fn what_is_wrong_in_a_file_is_shown_where_it_stands() {
         assert!(error.hint().unwrap_or_default().contains(hint), "{text}\n{shown}");
         assert!(error.excerpt().is_some_and(|excerpt| !excerpt.contains('\r')), "{text}\n{shown}");
     }
-    let allowed = "-- migrate:up transaction:false\nBEGIN; x; COMMIT; BEGIN; y; ROLLBACK TO a; ROLLBACK;\n-- migrate:down nothing";
+    let allowed = "-- migrate:up transaction:false\nBEGIN; x; COMMIT; BEGIN; y; ROLLBACK TO a; ROLLBACK;\n\
+        -- migrate:down nothing";
     assert_eq!(one(allowed).unwrap().up.statements.len(), 7);
     let savepoints = "-- migrate:up\nSAVEPOINT a; x; ROLLBACK TRANSACTION TO a; RELEASE a;\n-- migrate:down nothing";
     assert_eq!(one(savepoints).unwrap().up.statements.len(), 4);
