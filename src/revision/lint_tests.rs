@@ -55,6 +55,7 @@ fn each_statement_has_what_is_to_be_said_of_it() {
         (both, "ALTER TABLE a RENAME TO b; CREATE TABLE a (x int); INSERT INTO a SELECT x FROM b; DROP TABLE b", ""),
         (both, "CREATE TABLE b (x int); INSERT INTO b SELECT x FROM c; DROP TABLE a; ALTER TABLE b RENAME TO a", "D01"),
         (both, "CREATE TABLE b (x int); INSERT INTO b SELECT x FROM a; DROP TABLE a", "C06"),
+        (both, "CREATE TABLE b AS SELECT * FROM a; DROP TABLE a", "C06"),
         (both, "ALTER TABLE a RENAME TO b; DROP TABLE b", "C01 D01"),
         (both, "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; UPDATE b SET x = 1; END", ""),
         (s, "ALTER TABLE a ADD COLUMN x int NOT NULL", "F03"),

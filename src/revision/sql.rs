@@ -291,7 +291,9 @@ impl<'t> Pieces<'t> {
         }
         if let Some(what) = so_far.copy {
             let hint = match what {
-                "FROM STDIN" => "write INSERT INTO … VALUES (…), (…); or COPY from a file on the server",
+                "FROM STDIN" => {
+                    "write INSERT INTO … VALUES (…), (…), as pg_dump --inserts does; or COPY from a file on the server"
+                }
                 _ => "what it writes would go nowhere: take it out",
             };
             let message = format!("COPY … {what} speaks with psql and cannot run here");
