@@ -259,11 +259,11 @@ fn a_folder_is_read_in_the_order_of_its_versions() {
 
 /// Words of revisions in any order.
 fn anything() -> impl Strategy<Value = String> {
-    let words = "-- migrate:up\n|-- migrate:down\n|-- migrate:up |-- migrate:|-- backout:|store a\n|title ü\n|allow D01 r\n|\
-        allow |transaction:false|nothing\n|irreversible: |irreversible|ü|\r|\r\n|\n|;|'|\"|(|)|,|--|/*|*/| |[|$$|.|CREATE |\
-        TABLE |INDEX |ON |DROP |ALTER |ADD |COLUMN |RENAME |TO |SET |NOT |NULL |DEFAULT |UPDATE |DELETE |FROM |WITH |AS |\
-        TYPE |a |SELECT |INSERT |INTO |PRAGMA |foreign_keys |= |LOCK |IN |BEGIN|COMMIT|VACUUM |FULL |TRIGGER |END|\
-        CONSTRAINT |CHECK |UNIQUE ";
+    let words = "-- migrate:up\n|-- migrate:down\n|-- migrate:up |-- migrate:|-- backout:|store a\n|title ü\n|\
+        allow D01 r\n|allow |transaction:false|nothing\n|irreversible: |irreversible|ü|\r|\r\n|\n|;|'|\
+        \"|(|)|,|--|/*|*/| |[|$$|.|CREATE |TABLE |INDEX |ON |DROP |ALTER |ADD |COLUMN |RENAME |TO |\
+        SET |NOT |NULL |DEFAULT |UPDATE |DELETE |FROM |WITH |AS |TYPE |a |SELECT |INSERT |INTO |\
+        PRAGMA |foreign_keys |= |LOCK |IN |BEGIN|COMMIT|VACUUM |FULL |TRIGGER |END|CONSTRAINT |CHECK |UNIQUE ";
     let words: Vec<&str> = words.split('|').collect();
     let begins = prop::sample::select(vec!["", "-- migrate:up\n", "-- migrate:up transaction:false\n", "-- backout:"]);
     let ends = prop::sample::select(vec!["", "\n-- migrate:down nothing", "\n-- migrate:down\nx"]);
