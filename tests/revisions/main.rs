@@ -8,4 +8,5 @@ mod faults;
 mod project;
 mod proof;
 mod run;
+mod splitting;
 mod stacked;
