@@ -6,6 +6,7 @@ mod complete;
 mod current;
 mod cutover;
 mod demo;
+mod diff;
 mod extract;
 mod history;
 mod init;
@@ -80,6 +81,7 @@ enum Command {
     New(new::Command),
     Plan(plan::Command),
     Check(check::Command),
+    Diff(diff::Command),
 
     #[command(alias = "upgrade")]
     Up(up::Command),
@@ -107,11 +109,12 @@ enum Command {
 impl Command {
     /// It changes nothing, so there is nothing to resume.
     fn only_looks(&self) -> bool {
-        use Command::{Check, Current, Demo, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
+        use Command::{Check, Current, Demo, Diff, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
         matches!(
             self,
             Init(_)
                 | Check(_)
+                | Diff(_)
                 | Extract(_)
                 | New(_)
                 | Plan(_)
@@ -203,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Stamp(c) => c.run(&cx),
         Command::Plan(c) => c.run(&cx),
         Command::Check(c) => c.run(&cx),
+        Command::Diff(c) => c.run(&cx),
         Command::Up(c) => c.run(&cx),
         Command::Cutover(c) => c.run(&cx),
         Command::Status(c) => c.run(&cx),

@@ -19,6 +19,7 @@ mod export;
 mod extract;
 mod fingerprint;
 mod forward;
+mod generate;
 mod hand_over;
 mod planning;
 mod prepare;
@@ -42,6 +43,7 @@ pub use answers::{Applied, MigrationState, Options, Outcome, RevisionDone, Rollb
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use extract::{ExtractOptions, Extracted};
 pub use fingerprint::Fingerprint;
+pub use generate::Generated;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;
 pub use proofs::Checked;

@@ -228,6 +228,10 @@ impl Project {
     /// # Errors
     /// A name without a letter or digit, a store that is not there, or a file that cannot be written.
     pub fn new_revision(&self, name: &str, store: Option<&str>) -> Done<PathBuf> {
+        self.new_file(name, store, "-- migrate:up\n\n\n-- migrate:down\n\n")
+    }
+
+    pub(crate) fn new_file(&self, name: &str, store: Option<&str>, body: &str) -> Done<PathBuf> {
         let slug: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
         let slug = slug.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
         let refused = |cause: String, hint: &str| Failure::untouched(Error::Refused { cause, hint: hint.into() });
@@ -246,7 +250,7 @@ impl Project {
         let stamp =
             newest.map_or(now.clone(), |n| now.parse::<u64>().map_or(now.clone(), |now| now.max(n + 1).to_string()));
         let directive = store.map_or(String::new(), |store| format!("-- backout:store {store}\n"));
-        let text = format!("{directive}-- migrate:up\n\n\n-- migrate:down\n\n");
+        let text = format!("{directive}{body}");
         let path = self.config.migrations.join(format!("{stamp}_{slug}.sql"));
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.config.migrations)?;
@@ -307,14 +311,6 @@ impl Project {
         self.head_words(&mut out)?;
         out.nothing = out.notes.is_empty();
         Ok(out)
-    }
-
-    /// Where the schema is not what the history made of it, in readable lines.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn drift(&self) -> Done<Vec<String>> {
-        Ok(Vec::new())
     }
 
     /// Says where the history stands now.

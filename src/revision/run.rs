@@ -299,7 +299,8 @@ fn clear_invalid(db: &mut dyn Database, unit: &[Statement]) -> Result<()> {
     Ok(())
 }
 
-fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
+/// Runs one statement of a file.
+pub(crate) fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
     db.run(&statement.sql).map_err(|e| {
         let outside = db.wants_no_transaction(&e);
         match e {
