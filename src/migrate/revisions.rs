@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::journal::{Event as Note, Journal};
 use crate::plan::Migration;
@@ -27,6 +28,7 @@ impl Project {
         }
         let mut ledgers = self.ledgers(true).map_err(before)?;
         self.may_go_up(&mut ledgers, asked).map_err(before)?;
+        let mut journal = Journal::open(&self.config.folder, &self.gate);
         let terms = self.proven(group, &homes, &mut ledgers, asked).map_err(before)?;
         for ((revision, home), mut terms) in group.iter().zip(&homes).zip(terms) {
             terms.nth = 1 + ledgers.iter().flat_map(|l| &l.records).map(|r| r.nth).max().unwrap_or_default();
@@ -38,12 +40,15 @@ impl Project {
             self.note(format!("applying {}_{}", revision.stamp, revision.slug));
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
+            let begun = Instant::now();
             let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
             let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
             out.notes.extend(record.conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
-            out.revisions.push(RevisionDone::of(&record, "up"));
-            self.journal_revision(&record, "up", true);
-            ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
+            let done = RevisionDone::of(&record, "up", begun.elapsed());
+            self.journal(&mut journal, &done.stamp, "up", "", true, done.ms);
+            out.revisions.push(done);
+            ledger.records.retain(|known| known.stamp != record.stamp);
+            ledger.records.push(record);
         }
         drop(ledgers);
         if soaking.is_some()
@@ -158,6 +163,7 @@ impl Project {
     /// Takes revisions back that belong together, newest first, by their frozen downs.
     pub(crate) fn run_down(&self, group: &[(usize, Record)], out: &mut Outcome) -> Done<()> {
         let mut ledgers = self.ledgers(true).map_err(|e| untouched_by(out.revisions.len(), e))?;
+        let mut journal = Journal::open(&self.config.folder, &self.gate);
         for (i, record) in group {
             let Some(ledger) = ledgers.get_mut(*i) else { continue };
             let now = ledger.record(&record.stamp).cloned();
@@ -182,6 +188,7 @@ impl Project {
                 self.journal_failure(&name, &failure);
                 failure
             };
+            let begun = Instant::now();
             // an up that was cut off is brought to its end first, which its down was proven for
             if record.standing == Standing::GoingUp {
                 record = run::go_on(ledger.db.as_mut(), record, file, &stop).map_err(|e| failed(e, out, true))?;
@@ -193,9 +200,10 @@ impl Project {
             };
             let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
             out.notes.extend(conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
-            out.revisions.push(RevisionDone::of(&record, "down"));
-            self.journal_revision(&record, "down", true);
-            ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
+            let done = RevisionDone::of(&record, "down", begun.elapsed());
+            self.journal(&mut journal, &done.stamp, "down", "", true, done.ms);
+            out.revisions.push(done);
+            ledger.records.retain(|known| known.stamp != record.stamp);
         }
         Ok(())
     }
@@ -209,6 +217,7 @@ impl Project {
             let file = self.revisions.iter().find(|r| r.stamp == record.stamp);
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
+            let begun = Instant::now();
             let done = run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map_err(|e| {
                 let mut failure = Failure::untouched(e.into());
                 failure.state = format!("{}_{} stopped half-way; what ran of it stays", record.stamp, record.slug);
@@ -216,8 +225,9 @@ impl Project {
                 failure.exit = if way == "up" { 7 } else { 8 };
                 failure
             })?;
-            out.revisions.push(RevisionDone::of(&done, way));
-            self.journal_revision(&done, way, true);
+            let done = RevisionDone::of(&done, way, begun.elapsed());
+            self.journal(&mut Journal::open(&self.config.folder, &self.gate), &done.stamp, way, "", true, done.ms);
+            out.revisions.push(done);
             return Ok(true);
         }
         Ok(false)
@@ -335,17 +345,20 @@ impl Project {
         Ok(())
     }
 
-    fn journal_revision(&self, record: &Record, way: &str, ok: bool) {
-        self.journal(&record.stamp, way, record.error.as_deref().unwrap_or_default(), ok, record.ms);
-    }
-
     fn journal_failure(&self, name: &str, failure: &Failure) {
-        self.journal(name, "revision", &failure.to_string(), false, 0);
+        self.journal(
+            &mut Journal::open(&self.config.folder, &self.gate),
+            name,
+            "revision",
+            &failure.to_string(),
+            false,
+            0,
+        );
     }
 
     /// A line in the journal; a journal that cannot be written never fails a command.
-    fn journal(&self, migration: &str, operation: &str, detail: &str, ok: bool, ms: u64) {
-        let _ = Journal::open(&self.config.folder, &self.gate).note(&Note {
+    fn journal(&self, journal: &mut Journal, migration: &str, operation: &str, detail: &str, ok: bool, ms: u64) {
+        let _ = journal.note(&Note {
             at: crate::now(),
             run: String::new(),
             migration: migration.to_owned(),
