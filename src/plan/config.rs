@@ -354,7 +354,12 @@ impl Config {
         self.stores.iter().find(|(n, _)| n == name).map(|(_, url)| url.as_str())
     }
 
-    pub(super) fn no_such_store(&self, doc: Document<'_>, name: &Text) -> ConfigError {
+    /// What kind a store is, whether or not its URL is known.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.store(name).map(kind_of).or_else(|| self.unset(name).map(|unset| unset.kind))
+    }
+
+    pub(crate) fn no_such_store(&self, doc: Document<'_>, name: &Text) -> ConfigError {
         let unset = self.unset.iter().map(|u| u.store.as_str());
         let names: Vec<&str> = self.stores.iter().map(|(name, _)| name.as_str()).chain(unset).collect();
         let hint = did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names[..] {
@@ -387,7 +392,7 @@ fn name_of(folder: &Path) -> String {
     whole.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-pub(super) fn read(file: &Path, missing: &str) -> Result<String, ConfigError> {
+pub(crate) fn read(file: &Path, missing: &str) -> Result<String, ConfigError> {
     let bytes = std::fs::read(file).map_err(|cause| {
         let hint = (cause.kind() == std::io::ErrorKind::NotFound).then(|| missing.to_owned());
         ConfigError::Read { file: file.to_owned(), cause, hint }

@@ -113,9 +113,9 @@ impl Default for At {
     }
 }
 
-/// A TOML file's name and text.
+/// A file's name and text.
 #[derive(Clone, Copy)]
-pub(super) struct Document<'t> {
+pub(crate) struct Document<'t> {
     pub file: &'t Path,
     pub text: &'t str,
 }
@@ -180,7 +180,7 @@ fn mask_quoted(line: &str) -> String {
 }
 
 /// ", did you mean `x`?" for the nearest of `known`, when one is near.
-pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     known
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase()), k))
@@ -191,7 +191,7 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
 
 /// A text and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Text {
+pub(crate) struct Text {
     pub value: String,
     pub start: usize,
 }

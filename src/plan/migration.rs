@@ -161,7 +161,8 @@ impl Config {
             }
         }
         for migration in &all.list {
-            if let Some(sql) = all.sql.iter().find(|name| name.starts_with(&migration.stamp)) {
+            let twin = |name: &&String| order(digits(name)) == order(&migration.stamp);
+            if let Some(sql) = all.sql.iter().find(twin) {
                 let message = format!("its stamp {} is also that of {sql}", migration.stamp);
                 let hint = Some("rename one of them: stamps say what comes first".to_owned());
                 return Err(ConfigError::File { file: migration.path.clone(), message, hint });
@@ -186,8 +187,8 @@ impl Migrations {
             let stem = stem.trim_end_matches(".up").trim_end_matches(".down");
             file == name || stem == name || stem.split_once('_').is_some_and(|(_, slug)| slug == name)
         };
-        let digits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
-        let begins = |file: &str| digits && file.starts_with(name);
+        let numeric = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+        let begins = |file: &str| numeric && (file.starts_with(name) || order(digits(file)) == order(name));
         let found: Vec<_> =
             self.list.iter().filter(|m| named(&file_name(&m.path)) || begins(&file_name(&m.path))).collect();
         match found[..] {
@@ -210,6 +211,17 @@ impl Migrations {
         let names: Vec<String> = self.list.iter().map(|m| format!("{}_{}", m.stamp, m.slug)).collect();
         format!("there are: {}", names.join(", "))
     }
+}
+
+/// Versions are numbers, however many digits they are written with.
+pub(crate) fn order(stamp: &str) -> (usize, &str) {
+    let digits = stamp.trim_start_matches('0');
+    (digits.len(), digits)
+}
+
+/// The digits that a file's name begins with.
+fn digits(name: &str) -> &str {
+    &name[..name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len())]
 }
 
 fn file_name(path: &Path) -> String {

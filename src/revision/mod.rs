@@ -4,11 +4,15 @@
 //! or a down destroys is kept and put back.
 
 pub mod database;
+pub mod file;
+pub mod sql;
 
 use std::path::PathBuf;
 
 use crate::plan::ConfigError;
 use crate::store;
+
+pub(crate) use crate::plan::order;
 
 /// A revision as its file (or its pair of files) says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +108,3 @@ pub enum Error {
 
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// Versions are numbers, however many digits they are written with.
-pub(crate) fn order(stamp: &str) -> (usize, &str) {
-    let digits = stamp.trim_start_matches('0');
-    (digits.len(), digits)
-}
