@@ -79,3 +79,8 @@ pub mod plan;
 pub mod revision;
 pub mod store;
 pub mod value;
+
+/// This machine's clock, RFC 3339.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

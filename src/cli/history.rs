@@ -7,13 +7,18 @@ use backout::migrate::Options;
 
 /// List every migration and where it stands, and every run that ended
 ///
-/// A star marks what is applied: the application runs on its target.
+/// A star marks what is applied.
 ///
-/// Example:
+/// Examples:
 ///   backout history
+///   backout history -v              when, how it was proven, what was edited since
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub struct Command {}
+pub struct Command {
+    /// With times, proofs, and how files differ from what ran
+    #[arg(short, long)]
+    verbose: bool,
+}
 
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
@@ -23,6 +28,14 @@ impl Command {
         for m in &list {
             let mark = if m.applied { "*" } else { " " };
             let _ = writeln!(text, "{mark} {}", show::wrap(&format!("{}  {:12} {}", m.migration, m.state, m.title), 4));
+            if m.edited.is_some() && !self.verbose {
+                let _ = writeln!(text, "    its file was edited after it ran: `backout history -v` shows how");
+            }
+            if self.verbose {
+                for line in [Some(&m.note), m.edited.as_ref()].into_iter().flatten().filter(|line| !line.is_empty()) {
+                    text.push_str(&show::indented(line, "    ", 4));
+                }
+            }
         }
         if list.is_empty() {
             let _ = writeln!(text, "no migrations in {}", project.config.migrations.display());

@@ -9,6 +9,7 @@ mod extract;
 mod history;
 mod init;
 mod log;
+mod new;
 mod plan;
 mod repair;
 mod resume;
@@ -16,6 +17,7 @@ mod rollback;
 mod salvage;
 mod shadow;
 mod show;
+mod stamp;
 mod status;
 mod terminal;
 mod up;
@@ -74,7 +76,9 @@ First steps:
 #[derive(Subcommand)]
 enum Command {
     Init(init::Command),
+    New(new::Command),
     Plan(plan::Command),
+
     #[command(alias = "upgrade")]
     Up(up::Command),
     Cutover(cutover::Command),
@@ -91,6 +95,7 @@ enum Command {
     Resume(resume::Command),
     Complete(complete::Command),
     Shadow(shadow::Command),
+    Stamp(stamp::Command),
     Log(log::Command),
     Demo(demo::Command),
     #[command(hide = true)]
@@ -100,11 +105,12 @@ enum Command {
 impl Command {
     /// It changes nothing, so there is nothing to resume.
     fn only_looks(&self) -> bool {
-        use Command::{Current, Demo, Extract, History, Init, Log, Plan, Shadow, Status, Verify};
+        use Command::{Current, Demo, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
         matches!(
             self,
             Init(_)
                 | Extract(_)
+                | New(_)
                 | Plan(_)
                 | Status(_)
                 | Current(_)
@@ -190,6 +196,8 @@ pub fn main() -> ExitCode {
     let cx = Context { dir: cli.dir, json: cli.json, quiet: cli.quiet, gate: gate(), stop };
     let answered = match &cli.command {
         Command::Init(c) => c.run(&cx),
+        Command::New(c) => c.run(&cx),
+        Command::Stamp(c) => c.run(&cx),
         Command::Plan(c) => c.run(&cx),
         Command::Up(c) => c.run(&cx),
         Command::Cutover(c) => c.run(&cx),

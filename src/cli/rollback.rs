@@ -5,13 +5,17 @@ use std::time::Duration;
 use backout::plan::duration;
 
 use super::{Answer, Answered, Context, show};
-use backout::migrate::{Options, Outcome, Project, RollbackOptions, Status};
+use backout::migrate::{Options, Project, RollbackOptions, Status};
 
-/// Take the soaking migration back, with every write made since
+/// Take back what is newest: SQL revisions, or the soaking migration
 ///
-/// Stops the services, carries the last changes to the source, switches the
-/// configuration back, starts the services on the source, compares both sides,
-/// and sets the target aside. If it is cut off, `backout resume` goes on.
+/// A SQL revision goes back by the down that was frozen when it ran, whatever the
+/// files say now. The whole way is checked before its first step.
+///
+/// For a migration that moved data it stops the services, carries the last changes
+/// to the source, switches the configuration back, starts the services on the
+/// source, compares both sides, and sets the target aside: every write is kept.
+/// If it is cut off, `backout resume` goes on.
 ///
 /// It asks for the project's name only where it would drop tables that hold rows
 /// (--clean-target, or `base` with clean_target in backout.toml).
@@ -24,7 +28,9 @@ use backout::migrate::{Options, Outcome, Project, RollbackOptions, Status};
 ///
 /// Examples:
 ///   backout rollback --dry-run      what would be carried, stopped and switched
-///   backout rollback                take it back
+///   backout rollback                take the newest one back
+///   backout rollback -3             the newest three
+///   backout rollback 20250301       down to the one whose stamp begins so
 ///   backout rollback --force        past the rollback window
 ///   backout rollback --emergency    the target cannot be reached
 ///   backout rollback --until 2025-03-01T09:30:00Z
@@ -35,6 +41,12 @@ pub struct Command {
     /// How far: -1, -N, `base`, or the migration that shall be the newest then
     #[arg(allow_hyphen_values = true, default_value = "-1", value_name = "-N|REV|base", value_parser = goal)]
     to: String,
+    /// Take an edited revision back by the down that was frozen when it ran
+    #[arg(long)]
+    frozen: bool,
+    /// Print the SQL that takes FROM back down to TO (default head:base)
+    #[arg(long, value_name = "FROM:TO", num_args = 0..=1, default_missing_value = "head:base")]
+    sql: Option<String>,
     /// Only show what would be done
     #[arg(long, conflicts_with_all = ["emergency", "until", "discard"])]
     dry_run: bool,
@@ -89,16 +101,12 @@ fn moment(text: &str) -> Result<jiff::Timestamp, String> {
 impl Command {
     pub fn run(&self, cx: &Context) -> Answered {
         let mut project = cx.project(Options::default())?;
+        if let Some(range) = &self.sql {
+            let script = project.script(range, true)?;
+            return Ok(Answer::new(&serde_json::json!({ "sql": script }), script));
+        }
         let verify = !self.no_verify && project.config.rollback.verify;
         project = project.with(Options { verify, ..Options::default() });
-        // the target is not asked for anything where it may not answer
-        let alone = self.emergency && self.to == "-1";
-        if !alone && !project.takes_back(&self.to)? {
-            let state = if self.to == "base" { "no migration is applied" } else { "that is the newest one applied" };
-            let next = "backout history   shows what is applied".into();
-            let o = Outcome { nothing: true, state: state.into(), next, ..Outcome::default() };
-            return Ok(Answer::new(&o, show::outcome(&o)));
-        }
         let clean_target = if self.clean_target { Some(true) } else { self.keep_target.then_some(false) };
         let cleans = clean_target.unwrap_or(project.config.rollback.clean_target);
         if self.dry_run {
@@ -117,6 +125,8 @@ impl Command {
             }
         }
         let o = project.rollback(&RollbackOptions {
+            to: Some(self.to.clone()),
+            frozen: self.frozen,
             force: self.force || self.emergency,
             clean_target,
             emergency: self.emergency,

@@ -243,6 +243,13 @@ pub fn outcome(o: &Outcome) -> String {
     if let (Some(m), Some(t), Some(p)) = (&o.migration, &o.title, &o.phase) {
         let _ = writeln!(out, "{bold}{}{plain}  {m} {t}", p.words());
     }
+    for r in &o.revisions {
+        let sign = if r.way == "up" { "applied  " } else { "taken back" };
+        let _ = writeln!(out, "{sign} {}", wrap(&format!("{} {}  ({} ms)", r.stamp, r.title, number(r.ms)), 10));
+        if let Some(proof) = r.proof.as_ref().filter(|_| r.way == "up") {
+            let _ = writeln!(out, "          {}", wrap(proof, 10));
+        }
+    }
     let _ = writeln!(out, "{}", wrap(&o.state, 0));
     if let Some(v) = &o.verified {
         out.push_str(&verified(v));

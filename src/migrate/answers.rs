@@ -46,11 +46,21 @@ pub struct UpOptions {
     pub until: Until,
     /// Refuse unless the plan has this hash.
     pub plan: Option<String>,
+    /// A revision that failed does not hold the others up any more.
+    pub acknowledge: bool,
+    /// A down may lose what it was shown to lose, for this reason.
+    pub accept_loss: Option<String>,
+    /// A revision may run that is older than one that is applied.
+    pub out_of_order: bool,
 }
 
 /// What `rollback` is asked to do.
 #[derive(Clone, Debug, Default)]
 pub struct RollbackOptions {
+    /// How far: `-1` (if `None`), `-N`, `base`, or the migration that shall be the newest then.
+    pub to: Option<String>,
+    /// Revisions whose file was edited since go back by the down that was frozen when they ran.
+    pub frozen: bool,
     /// Past the window too.
     pub force: bool,
     /// Drop the target afterwards instead of setting it aside; `None`: as backout.toml says.
@@ -100,6 +110,8 @@ pub struct Outcome {
     pub upto: Option<String>,
     /// Seconds that a rollback had until its commit point, and whether that was enough.
     pub budget: Option<(f64, bool)>,
+    /// SQL revisions that were run, in that order.
+    pub revisions: Vec<RevisionDone>,
     /// What else a person has to know.
     pub notes: Vec<String>,
     /// Effects that passed the gate.
@@ -108,19 +120,51 @@ pub struct Outcome {
     pub next: String,
 }
 
+/// A SQL revision that was run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RevisionDone {
+    /// Its stamp.
+    pub stamp: String,
+    /// Its title.
+    pub title: String,
+    /// `up` or `down`.
+    pub way: &'static str,
+    /// Milliseconds that took.
+    pub ms: u64,
+    /// What its proof came to.
+    pub proof: Option<String>,
+}
+
+impl RevisionDone {
+    pub(crate) fn of(record: &crate::revision::database::Record, way: &'static str) -> RevisionDone {
+        RevisionDone {
+            stamp: record.stamp.clone(),
+            title: record.title.clone(),
+            way,
+            ms: record.ms,
+            proof: record.proof.clone(),
+        }
+    }
+}
+
 /// A migration and where it stands.
 #[derive(Clone, Debug, Serialize)]
 pub struct MigrationState {
     /// Stamp.
     pub migration: String,
+    /// What follows the stamp in its file's name.
+    pub slug: String,
     /// Title.
     pub title: String,
-    /// `pending`, a phase's name, or an outcome.
+    /// `pending`, `applied`, a phase's name, or an outcome.
     pub state: String,
     /// Whether its target is where the application's data lives now.
     pub applied: bool,
     /// What else there is to say.
     pub note: String,
+    /// How the file of a SQL revision differs from what ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited: Option<String>,
 }
 
 /// The open run, as its stores know it.

@@ -7,25 +7,74 @@ use std::time::{Duration, Instant};
 use crate::app::App;
 use crate::mapping::Way;
 use crate::plan::{Kind, Migration, Table};
+use crate::revision::database::Record;
 use crate::store::{self, Phase, State};
 
 use super::answers::{Outcome, RollbackOptions, Status};
+use super::chain::Applied;
 use super::emergency::{self, Alone, Fenced, Trust};
 use super::project::{Done, Project, frozen};
 use super::status::window_over;
 use super::{Error, Failure, Result, Run, close, doubt, hand_over, salvage};
 
 impl Project {
-    /// Takes the soaking migration back, with every write made since; or, if so asked, without relying on the target.
+    /// Takes back what is newest: SQL revisions by their frozen downs, the soaking migration with every write made since; or, if so
+    /// asked, that one without relying on the target. The whole way is checked before its first step.
     ///
     /// # Errors
     /// As for `up`; before the commit point everything is as before.
     pub fn rollback(&self, asked: &RollbackOptions) -> Done<Outcome> {
         let begun = Instant::now();
-        let (m, state) = match self.open_state().map_err(Failure::untouched)? {
-            Some(open) => open,
-            None => return Err(Failure::untouched(self.nothing_to_roll_back())),
-        };
+        let to = asked.to.as_deref().unwrap_or("-1");
+        let open = self.open_state().map_err(Failure::untouched)?;
+        let apart = asked.emergency || asked.discard || asked.until.is_some();
+        if let Some((m, state)) = open.filter(|(_, state)| apart || state.phase != Phase::Soaking) {
+            return self.take_back(m, state, asked, begun);
+        }
+        let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
+        let chain = self.applied(&ledgers).and_then(|applied| self.down_to(applied, to)).map_err(Failure::untouched)?;
+        drop(ledgers);
+        let mut out = Outcome::default();
+        if chain.is_empty() {
+            if to == "-1" {
+                return Err(Failure::untouched(self.nothing_to_roll_back()));
+            }
+            out.nothing = true;
+            out.state =
+                if to == "base" { "no migration is applied".into() } else { "that is the newest one applied".into() };
+            out.next = "backout history   shows what is applied".into();
+            return Ok(out);
+        }
+        self.may_go_down(&chain, asked).map_err(Failure::untouched)?;
+        let mut group: Vec<(usize, Record)> = Vec::new();
+        for link in chain {
+            match link {
+                Applied::Sql(ledger, record) => group.push((ledger, record)),
+                Applied::Soaking(m) => {
+                    self.run_down(&std::mem::take(&mut group), &mut out)?;
+                    // what stood on top of it is gone by now
+                    let state = self.open_state().map_err(Failure::untouched)?.map(|(_, state)| state);
+                    if let Some(state) = state {
+                        let back = self.take_back(m, state, asked, begun)?;
+                        out = Outcome { revisions: std::mem::take(&mut out.revisions), ..back };
+                    }
+                }
+                Applied::Completed(..) => {}
+            }
+        }
+        if !group.is_empty() {
+            self.run_down(&group, &mut out)?;
+        }
+        if out.phase.is_none() {
+            self.head_words(&mut out)?;
+        }
+        out.seconds = begun.elapsed().as_secs_f64();
+        out.effects = self.gate.count();
+        Ok(out)
+    }
+
+    /// Takes a migration that moved data back.
+    fn take_back(&self, m: &Migration, state: State, asked: &RollbackOptions, begun: Instant) -> Done<Outcome> {
         let apart = asked.emergency || asked.discard || asked.until.is_some();
         match state.phase {
             Phase::Soaking | Phase::RollingBack | Phase::CuttingOver => {}
@@ -316,41 +365,6 @@ impl Project {
         (out.state, out.upto) =
             (format!("the application runs on the source, as the target was at {upto}"), Some(upto));
         Ok(out)
-    }
-
-    /// Whether going back to `to` (`-N`, `base`, or the migration at which to end) takes the open run back; `false` where there is
-    /// nothing to take back.
-    ///
-    /// # Errors
-    /// It would take back more than the open run, or there is no such migration.
-    pub fn takes_back(&self, to: &str) -> Done<bool> {
-        let refuse = |cause: String, hint: &str| Err(Failure::untouched(Error::Refused { cause, hint: hint.into() }));
-        if to == "-1" {
-            return Ok(true);
-        }
-        let list = self.list()?;
-        let open = self.open_state().map_err(Failure::untouched)?.map(|(m, _)| m.stamp.as_str());
-        let mut chain: Vec<&str> =
-            list.iter().filter(|m| m.state == "completed").map(|m| m.migration.as_str()).collect();
-        chain.extend(open);
-        let steps = match to.strip_prefix('-').map(str::parse::<usize>) {
-            Some(Ok(n)) => n,
-            _ if to == "base" => chain.len(),
-            _ => {
-                let goal = self.migrations.find(to).map_err(|e| Failure::untouched(e.into()))?;
-                match chain.iter().position(|m| *m == goal.stamp) {
-                    Some(i) => chain.len() - 1 - i,
-                    None => return refuse(format!("{} is not applied", goal.stamp), "`backout history` shows what is"),
-                }
-            }
-        };
-        if steps > 1 {
-            return refuse(
-                format!("{to} would take back {steps} migrations, and only the soaking one can be taken back"),
-                "a completed migration is taken back by a migration of its own that goes the other way",
-            );
-        }
-        Ok(steps == 1)
     }
 
     /// The target's tables that hold rows, and how many: what a rollback that cleans the target drops.

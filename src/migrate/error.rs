@@ -48,6 +48,9 @@ pub enum Error {
     /// The target cannot be used, and the application runs on it.
     #[error("the target cannot be used: {0}")]
     TargetLost(Box<Error>),
+    /// A statement of a SQL revision.
+    #[error(transparent)]
+    Revision(Box<crate::revision::Error>),
     /// A test made an effect of ours fail.
     #[error(transparent)]
     Gate(#[from] crate::gate::Refused),
@@ -284,6 +287,7 @@ impl Failure {
             Error::TimedOut => "timed_out",
             Error::TargetLost(_) => "target_lost",
             Error::Gate(_) => "gate",
+            Error::Revision(_) => "statement",
             Error::Internal(_) => "internal",
         }
     }

@@ -7,8 +7,10 @@ use crate::plan::{Migration, SwitchConfig, set_it};
 use crate::store::{Mode, Phase};
 
 use super::answers::{Outcome, RollbackOptions, Until, UpOptions};
+use super::chain::Link;
 use super::planning::Proposal;
 use super::project::{Done, Project};
+use super::revisions::leading;
 use super::{Error, Failure, Result, Run, close, drain, hand_over, prepare};
 
 impl Project {
@@ -18,47 +20,78 @@ impl Project {
     /// A refusal, or what a store says; nothing is changed.
     pub fn plan(&self, revision: Option<&str>) -> Done<Option<Proposal>> {
         let untouched = Failure::untouched;
-        let Some(m) = self.next(revision).map_err(untouched)? else { return Ok(None) };
+        let Some(m) = self.next_move(revision).map_err(untouched)? else { return Ok(None) };
         let mut source = self.store(&m.transfer.from, false).map_err(untouched)?;
         self.propose(m, source.as_mut()).map(Some).map_err(untouched)
     }
 
-    /// Moves forward: the next pending migration, or the open run if there is one.
+    /// Moves forward: the open run if there is one, else every pending migration up to the one asked for. A migration that moves data
+    /// stays soaking, and a second one waits until its window is closed.
     ///
     /// # Errors
     /// What went wrong, what state the data is in, what to type next.
     pub fn up(&self, asked: &UpOptions) -> Done<Outcome> {
         let begun = Instant::now();
         let until = if asked.until == Until::Ready { Phase::Ready } else { Phase::Soaking };
-        if let Some((m, state)) = self.open_state().map_err(Failure::untouched)? {
+        let open = self.open_state().map_err(Failure::untouched)?;
+        if let Some((m, state)) = &open
+            && state.phase != Phase::Soaking
+        {
             if state.phase == Phase::Outstanding || state.parting.is_some() {
                 return Err(self.not_now("up", state.phase));
             }
-            if state.phase == Phase::Soaking {
-                return match self.next(asked.revision.as_deref()).map_err(Failure::untouched)? {
-                    None => Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) }),
-                    Some(next) if next.stamp == m.stamp => {
-                        Ok(Outcome { nothing: true, ..self.outcome_of(&state, begun) })
-                    }
-                    Some(next) => Err(Failure::during(
-                        Error::Refused {
-                            cause: format!(
-                                "{} ({}) is still soaking; {} would be put on top of it",
-                                m.stamp, m.title, next.stamp
-                            ),
-                            hint: "`backout complete` closes its window first, `backout rollback` takes it back".into(),
-                        },
-                        Phase::Soaking,
-                    )),
-                };
-            }
-            return self.go_on(m, &state, until, begun);
+            return self.go_on(m, state, until, begun);
         }
-        let Some(m) = self.next(asked.revision.as_deref()).map_err(Failure::untouched)? else {
-            return Ok(Outcome { nothing: true, state: "every migration is applied".into(), ..Outcome::default() });
-        };
-        let (run, proposal) = self.start(m, asked, until).map_err(Failure::untouched)?;
-        self.drive(run, until, begun, Some(&proposal))
+        let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
+        let mut steps = self
+            .pending(&ledgers)
+            .and_then(|pending| self.up_to(pending, asked.revision.as_deref()))
+            .and_then(|steps| self.in_order(steps, &ledgers, asked))
+            .map_err(Failure::untouched)?;
+        drop(ledgers);
+        let mut out = Outcome::default();
+        if steps.is_empty() {
+            let told = match open {
+                Some((_, state)) => self.outcome_of(&state, begun),
+                None => Outcome { state: "every migration is applied".into(), ..Outcome::default() },
+            };
+            return Ok(Outcome { nothing: true, ..told });
+        }
+        let mut soaking = open;
+        while let Some(first) = steps.first() {
+            let Link::Mapping(m) = *first else {
+                let group = leading(&steps);
+                steps.drain(..group.len());
+                self.run_up(&group, asked, &mut out)?;
+                continue;
+            };
+            if let Some((under, _)) = &soaking {
+                let cause = format!(
+                    "{} ({}) is still soaking; {} would be put on top of it",
+                    under.stamp, under.title, m.stamp
+                );
+                let hint = "`backout complete` closes its window first, `backout rollback` takes it back";
+                if out.revisions.is_empty() {
+                    return Err(Failure::during(Error::Refused { cause, hint: hint.into() }, Phase::Soaking));
+                }
+                out.notes.push(format!("{cause}: {hint}"));
+                break;
+            }
+            steps.remove(0);
+            let (run, proposal) = self.start(m, asked, until).map_err(Failure::untouched)?;
+            let moved = self.drive(run, until, begun, Some(&proposal))?;
+            out = Outcome { revisions: std::mem::take(&mut out.revisions), ..moved };
+            if until == Phase::Ready {
+                return Ok(out);
+            }
+            soaking = self.open_state().map_err(Failure::untouched)?;
+        }
+        if out.phase.is_none() {
+            self.head_words(&mut out)?;
+        }
+        out.seconds = begun.elapsed().as_secs_f64();
+        out.effects = self.gate.count();
+        Ok(out)
     }
 
     /// Locks both stores, plans, and makes the run's first record.
@@ -148,8 +181,11 @@ impl Project {
     pub fn resume(&self, until: Option<Until>) -> Done<Outcome> {
         let begun = Instant::now();
         let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
-            return self.nothing_open(begun);
+            return self.resume_sql(begun);
         };
+        if state.phase == Phase::Soaking && self.halfway().map_err(Failure::untouched)?.is_some() {
+            return self.resume_sql(begun);
+        }
         if state.phase == Phase::Outstanding || state.parting.is_some() {
             return self.part(m, &state, &RollbackOptions::default(), begun);
         }
@@ -169,6 +205,17 @@ impl Project {
             _ => Phase::Soaking,
         };
         self.go_on(m, &state, until, begun)
+    }
+
+    /// Goes on with a SQL revision that was cut off.
+    fn resume_sql(&self, begun: Instant) -> Done<Outcome> {
+        let mut out = Outcome::default();
+        if !self.go_on_sql(&mut out)? {
+            return self.nothing_open(begun);
+        }
+        self.head_words(&mut out)?;
+        out.seconds = begun.elapsed().as_secs_f64();
+        Ok(out)
     }
 
     /// Throws the target away, before a cutover.

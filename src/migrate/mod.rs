@@ -7,6 +7,7 @@ mod answers;
 mod asked;
 mod back;
 mod backfill;
+mod chain;
 mod checks;
 mod close;
 mod doubt;
@@ -22,8 +23,10 @@ mod planning;
 mod prepare;
 mod project;
 mod repair;
+mod revisions;
 mod salvage;
 mod sample;
+mod script;
 mod status;
 mod sums;
 mod undo;
@@ -32,7 +35,7 @@ mod verify;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use answers::{Applied, MigrationState, Options, Outcome, RollbackOptions, Status, Until, UpOptions};
+pub use answers::{Applied, MigrationState, Options, Outcome, RevisionDone, RollbackOptions, Status, Until, UpOptions};
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use extract::{ExtractOptions, Extracted};
 pub use fingerprint::Fingerprint;
@@ -45,6 +48,7 @@ use crate::app::App;
 use crate::gate::Gate;
 use crate::journal::{Event as Note, Journal};
 use crate::mapping::Way;
+pub(crate) use crate::now;
 use crate::plan::Plan;
 use crate::store::{Mode, Phase, State, Store};
 
@@ -313,9 +317,4 @@ pub(crate) fn looking<T>(
     let result = body(store);
     store.rollback();
     result
-}
-
-/// This machine's clock, RFC 3339.
-pub(crate) fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

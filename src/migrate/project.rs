@@ -10,9 +10,11 @@ use crate::app::App;
 use crate::gate::Gate;
 use crate::journal::Journal;
 use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
+use crate::revision::{self, Revision};
 use crate::store::{self, Phase, Role, State, Store};
 
 use super::answers::{Options, Outcome};
+use super::chain::Link;
 use super::planning::{self, Proposal};
 use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close};
 
@@ -20,8 +22,10 @@ use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, cl
 pub struct Project {
     /// backout.toml, checked.
     pub config: Config,
-    /// The migrations, oldest first.
+    /// The migrations that move data, oldest first.
     pub migrations: Migrations,
+    /// The SQL revisions, oldest first.
+    pub revisions: Vec<Revision>,
     pub(crate) gate: Gate,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -38,9 +42,11 @@ impl Project {
     pub fn open(folder: &Path, lookup: Lookup<'_>) -> Done<Project> {
         let config = Config::load(&folder.join("backout.toml"), lookup).map_err(|e| Failure::untouched(e.into()))?;
         let migrations = config.migrations().map_err(|e| Failure::untouched(e.into()))?;
+        let revisions = revision::file::load(&config, &migrations.sql).map_err(|e| Failure::untouched(e.into()))?;
         Ok(Project {
             config,
             migrations,
+            revisions,
             gate: Gate::default(),
             observer: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
@@ -132,29 +138,28 @@ impl Project {
         planning::propose(m, source, target, kind, self.observer.as_ref(), &self.stop)
     }
 
-    fn sqlite_there(&self, url: &str) -> bool {
+    pub(crate) fn sqlite_there(&self, url: &str) -> bool {
         let path = url.trim_start_matches("sqlite:");
         self.config.folder.join(path.strip_prefix("///").unwrap_or(path)).exists()
     }
 
-    /// The next migration that is not applied, or the one named.
-    pub(crate) fn next(&self, revision: Option<&str>) -> Result<Option<&Migration>> {
-        let applied = self.list().map_err(|f| *f.error)?;
-        let pending = |m: &&Migration| applied.iter().any(|a| a.migration == m.stamp && !a.applied);
-        match revision {
-            None | Some("head" | "+1") => Ok(self.migrations.list.iter().find(pending)),
-            Some(name) => {
-                let m = self.migrations.find(name)?;
-                let first = self.migrations.list.iter().find(pending);
-                match first {
-                    Some(f) if f.stamp < m.stamp => Err(Error::Refused {
-                        cause: format!("{} comes before {} and is not applied yet", f.stamp, m.stamp),
-                        hint: format!("`backout up {}` first", f.stamp),
-                    }),
-                    _ => Ok(Some(m).filter(pending)),
-                }
-            }
+    /// The next migration that moves data and is not applied; or the one named, which must be the next one.
+    pub(crate) fn next_move(&self, revision: Option<&str>) -> Result<Option<&Migration>> {
+        let ledgers = self.ledgers(false)?;
+        let steps = self.up_to(self.pending(&ledgers)?, revision)?;
+        let mut moves = steps.iter().filter_map(|link| if let Link::Mapping(m) = link { Some(*m) } else { None });
+        let first = moves.next();
+        if let (Some(name), Some(first)) = (revision, first)
+            && let Some(second) = moves.next()
+            && !matches!(name, "head")
+            && !name.starts_with('+')
+        {
+            return Err(Error::Refused {
+                cause: format!("{} comes before {} and is not applied yet", first.stamp, second.stamp),
+                hint: format!("`backout up {}` first", first.stamp),
+            });
         }
+        Ok(first)
     }
 
     /// The run that is open in any of the project's sources. A source that cannot be asked is an error only if no other

@@ -3,6 +3,8 @@
 use crate::journal::{Event as Note, Journal};
 use crate::mapping::Way;
 use crate::plan::{Migration, Plan};
+use crate::revision::database::{Record, Standing};
+use crate::revision::{Revision, edited, order};
 use crate::store::{self, HistoryLine, Phase, Side, State, Store};
 
 use super::answers::{Applied, MigrationState, Status};
@@ -111,11 +113,29 @@ impl Project {
         })
     }
 
-    /// Every migration and where it stands, oldest first.
+    /// Every migration and revision and where it stands, oldest first.
     ///
     /// # Errors
     /// What a store says.
     pub fn list(&self) -> Done<Vec<MigrationState>> {
+        let mut all = if self.migrations.list.is_empty() { Vec::new() } else { self.moves()? };
+        let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
+        for revision in &self.revisions {
+            let home = self.home(revision).map_err(Failure::untouched)?;
+            let record = ledgers.iter().find(|l| l.store == home).and_then(|l| l.record(&revision.stamp));
+            all.push(revision_state(&revision.stamp, &revision.slug, &revision.title, record, Some(revision)));
+        }
+        for record in ledgers.iter().flat_map(|l| &l.records) {
+            if !self.revisions.iter().any(|r| order(&r.stamp) == order(&record.stamp)) {
+                all.push(revision_state(&record.stamp, &record.slug, &record.title, Some(record), None));
+            }
+        }
+        all.sort_by(|a, b| order(&a.migration).cmp(&order(&b.migration)));
+        Ok(all)
+    }
+
+    /// Every migration that moves data and where it stands, oldest first.
+    pub(crate) fn moves(&self) -> Done<Vec<MigrationState>> {
         let history = self.history()?;
         let open = self.open_state().map_err(Failure::untouched)?;
         Ok(self
@@ -136,7 +156,15 @@ impl Project {
                     (_, Some((_, l))) => ("pending".into(), false, format!("{} {}: {}", l.outcome, l.ended_at, l.note)),
                     _ => ("pending".into(), false, String::new()),
                 };
-                MigrationState { migration: m.stamp.clone(), title: m.title.clone(), state, applied, note }
+                MigrationState {
+                    migration: m.stamp.clone(),
+                    slug: m.slug.clone(),
+                    title: m.title.clone(),
+                    state,
+                    applied,
+                    note,
+                    edited: None,
+                }
             })
             .collect())
     }
@@ -165,6 +193,41 @@ impl Project {
         Journal::open(&self.config.folder, &self.gate)
             .events(&crate::journal::Filter::default())
             .map_err(|e| Failure::untouched(Error::Internal(e.to_string())))
+    }
+}
+
+/// Where a revision stands, by its record and its file.
+fn revision_state(
+    stamp: &str,
+    slug: &str,
+    title: &str,
+    record: Option<&Record>,
+    file: Option<&Revision>,
+) -> MigrationState {
+    let state = match record.map(|r| r.standing) {
+        None => "pending",
+        Some(Standing::Applied) if file.is_none() => "applied, its file is missing",
+        Some(Standing::Applied) if record.is_some_and(|r| r.stamped) => "stamped",
+        Some(Standing::Applied) => "applied",
+        Some(Standing::GoingUp) => "half-way up",
+        Some(Standing::GoingDown) => "half-way down",
+        Some(Standing::Failed) => "failed",
+    };
+    let mut notes: Vec<String> = Vec::new();
+    if let Some(record) = record {
+        notes.push(record.at.clone());
+        notes.extend(record.error.clone());
+        notes.extend(record.proof.clone());
+        notes.extend(record.accepted_loss.as_ref().map(|why| format!("loss accepted: {why}")));
+    }
+    MigrationState {
+        migration: stamp.to_owned(),
+        slug: slug.to_owned(),
+        title: title.to_owned(),
+        state: state.to_owned(),
+        applied: record.is_some_and(|r| r.standing != Standing::Failed),
+        note: notes.join("; "),
+        edited: record.zip(file).and_then(|(record, file)| edited(record, file)),
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Config {
     pub unset: Vec<Unset>,
     /// `[project] default_store`.
     pub default_store: Option<String>,
+    /// `[project] scratch`: a PostgreSQL database in which downs are proven, and everything else may be dropped.
+    pub scratch: Option<String>,
     /// `[rollback]`.
     pub rollback: RollbackConfig,
     /// `[[service]]` in the file's order.
@@ -50,6 +52,13 @@ pub struct Unset {
     pub variable: String,
     /// What its URL begins with, or else PostgreSQL.
     pub(super) kind: Kind,
+}
+
+impl Unset {
+    /// What its URL begins with, or else PostgreSQL.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
 }
 
 /// What to do about a variable that is not set.
@@ -160,6 +169,7 @@ impl std::fmt::Debug for Config {
             .field("unset", &self.unset)
             .field("default_store", &self.default_store)
             .field("rollback", &self.rollback)
+            .field("scratch", &self.scratch.as_deref().map(redact))
             .field("services", &self.services)
             .field("switches", &self.switches)
             .field("unused", &self.unused)
@@ -234,6 +244,7 @@ impl Config {
             stores,
             unset,
             default_store: None,
+            scratch: None,
             rollback: RollbackConfig::default(),
             services: Vec::new(),
             switches: Vec::new(),
@@ -241,7 +252,7 @@ impl Config {
             folder,
         };
         if let Some(project) = top.section("project", keys(KEYS, "project"))? {
-            config.project(&project)?;
+            config.project(&project, lookup)?;
         }
         if let Some(section) = top.section("rollback", keys(KEYS, "rollback"))? {
             let by_default = RollbackConfig::default();
@@ -268,7 +279,7 @@ impl Config {
         Ok(config)
     }
 
-    fn project(&mut self, section: &Section<'_>) -> Result<(), ConfigError> {
+    fn project(&mut self, section: &Section<'_>, lookup: Lookup<'_>) -> Result<(), ConfigError> {
         if let Some(name) = section.text("name")? {
             self.name = name.value;
         }
@@ -281,8 +292,19 @@ impl Config {
             }
             self.default_store = Some(store.value);
         }
-        if section.text("scratch")?.is_some() {
-            self.unused.push("[project] scratch".into());
+        if let Some(url) = section.text("scratch")? {
+            let (doc, missing) = (section.doc, RefCell::new(None));
+            let expanded = expand(doc, &url, &noting(lookup, &missing))?;
+            // only a proof on PostgreSQL needs it, and says so then
+            if missing.into_inner().is_none() {
+                let scratch =
+                    store_url(&expanded).map_err(|(message, hint)| doc.error(url.start, message, Some(hint)))?;
+                if !scratch.starts_with("postgres") {
+                    let hint = "a PostgreSQL database of its own: postgres://…; for SQLite none is needed".to_owned();
+                    return Err(doc.error(url.start, "the scratch database is not a PostgreSQL one", Some(hint)));
+                }
+                self.scratch = Some(scratch);
+            }
         }
         Ok(())
     }

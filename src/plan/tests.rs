@@ -95,6 +95,7 @@ fn nothing_that_is_written_is_dropped() {
         ]
         .map(|(a, b)| (a.to_owned(), b.to_owned()))
         .to_vec(),
+        scratch: Some("postgres://u:hidden1@h/scratch".into()),
         default_store: Some("local".into()),
         rollback: RollbackConfig {
             window: Duration::from_secs(7 * 86_400),
@@ -128,7 +129,7 @@ fn nothing_that_is_written_is_dropped() {
             },
             SwitchConfig::File { path: folder.join("settings.py"), with: folder.join("settings_pg.py") },
         ],
-        unused: ["[backup]", "[guard]", "[[probe]]", "[[notify]]", "[[hook]]", "[project] scratch", "[[switch]] flag"]
+        unused: ["[backup]", "[guard]", "[[probe]]", "[[notify]]", "[[hook]]", "[[switch]] flag"]
             .map(str::to_owned)
             .to_vec(),
         folder,

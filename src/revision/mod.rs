@@ -6,6 +6,8 @@
 pub mod adopt;
 pub mod database;
 pub mod file;
+pub mod offline;
+pub mod run;
 pub mod sql;
 
 use std::path::PathBuf;
@@ -98,6 +100,8 @@ pub enum Error {
         statement: String,
         /// What the database said.
         cause: String,
+        /// It cannot run within a transaction.
+        outside: bool,
     },
     /// Told to stop (Ctrl-C).
     #[error("stopped on request")]
@@ -109,3 +113,33 @@ pub enum Error {
 
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What differs between a revision's file and what ran of it, as lines with `-` and `+`; `None` where nothing does.
+pub(crate) fn edited(record: &database::Record, file: &Revision) -> Option<String> {
+    if record.stamped {
+        return None;
+    }
+    let down = |down: &database::FrozenDown| match down {
+        database::FrozenDown::Sql { text, .. } => text.clone(),
+        database::FrozenDown::Nothing => "nothing".to_owned(),
+        database::FrozenDown::Irreversible(why) => format!("irreversible: {why}"),
+    };
+    let pairs =
+        [("up", record.up.clone(), file.up.text.clone()), ("down", down(&record.down), down(&run::frozen(&file.down)))];
+    let mut out = String::new();
+    for (way, ran, written) in pairs {
+        if ran.trim() == written.trim() {
+            continue;
+        }
+        out.push_str(&format!("its {way}, as it ran (-) and as the file is now (+):\n"));
+        for change in similar::TextDiff::from_lines(ran.trim(), written.trim()).iter_all_changes() {
+            let sign = match change.tag() {
+                similar::ChangeTag::Delete => "-",
+                similar::ChangeTag::Insert => "+",
+                similar::ChangeTag::Equal => continue,
+            };
+            out.push_str(&format!("  {sign} {}\n", change.value().trim_end()));
+        }
+    }
+    (!out.is_empty()).then(|| out.trim_end().to_owned())
+}

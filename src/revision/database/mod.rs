@@ -77,11 +77,20 @@ pub enum Standing {
     Failed,
 }
 
+impl Standing {
+    /// Between two of its statements.
+    pub fn is_halfway(self) -> bool {
+        matches!(self, Standing::GoingUp | Standing::GoingDown)
+    }
+}
+
 /// What a database records of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Format of this document; 1.
     pub format: u32,
+    /// Which one it was in the order in which revisions were applied here, from 1.
+    pub nth: u64,
     /// The revision's stamp.
     pub stamp: String,
     /// Its slug.

@@ -1,6 +1,6 @@
 //! The rules of the flow: windows, parked rows, doubt, abort, what is told and where truth lives.
 
-use backout::migrate::{Error, RollbackOptions, Until, UpOptions};
+use backout::migrate::{Error, RollbackOptions, UpOptions};
 
 use super::{Database, Home, ok, pg_rows, same, sqlite_dump, sqlite_ours, sqlite_rows, sqlite_schema, wait_until};
 
@@ -268,7 +268,7 @@ fn p18_a_second_migration_waits_for_the_first_to_be_completed() {
     home.migration("20250202000000_second", "[transfer]\nfrom = \"local\"\nto = \"main\"\n");
     home.up();
     for revision in [None, Some("head".to_owned()), Some("20250202000000".to_owned())] {
-        let refused = home.project().up(&UpOptions { revision, until: Until::Soaking, plan: None }).unwrap_err();
+        let refused = home.project().up(&UpOptions { revision, ..UpOptions::default() }).unwrap_err();
         assert_eq!((refused.exit, refused.code()), (4, "refused"), "{refused:?}");
     }
     assert_eq!(home.phase().as_deref(), Some("soaking"));

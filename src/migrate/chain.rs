@@ -1,0 +1,355 @@
+//! One history: migrations that move data and SQL revisions, by their stamps. What is applied, and which of them a command means.
+
+use crate::plan::{ConfigError, Kind, Migration};
+use crate::revision::database::{self, Database, Record, Standing};
+use crate::revision::{Revision, order};
+use crate::store::{Phase, Store};
+
+use super::answers::UpOptions;
+use super::project::Project;
+use super::{Error, Result};
+
+/// One link of the history, as its file says it.
+#[derive(Clone, Copy)]
+pub(crate) enum Link<'a> {
+    /// Data moves.
+    Mapping(&'a Migration),
+    /// SQL runs.
+    Sql(&'a Revision),
+}
+
+impl Link<'_> {
+    pub fn stamp(&self) -> &str {
+        match self {
+            Link::Mapping(m) => &m.stamp,
+            Link::Sql(r) => &r.stamp,
+        }
+    }
+
+    pub fn slug(&self) -> &str {
+        match self {
+            Link::Mapping(m) => &m.slug,
+            Link::Sql(r) => &r.slug,
+        }
+    }
+}
+
+/// What is applied now and can be taken back, or stands in the way of that.
+pub(crate) enum Applied<'a> {
+    /// A revision, by its record in the ledger of this index.
+    Sql(usize, Record),
+    /// The soaking migration.
+    Soaking(&'a Migration),
+    /// A migration of which the way back was given up: stamp and title.
+    Completed(String, String),
+}
+
+impl Applied<'_> {
+    pub fn stamp(&self) -> &str {
+        match self {
+            Applied::Sql(_, record) => &record.stamp,
+            Applied::Soaking(m) => &m.stamp,
+            Applied::Completed(stamp, _) => stamp,
+        }
+    }
+
+    fn slug(&self) -> &str {
+        match self {
+            Applied::Sql(_, record) => &record.slug,
+            Applied::Soaking(m) => &m.slug,
+            Applied::Completed(..) => "",
+        }
+    }
+}
+
+/// A database that revisions run in, with what it records of them.
+pub(crate) struct Ledger {
+    pub store: String,
+    pub db: Box<dyn Database>,
+    pub records: Vec<Record>,
+    /// Held for as long as a command changes something.
+    _lock: Option<Box<dyn Store>>,
+}
+
+impl Ledger {
+    pub fn record(&self, stamp: &str) -> Option<&Record> {
+        self.records.iter().find(|r| order(&r.stamp) == order(stamp))
+    }
+
+    /// Reads the records again.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.records = self.db.records()?;
+        Ok(())
+    }
+}
+
+impl Project {
+    /// Every link, oldest first.
+    pub(crate) fn links(&self) -> Vec<Link<'_>> {
+        let mut links: Vec<Link<'_>> = self.migrations.list.iter().map(Link::Mapping).collect();
+        links.extend(self.revisions.iter().map(Link::Sql));
+        links.sort_by(|a, b| order(a.stamp()).cmp(&order(b.stamp())));
+        links
+    }
+
+    /// The store in which a revision runs.
+    pub(crate) fn home(&self, revision: &Revision) -> Result<String> {
+        revision.store.clone().or_else(|| self.default_home()).ok_or_else(|| Error::Refused {
+            cause: format!("in which store does {}_{} run?", revision.stamp, revision.slug),
+            hint: "name it: [project] default_store = \"…\" in backout.toml, or `-- backout:store NAME` in the file"
+                .into(),
+        })
+    }
+
+    /// The store in which revisions run that name none.
+    fn default_home(&self) -> Option<String> {
+        if let Some(name) = &self.config.default_store {
+            return Some(name.clone());
+        }
+        let json = |url: &str| url.starts_with("json:");
+        let mut names = self.config.stores.iter().filter(|(_, url)| !json(url)).map(|(name, _)| name.clone());
+        let unset = self.config.unset.iter().filter(|u| u.kind() != Kind::Json).map(|u| u.store.clone());
+        match (names.next(), names.chain(unset).next()) {
+            (Some(one), None) => Some(one),
+            _ => None,
+        }
+    }
+
+    /// What kind of database a store is.
+    pub(crate) fn kind_of(&self, home: &str) -> Kind {
+        let url = self.config.store(home).unwrap_or_default();
+        if url.starts_with("sqlite:") { Kind::Sqlite } else { Kind::Postgres }
+    }
+
+    /// The databases that revisions run in. `lock`: nobody else's command changes them meanwhile.
+    pub(crate) fn ledgers(&self, lock: bool) -> Result<Vec<Ledger>> {
+        let mut homes: Vec<String> = Vec::new();
+        for revision in &self.revisions {
+            let home = self.home(revision)?;
+            if !homes.contains(&home) {
+                homes.push(home);
+            }
+        }
+        let mut ledgers = Vec::new();
+        for home in &homes {
+            ledgers.push(self.ledger(home, lock)?);
+        }
+        // a checkout from before the first revision: what is applied is known there all the same
+        if homes.is_empty()
+            && let Some(home) = self.default_home()
+            && !self.is_away(&home)
+            && let Ok(ledger) = self.ledger(&home, false)
+            && !ledger.records.is_empty()
+        {
+            ledgers.push(if lock { self.ledger(&home, true)? } else { ledger });
+        }
+        Ok(ledgers)
+    }
+
+    /// A SQLite file that is not there, or a store without an address, records nothing.
+    fn is_away(&self, home: &str) -> bool {
+        let url = self.config.store(home).unwrap_or_default();
+        url.is_empty() || url.starts_with("json:") || url.starts_with("sqlite:") && !self.sqlite_there(url)
+    }
+
+    fn ledger(&self, home: &str, lock: bool) -> Result<Ledger> {
+        let url = self.url(home)?;
+        let lock = if lock {
+            let mut store = self.store(home, true)?;
+            store.lock(self.options.wait)?;
+            Some(store)
+        } else {
+            None
+        };
+        let mut db = database::open(url, &self.config.folder, true, &self.gate)?;
+        let records = db.records()?;
+        Ok(Ledger { store: home.to_owned(), db, records, _lock: lock })
+    }
+
+    /// What is applied, in the order in which it was.
+    pub(crate) fn applied(&self, ledgers: &[Ledger]) -> Result<Vec<Applied<'_>>> {
+        let mut all: Vec<(String, u64, Applied<'_>)> = Vec::new();
+        for (i, ledger) in ledgers.iter().enumerate() {
+            for record in ledger.records.iter().filter(|r| r.standing != Standing::Failed) {
+                all.push((record.at.clone(), record.nth, Applied::Sql(i, record.clone())));
+            }
+        }
+        if !self.migrations.list.is_empty() {
+            for (_, line) in self.history().map_err(|f| *f.error)?.lines {
+                let twice = all.iter().any(|(_, _, a)| matches!(a, Applied::Completed(s, _) if *s == line.migration));
+                if line.outcome == "completed" && !twice && !line.run.is_empty() {
+                    all.push((line.ended_at.clone(), 0, Applied::Completed(line.migration, line.title)));
+                }
+            }
+            if let Some((m, state)) = self.open_state()?
+                && state.phase == Phase::Soaking
+            {
+                let at = state.cutover_at.unwrap_or_default();
+                all.push((at, 0, Applied::Soaking(m)));
+            }
+        }
+        // revisions know their order among themselves; a migration of the same second is placed by its stamp
+        all.sort_by(|a, b| match (&a.2, &b.2) {
+            (Applied::Sql(..), Applied::Sql(..)) => a.1.cmp(&b.1),
+            _ => a.0.cmp(&b.0).then_with(|| order(a.2.stamp()).cmp(&order(b.2.stamp()))),
+        });
+        Ok(all.into_iter().map(|(_, _, applied)| applied).collect())
+    }
+
+    /// Links that are not applied, oldest first.
+    pub(crate) fn pending(&self, ledgers: &[Ledger]) -> Result<Vec<Link<'_>>> {
+        let moved = if self.migrations.list.is_empty() { Vec::new() } else { self.moves().map_err(|f| *f.error)? };
+        let is_pending = |link: &Link<'_>| -> Result<bool> {
+            Ok(match link {
+                Link::Mapping(m) => moved.iter().any(|state| state.migration == m.stamp && !state.applied),
+                Link::Sql(r) => {
+                    let home = self.home(r)?;
+                    let record = ledgers.iter().find(|l| l.store == home).and_then(|l| l.record(&r.stamp));
+                    record.is_none_or(|record| record.standing == Standing::Failed)
+                }
+            })
+        };
+        let mut pending = Vec::new();
+        for link in self.links() {
+            if is_pending(&link)? {
+                pending.push(link);
+            }
+        }
+        Ok(pending)
+    }
+
+    /// The revision that stopped between two of its statements, if there is one.
+    pub(crate) fn halfway(&self) -> Result<Option<Record>> {
+        let ledgers = self.ledgers(false)?;
+        Ok(ledgers.iter().flat_map(|l| &l.records).find(|r| r.standing.is_halfway()).cloned())
+    }
+
+    /// Refuses a revision that is older than one that is applied, unless that is asked for.
+    pub(crate) fn in_order<'a>(
+        &self,
+        steps: Vec<Link<'a>>,
+        ledgers: &[Ledger],
+        asked: &UpOptions,
+    ) -> Result<Vec<Link<'a>>> {
+        let newest = |record: &&Record| record.standing != Standing::Failed;
+        for link in &steps {
+            let Link::Sql(revision) = link else { continue };
+            let home = self.home(revision)?;
+            let records = ledgers.iter().filter(|l| l.store == home).flat_map(|l| &l.records).filter(newest);
+            let later = records.max_by(|a, b| order(&a.stamp).cmp(&order(&b.stamp)));
+            if let Some(later) = later.filter(|r| order(&r.stamp) > order(&revision.stamp))
+                && !asked.out_of_order
+            {
+                return Err(Error::Refused {
+                    cause: format!(
+                        "{}_{} is not applied, but {}_{}, which comes after it, is",
+                        revision.stamp, revision.slug, later.stamp, later.slug
+                    ),
+                    hint: "give its file a later stamp; or `backout up --out-of-order` runs it now, as the newest; or \
+                           `backout stamp` says that it ran"
+                        .into(),
+                });
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Those of `pending` that a goal means: `head` (all), `+N`, or up to the one named.
+    pub(crate) fn up_to<'a>(&'a self, pending: Vec<Link<'a>>, goal: Option<&str>) -> Result<Vec<Link<'a>>> {
+        let goal = goal.unwrap_or("head");
+        if goal == "head" {
+            return Ok(pending);
+        }
+        if let Some(n) = goal.strip_prefix('+') {
+            let n: usize = n.parse().ok().filter(|n| *n > 0).ok_or_else(|| not_a_goal(goal))?;
+            return Ok(pending.into_iter().take(n).collect());
+        }
+        let named = self.find(goal)?;
+        let last = order(named.stamp());
+        Ok(pending.into_iter().filter(|link| order(link.stamp()) <= last).collect())
+    }
+
+    /// The newest of `applied` that a goal means, newest first: `-N`, `base` (all), or all that came after the one named.
+    pub(crate) fn down_to<'a>(&self, mut applied: Vec<Applied<'a>>, goal: &str) -> Result<Vec<Applied<'a>>> {
+        let steps = match goal.strip_prefix('-') {
+            Some(n) => n.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| not_a_goal(goal))?,
+            None if goal == "base" => applied.len(),
+            None => {
+                let at = applied.iter().position(|a| means(goal, a.stamp(), a.slug()));
+                let Some(at) = at else {
+                    // a better word for what is not known at all
+                    let named = self.find(goal)?;
+                    return Err(Error::Refused {
+                        cause: format!("{}_{} is not applied", named.stamp(), named.slug()),
+                        hint: "`backout history` shows what is".into(),
+                    });
+                };
+                applied.len() - 1 - at
+            }
+        };
+        let keep = applied.len().saturating_sub(steps);
+        Ok(applied.drain(keep..).rev().collect())
+    }
+
+    /// The link that a person names: by stamp, the beginning of one, slug or the beginning of one, or file name.
+    ///
+    /// # Errors
+    /// None or several are meant.
+    pub(crate) fn find(&self, name: &str) -> Result<Link<'_>> {
+        let links = self.links();
+        let refuse = |message: String, hint: String| {
+            let file = self.config.migrations.clone();
+            Err(Error::Config(ConfigError::File { file, message, hint: Some(hint) }))
+        };
+        let known = |links: &[Link<'_>]| match links {
+            [] => "there is none yet".to_owned(),
+            many => {
+                let names: Vec<String> = many.iter().map(|l| format!("{}_{}", l.stamp(), l.slug())).collect();
+                let shown = names[names.len().saturating_sub(8)..].join(", ");
+                if many.len() > 8 { format!("there are, among others: {shown}") } else { format!("there are: {shown}") }
+            }
+        };
+        let found: Vec<Link<'_>> = links.iter().copied().filter(|l| means(name, l.stamp(), l.slug())).collect();
+        match found[..] {
+            [one] => Ok(one),
+            [] => {
+                let near = links.iter().flat_map(|l| [l.slug(), l.stamp()]);
+                let hint = crate::plan::did_you_mean(name, near).unwrap_or_else(|| known(&links));
+                refuse(format!("there is no migration `{name}`"), hint)
+            }
+            _ => refuse(format!("`{name}` may mean {} migrations", found.len()), known(&found)),
+        }
+    }
+}
+
+/// Whether a person who says `name` may mean this one. A whole stamp or slug means no other.
+fn means(name: &str, stamp: &str, slug: &str) -> bool {
+    let name = name.trim();
+    let stem = [".sql", ".toml", ".up", ".down"].iter().fold(name, |stem, end| stem.strip_suffix(end).unwrap_or(stem));
+    let digits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+    stem == slug
+        || stem == format!("{stamp}_{slug}")
+        || digits && (stamp.starts_with(name) || order(stamp) == order(name))
+        || !digits && name.len() >= 4 && slug.starts_with(name)
+}
+
+fn not_a_goal(goal: &str) -> Error {
+    Error::Refused {
+        cause: format!("`{goal}` says no place in the history"),
+        hint: "up: head, +N, or a migration's stamp or name; rollback: -N, base, or one of those".into(),
+    }
+}
+
+impl From<crate::revision::Error> for Error {
+    fn from(e: crate::revision::Error) -> Error {
+        use crate::revision::Error as Of;
+        match e {
+            Of::File(e) => Error::Config(e),
+            Of::Store(e) => Error::Store(e),
+            Of::Refused { cause, hint } => Error::Refused { cause, hint },
+            Of::Stopped => Error::Stopped,
+            Of::Gate(e) => Error::Gate(e),
+            other => Error::Revision(Box::new(other)),
+        }
+    }
+}

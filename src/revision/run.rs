@@ -1,0 +1,316 @@
+//! Running a revision: its up, or the down that was frozen when its up ran.
+//!
+//! In one transaction, together with its record, it either happened or it did not. With `transaction:false` each statement is on its own:
+//! the record counts those that are done, in the statement's own transaction where it can have one. A statement that cannot is
+//! announced first, so that whoever goes on after a kill knows that it may have had its effect.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::database::{Database, FrozenDown, Record, Standing};
+use super::{Down, Error, Result, Revision, Statement, sql};
+use crate::plan::Kind;
+use crate::store;
+
+/// What an up is recorded with, beside what its file says.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Which one it is in the order in which revisions were applied here, from 1.
+    pub nth: u64,
+    /// What its proof came to.
+    pub proof: Option<String>,
+    /// Why the author accepts what the down does not bring back.
+    pub accepted_loss: Option<String>,
+}
+
+/// Runs an up to its end.
+///
+/// # Errors
+/// [`Error::Statement`] with nothing left of it (in one transaction), or with its record at the statement that failed.
+pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn Fn() -> bool) -> Result<Record> {
+    let begun = Instant::now();
+    let record = begun_record(revision, terms);
+    if !revision.up.transaction {
+        within(db, &format!("record {} as begun", revision.stamp), |db| {
+            db.prepare()?;
+            Ok(db.put_record(&record)?)
+        })?;
+        return go_on(db, record, &revision.path, stop);
+    }
+    let done = within(db, &format!("apply {}", revision.stamp), |db| {
+        db.prepare()?;
+        for statement in &revision.up.statements {
+            if stop() {
+                return Err(Error::Stopped);
+            }
+            run(db, statement, &revision.path)?;
+        }
+        let record = Record { standing: Standing::Applied, ms: since(begun), at: crate::now(), ..record.clone() };
+        db.put_record(&record)?;
+        Ok(record)
+    });
+    if let Err(error @ Error::Statement { .. }) = &done {
+        let failed = Record { standing: Standing::Failed, error: Some(error.to_string()), at: crate::now(), ..record };
+        // that it failed is worth a record, but what it failed of is what must be heard
+        let _ = within(db, &format!("record {} as failed", revision.stamp), |db| {
+            db.prepare()?;
+            Ok(db.put_record(&failed)?)
+        });
+    }
+    done
+}
+
+/// Runs the down that was frozen, and forgets the revision.
+///
+/// # Errors
+/// As for `up`; what cannot be taken back is refused.
+pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> Result<()> {
+    let forget = format!("take {} back", record.stamp);
+    let (text, transaction) = match &record.down {
+        FrozenDown::Irreversible(why) => return Err(irreversible(record, why)),
+        FrozenDown::Nothing => {
+            return within(db, &forget, |db| Ok(db.remove_record(&record.stamp)?));
+        }
+        FrozenDown::Sql { text, transaction } => (text, *transaction),
+    };
+    if !transaction {
+        let record =
+            Record { standing: Standing::GoingDown, done: 0, trying: false, at: crate::now(), ..record.clone() };
+        within(db, &format!("record {} as going down", record.stamp), |db| Ok(db.put_record(&record)?))?;
+        return go_on(db, record, Path::new(""), stop).map(drop);
+    }
+    let file = frozen_name(record);
+    let statements = sql::split(text, db.kind(), &file)?;
+    within(db, &forget, |db| {
+        for statement in &statements {
+            if stop() {
+                return Err(Error::Stopped);
+            }
+            run(db, statement, &file)?;
+        }
+        Ok(db.remove_record(&record.stamp)?)
+    })
+}
+
+/// Goes on with a revision that runs statement by statement, from where its record stands. Returns the record of an up.
+///
+/// # Errors
+/// [`Error::Statement`], its record standing at the statement that failed.
+pub fn go_on(db: &mut dyn Database, mut record: Record, file: &Path, stop: &dyn Fn() -> bool) -> Result<Record> {
+    let begun = Instant::now();
+    let (text, file) = match (&record.standing, &record.down) {
+        (Standing::GoingUp, _) => (record.up.clone(), file.to_owned()),
+        (Standing::GoingDown, FrozenDown::Sql { text, .. }) => (text.clone(), frozen_name(&record)),
+        _ => return Ok(record),
+    };
+    let units = units(sql::split(&text, db.kind(), &file)?, db.kind());
+    while record.done < units.len() {
+        if stop() {
+            return Err(Error::Stopped);
+        }
+        let unit = &units[record.done];
+        let last = record.done + 1 == units.len();
+        let mut after = Record { done: record.done + 1, trying: false, error: None, ..record.clone() };
+        if last && after.standing == Standing::GoingUp {
+            after = Record { standing: Standing::Applied, ms: record.ms + since(begun), at: crate::now(), ..after };
+        }
+        if let Err(e) = step(db, &mut record, unit, &after, last, &file) {
+            let failed = Record { error: Some(e.to_string()), trying: false, ..record.clone() };
+            // a statement that failed had no effect but what is mended here
+            let cleared = clear_invalid(db, unit).is_ok();
+            let what = format!("record that {} stopped", record.stamp);
+            let kept = Record { trying: !cleared, ..failed };
+            let _ = within(db, &what, |db| Ok(db.put_record(&kept)?));
+            return Err(e);
+        }
+        record = after;
+    }
+    Ok(record)
+}
+
+/// One unit, in its transaction with the record if it can be, else announced, run, recorded.
+fn step(
+    db: &mut dyn Database,
+    record: &mut Record,
+    unit: &[Statement],
+    after: &Record,
+    last: bool,
+    file: &Path,
+) -> Result<()> {
+    let what = format!("statement {} of {}", after.done, record.stamp);
+    let note = |db: &mut dyn Database| match after.standing {
+        Standing::GoingDown if last => Ok(db.remove_record(&after.stamp)?),
+        _ => Ok(db.put_record(after)?),
+    };
+    let alone = unit.len() == 1 && runs_alone(&unit[0], db.kind());
+    if !record.trying && !alone {
+        let tried = within(db, &what, |db| {
+            for statement in unit {
+                run(db, statement, file)?;
+            }
+            note(db)
+        });
+        match tried {
+            Err(Error::Statement { outside: true, .. }) if unit.len() == 1 => {}
+            other => return other,
+        }
+    }
+    let again = record.trying;
+    if again {
+        clear_invalid(db, unit)?;
+    } else {
+        let announced = Record { trying: true, ..record.clone() };
+        within(db, &format!("announce {what}"), |db| Ok(db.put_record(&announced)?))?;
+        record.trying = true;
+    }
+    for statement in unit {
+        match run(db, statement, file) {
+            // it had its effect before we were cut off
+            Err(Error::Statement { cause, .. }) if again && is_so_already(&cause) => {}
+            other => other?,
+        }
+    }
+    within(db, &format!("record {what}"), note)
+}
+
+/// Statements that belong together: a script's own BEGIN … COMMIT, without these two.
+fn units(statements: Vec<Statement>, kind: Kind) -> Vec<Vec<Statement>> {
+    let mut units: Vec<Vec<Statement>> = Vec::new();
+    let mut open: Option<Vec<Statement>> = None;
+    for statement in statements {
+        let first = first_word(&statement, kind);
+        match (first.as_str(), &mut open) {
+            ("BEGIN" | "START", None) => open = Some(Vec::new()),
+            ("COMMIT" | "END", Some(unit)) => {
+                units.push(std::mem::take(unit));
+                open = None;
+            }
+            (_, Some(unit)) => unit.push(statement),
+            (_, None) => units.push(vec![statement]),
+        }
+    }
+    units.extend(open);
+    units.retain(|unit| !unit.is_empty());
+    units
+}
+
+fn first_word(statement: &Statement, kind: Kind) -> String {
+    let first = sql::tokens(&statement.sql, kind).next();
+    first.map_or(String::new(), |token| token.text.to_ascii_uppercase())
+}
+
+/// The name that CREATE INDEX CONCURRENTLY gives, as it is written.
+fn concurrent_index(statement: &Statement) -> Option<String> {
+    let mut tokens = sql::tokens(&statement.sql, Kind::Postgres)
+        .filter(|token| !["UNIQUE", "IF", "NOT", "EXISTS"].iter().any(|word| token.word(word)));
+    let begins = ["CREATE", "INDEX", "CONCURRENTLY"].iter().all(|word| tokens.next().is_some_and(|t| t.word(word)));
+    let name = tokens.next().filter(|token| begins && !token.word("ON"))?;
+    Some(name.text.to_owned())
+}
+
+/// A PRAGMA of SQLite's within a transaction may do nothing, and say nothing.
+fn runs_alone(statement: &Statement, kind: Kind) -> bool {
+    kind == Kind::Sqlite && matches!(first_word(statement, kind).as_str(), "PRAGMA" | "VACUUM" | "ATTACH" | "DETACH")
+}
+
+/// The error of a statement that was cut off, had its effect, and is run again.
+fn is_so_already(cause: &str) -> bool {
+    ["42P07", "42710", "42P04", "42P06", "42701", "42704", "42P01", "3F000", "3D000"]
+        .iter()
+        .any(|code| cause.ends_with(&format!("({code})")))
+}
+
+/// CREATE INDEX CONCURRENTLY that fails or is killed leaves an index that serves nobody and holds the name.
+fn clear_invalid(db: &mut dyn Database, unit: &[Statement]) -> Result<()> {
+    if db.kind() != Kind::Postgres {
+        return Ok(());
+    }
+    for name in unit.iter().filter_map(concurrent_index) {
+        let literal = format!("'{}'", name.replace('\'', "''"));
+        let invalid = db.query(&format!(
+            "SELECT 1 FROM pg_catalog.pg_index WHERE indexrelid = to_regclass({literal}) AND NOT indisvalid"
+        ))?;
+        if !invalid.is_empty() {
+            db.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
+    db.run(&statement.sql).map_err(|e| {
+        let outside = db.wants_no_transaction(&e);
+        match e {
+            store::Error::Database { cause, .. } => Error::Statement {
+                file: file.to_owned(),
+                line: statement.line,
+                statement: statement.sql.lines().next().unwrap_or_default().chars().take(120).collect(),
+                cause,
+                outside,
+            },
+            other => other.into(),
+        }
+    })
+}
+
+/// A transaction around `body`.
+pub(crate) fn within<T>(
+    db: &mut dyn Database,
+    what: &str,
+    body: impl FnOnce(&mut dyn Database) -> Result<T>,
+) -> Result<T> {
+    db.begin()?;
+    let done = body(db).and_then(|v| db.commit(what).map(|()| v).map_err(Error::from));
+    if done.is_err() {
+        db.rollback();
+    }
+    done
+}
+
+/// How a revision's record begins.
+pub fn begun_record(revision: &Revision, terms: &Terms) -> Record {
+    Record {
+        format: 1,
+        nth: terms.nth,
+        stamp: revision.stamp.clone(),
+        slug: revision.slug.clone(),
+        title: revision.title.clone(),
+        standing: Standing::GoingUp,
+        at: crate::now(),
+        ms: 0,
+        done: 0,
+        trying: false,
+        up: revision.up.text.clone(),
+        up_transaction: revision.up.transaction,
+        down: frozen(&revision.down),
+        proof: terms.proof.clone(),
+        accepted_loss: terms.accepted_loss.clone(),
+        stamped: false,
+        error: None,
+    }
+}
+
+/// A down as it is frozen.
+pub fn frozen(down: &Down) -> FrozenDown {
+    match down {
+        Down::Sql(script) => FrozenDown::Sql { text: script.text.clone(), transaction: script.transaction },
+        Down::Nothing => FrozenDown::Nothing,
+        Down::Irreversible(why) => FrozenDown::Irreversible(why.clone()),
+    }
+}
+
+/// What a frozen down is called where a file's name would stand.
+fn frozen_name(record: &Record) -> PathBuf {
+    PathBuf::from(format!("frozen down of {}_{}", record.stamp, record.slug))
+}
+
+pub(crate) fn irreversible(record: &Record, why: &str) -> Error {
+    Error::Refused {
+        cause: format!("{} ({}) cannot be taken back: {why}", record.stamp, record.title),
+        hint: "restore a backup from before it, or write a new revision that undoes what can be undone".into(),
+    }
+}
+
+fn since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
