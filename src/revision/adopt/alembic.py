@@ -133,6 +133,23 @@ def reflect_from_scratch(written):
         batch.BatchOperationsImpl.flush = with_scratch
 
 
+def in_one_order():
+    """Batch mode makes a table again with its constraints in the order of a set, which is another one each time."""
+    grab = batch.ApplyBatchImpl._grab_table_elements
+
+    def place(constraint):
+        return type(constraint).__name__, [column.name for column in getattr(constraint, "columns", [])]
+
+    @functools.wraps(grab)
+    def sorted_elements(self):
+        grab(self)
+        self.named_constraints = dict(sorted(self.named_constraints.items(), key=lambda item: str(item[0])))
+        self.unnamed_constraints.sort(key=place)
+        self.indexes = dict(sorted(self.indexes.items(), key=lambda item: str(item[0])))
+
+    batch.ApplyBatchImpl._grab_table_elements = sorted_elements
+
+
 config = None
 try:
     toml = os.path.join(os.path.dirname(os.path.abspath(SETTINGS["ini"])), "pyproject.toml")
@@ -152,6 +169,8 @@ except Exception as error:
 
 written = Written()
 reflect_from_scratch(written)
+if hasattr(batch.ApplyBatchImpl, "_grab_table_elements"):
+    in_one_order()
 found, contexts = [], []
 
 

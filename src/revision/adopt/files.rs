@@ -144,7 +144,7 @@ fn pairs(
     downs: &[&str],
     how: impl Fn(&str) -> (bool, Unless),
 ) -> Result<Vec<Found>> {
-    let (mut all, mut ways, mut others): (Vec<Found>, Vec<(String, String, Way)>, Vec<String>) = Default::default();
+    let (mut all, mut backs, mut others): (Vec<Found>, Vec<(String, Way)>, Vec<String>) = Default::default();
     for (name, path) in entries(folder)? {
         let rest = numbered(&name).and_then(|(version, rest)| Some((version, rest.strip_prefix('_')?)));
         let Some((version, rest)) = rest.filter(|_| path.is_file()) else {
@@ -164,11 +164,11 @@ fn pairs(
         let way = Way { transaction, unless, ..Way::whole(&path, whole) };
         match (down, up) {
             (None, Some(slug)) => all.push(found(version, &slug, way, None)),
-            (down, _) => ways.push((version.to_owned(), down.unwrap_or_default(), way)),
+            _ => backs.push((version.to_owned(), way)),
         }
     }
     let mut lonely = Vec::new();
-    for (version, _, way) in ways {
+    for (version, way) in backs {
         match all.iter_mut().find(|one| order(&one.version) == order(&version) && one.down.is_none()) {
             Some(one) => one.down = Some(way),
             None => lonely.push(way.file.display().to_string()),

@@ -119,9 +119,7 @@ fn golang_migrate(db: &mut dyn Database, found: &[Found]) -> Result<Vec<String>>
     if yes(column(row, 1)) {
         return Err(refused(
             format!("golang-migrate stopped within version {version} in {}: it is marked dirty", db.title()),
-            format!(
-                "look what of it was done, undo or finish that by hand, then: migrate force VERSION (the last whole one)"
-            ),
+            "look what of it was done, undo or finish that by hand, then: migrate force VERSION (the last whole one)",
         ));
     }
     if version.starts_with('-') {

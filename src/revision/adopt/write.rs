@@ -7,7 +7,8 @@ use super::files::{entries, numbered};
 use super::{Import, Imported, ImportedDown, Result, listed, refused};
 use crate::gate::Gate;
 use crate::plan::Config;
-use crate::revision::database::{FrozenDown, Record, Standing};
+use crate::revision::database::{Record, Standing};
+use crate::revision::run::{self, Terms};
 use crate::revision::{Down, Error, Revision, file, order};
 use crate::store;
 
@@ -83,40 +84,19 @@ fn place(folder: &Path, wanted: Vec<(PathBuf, String)>, gate: &Gate, written: &m
     Ok(())
 }
 
-/// Records of what is applied, for the caller to write in one transaction. `at`: now (RFC 3339).
+/// Records of what is applied, for the caller to write in one transaction. `nth`: what the first of them is in the order in which
+/// revisions were applied in the project.
 ///
 /// # Errors
 /// As [`write`].
-pub fn records(import: &Import, config: &Config, store: &str, at: &str) -> Result<Vec<Record>> {
+pub fn records(import: &Import, config: &Config, store: &str, nth: u64) -> Result<Vec<Record>> {
     let applied = import.revisions.iter().filter(|one| import.applied.contains(&one.stamp));
-    applied
-        .map(|one| {
-            let (_, revision) = rendered(import, one, config, store)?;
-            let down = match revision.down {
-                Down::Sql(script) => FrozenDown::Sql { text: script.text, transaction: script.transaction },
-                Down::Nothing => FrozenDown::Nothing,
-                Down::Irreversible(reason) => FrozenDown::Irreversible(reason),
-            };
-            Ok(Record {
-                format: 1,
-                stamp: revision.stamp,
-                slug: revision.slug,
-                title: revision.title,
-                standing: Standing::Applied,
-                at: at.to_owned(),
-                ms: 0,
-                done: 0,
-                trying: false,
-                up: revision.up.text,
-                up_transaction: revision.up.transaction,
-                down,
-                proof: None,
-                accepted_loss: None,
-                stamped: true,
-                error: None,
-            })
-        })
-        .collect()
+    let record = |(nth, one): (u64, &Imported)| {
+        let (_, revision) = rendered(import, one, config, store)?;
+        let begun = run::begun_record(&revision, &Terms { nth, ..Terms::default() });
+        Ok(Record { standing: Standing::Applied, stamped: true, ..begun })
+    };
+    (nth..).zip(applied).map(record).collect()
 }
 
 /// A revision's file, and what is read of it again.
