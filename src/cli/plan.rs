@@ -5,7 +5,9 @@ use backout::migrate::{Options, Project};
 
 /// Show what `up` would do, and change nothing
 ///
-/// Every table with its rows and size, every column with its types and the
+/// Of SQL revisions: their statements, how they are taken back, what is dangerous in
+/// them. Of a migration that moves data:
+/// every table with its rows and size, every column with its types and the
 /// conversion that every one of its values fits, what stays behind, and what the
 /// move and its rollback cost. The hash at the end holds a run to this plan.
 ///
@@ -28,6 +30,12 @@ impl Command {
 
 /// The plan, as `plan` and `up --dry-run` show it.
 pub fn plan(project: &Project, revision: Option<&str>) -> Answered {
+    let steps = project.steps_up(revision)?;
+    if !steps.is_empty() {
+        let mut text = show::steps(&steps);
+        text.push_str("next:     backout check, which proves them on a copy; then backout up\n");
+        return Ok(Answer::new(&serde_json::json!({ "steps": steps }), text));
+    }
     let mut answer = match project.plan(revision)? {
         Some(p) => Answer::new(&p, show::proposal(&p, &project.config)),
         None => Answer::new(

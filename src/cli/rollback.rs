@@ -110,6 +110,13 @@ impl Command {
         let clean_target = if self.clean_target { Some(true) } else { self.keep_target.then_some(false) };
         let cleans = clean_target.unwrap_or(project.config.rollback.clean_target);
         if self.dry_run {
+            let asked =
+                RollbackOptions { to: Some(self.to.clone()), frozen: self.frozen, ..RollbackOptions::default() };
+            let steps = project.steps_down(&asked)?;
+            if !steps.is_empty() {
+                let text = format!("{}next:     backout rollback {}\n", show::steps(&steps), self.to);
+                return Ok(Answer::new(&serde_json::json!({ "steps": steps }), text));
+            }
             let s = project.rollback_preview()?;
             let text = preview(&project, &s, verify, cleans);
             return Ok(Answer::new(&s, text));

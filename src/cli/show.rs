@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use backout::migrate::{Failure, Outcome, Proposal, Verified};
+use backout::migrate::{Failure, Outcome, Proposal, Step, Verified};
 use backout::plan::{Codec, Config, Kind, Plan, Shape, TablePlan};
+use backout::revision::lint::Finding;
 use backout::store::Phase;
 
 use super::terminal;
@@ -282,6 +283,35 @@ pub fn outcome(o: &Outcome) -> String {
         let _ = writeln!(out, "took      {}{budget}", seconds(o.seconds));
     }
     out.push_str(&indented(&o.next, "next:     ", 10));
+    out
+}
+
+/// What SQL revisions would do.
+pub fn steps(steps: &[Step]) -> String {
+    let mut out = String::new();
+    for step in steps {
+        let alone = if step.transaction { "" } else { ", each statement on its own" };
+        let _ = writeln!(out, "{} {}  ({} in {}{alone})", step.stamp, step.title, step.way, step.store);
+        for statement in &step.statements {
+            for line in statement.lines() {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        if !step.back.is_empty() {
+            let _ = writeln!(out, "  back      {}", wrap(&step.back, 12));
+        }
+        out.push_str(&findings(&step.findings));
+    }
+    out
+}
+
+/// What is worth a second look in a revision.
+pub fn findings(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for f in findings {
+        out.push_str(&indented(&format!("line {}: {}", f.line, f.what), &format!("  {:9} ", f.code), 12));
+        out.push_str(&indented(&f.hint, "            ", 12));
+    }
     out
 }
 

@@ -49,7 +49,7 @@ impl Project {
         let mut group: Vec<(usize, Record)> = Vec::new();
         for link in chain {
             match link {
-                Applied::Sql(ledger, record) => group.push((ledger, record)),
+                Applied::Sql(ledger, record) => group.push((ledger, *record)),
                 Applied::Soaking(m) => {
                     self.run_down(&std::mem::take(&mut group), &mut out)?;
                     // what stood on top of it is gone by now

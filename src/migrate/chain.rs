@@ -37,11 +37,11 @@ impl Link<'_> {
 /// What is applied now and can be taken back, or stands in the way of that.
 pub(crate) enum Applied<'a> {
     /// A revision, by its record in the ledger of this index.
-    Sql(usize, Record),
+    Sql(usize, Box<Record>),
     /// The soaking migration.
     Soaking(&'a Migration),
-    /// A migration of which the way back was given up: stamp and title.
-    Completed(String, String),
+    /// A migration of which the way back was given up: stamp, title and when.
+    Completed(String, String, String),
 }
 
 impl Applied<'_> {
@@ -49,7 +49,7 @@ impl Applied<'_> {
         match self {
             Applied::Sql(_, record) => &record.stamp,
             Applied::Soaking(m) => &m.stamp,
-            Applied::Completed(stamp, _) => stamp,
+            Applied::Completed(stamp, ..) => stamp,
         }
     }
 
@@ -171,14 +171,14 @@ impl Project {
         let mut all: Vec<(String, u64, Applied<'_>)> = Vec::new();
         for (i, ledger) in ledgers.iter().enumerate() {
             for record in ledger.records.iter().filter(|r| r.standing != Standing::Failed) {
-                all.push((record.at.clone(), record.nth, Applied::Sql(i, record.clone())));
+                all.push((record.at.clone(), record.nth, Applied::Sql(i, Box::new(record.clone()))));
             }
         }
         if !self.migrations.list.is_empty() {
             for (_, line) in self.history().map_err(|f| *f.error)?.lines {
-                let twice = all.iter().any(|(_, _, a)| matches!(a, Applied::Completed(s, _) if *s == line.migration));
+                let twice = all.iter().any(|(_, _, a)| matches!(a, Applied::Completed(s, ..) if *s == line.migration));
                 if line.outcome == "completed" && !twice && !line.run.is_empty() {
-                    all.push((line.ended_at.clone(), 0, Applied::Completed(line.migration, line.title)));
+                    all.push((line.ended_at.clone(), 0, Applied::Completed(line.migration, line.title, line.ended_at)));
                 }
             }
             if let Some((m, state)) = self.open_state()?
@@ -272,7 +272,16 @@ impl Project {
     /// The newest of `applied` that a goal means, newest first: `-N`, `base` (all), or all that came after the one named.
     pub(crate) fn down_to<'a>(&self, mut applied: Vec<Applied<'a>>, goal: &str) -> Result<Vec<Applied<'a>>> {
         let steps = match goal.strip_prefix('-') {
-            Some(n) => n.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| not_a_goal(goal))?,
+            Some(n) => {
+                let n = n.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| not_a_goal(goal))?;
+                if n > applied.len().max(1) {
+                    return Err(Error::Refused {
+                        cause: format!("{goal} would take back {n} migrations, and {} applied", one_is(applied.len())),
+                        hint: "`backout history` shows what is; `backout rollback base` takes all of it back".into(),
+                    });
+                }
+                n
+            }
             None if goal == "base" => applied.len(),
             None => {
                 let at = applied.iter().position(|a| means(goal, a.stamp(), a.slug()));
@@ -331,6 +340,10 @@ fn means(name: &str, stamp: &str, slug: &str) -> bool {
         || stem == format!("{stamp}_{slug}")
         || digits && (stamp.starts_with(name) || order(stamp) == order(name))
         || !digits && name.len() >= 4 && slug.starts_with(name)
+}
+
+fn one_is(n: usize) -> String {
+    if n == 1 { "only 1 is".into() } else { format!("only {n} are") }
 }
 
 fn not_a_goal(goal: &str) -> Error {

@@ -71,7 +71,7 @@ impl Project {
                     under.stamp, under.title, m.stamp
                 );
                 let hint = "`backout complete` closes its window first, `backout rollback` takes it back";
-                if out.revisions.is_empty() {
+                if out.revisions.is_empty() && out.phase.is_none() {
                     return Err(Failure::during(Error::Refused { cause, hint: hint.into() }, Phase::Soaking));
                 }
                 out.notes.push(format!("{cause}: {hint}"));

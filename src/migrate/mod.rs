@@ -3,6 +3,7 @@
 //! Each phase may be killed anywhere and run again. What is true is read from the stores: `phase` in the source's record
 //! says where the run stands, and during a hand-over the two `side`s say who is live.
 
+mod ahead;
 mod answers;
 mod asked;
 mod back;
@@ -35,6 +36,7 @@ mod verify;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use ahead::Step;
 pub use answers::{Applied, MigrationState, Options, Outcome, RevisionDone, RollbackOptions, Status, Until, UpOptions};
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use extract::{ExtractOptions, Extracted};

@@ -130,9 +130,9 @@ impl Project {
     pub(crate) fn may_go_down(&self, chain: &[Applied<'_>], asked: &RollbackOptions) -> Result<()> {
         for link in chain {
             match link {
-                Applied::Completed(stamp, title) => {
+                Applied::Completed(stamp, title, at) => {
                     return Err(Error::Refused {
-                        cause: format!("{stamp} ({title}) is completed: its way back was given up then"),
+                        cause: format!("{stamp} ({title}) was completed at {at}: its way back was given up then"),
                         hint: "a completed migration is taken back by a migration of its own that goes the other way"
                             .into(),
                     });
@@ -170,8 +170,7 @@ impl Project {
             self.note(format!("taking {name} back"));
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
-            let file =
-                self.revisions.iter().find(|r| r.stamp == record.stamp).map(|r| r.path.clone()).unwrap_or_default();
+            let file = self.revisions.iter().find(|r| r.stamp == record.stamp);
             let transaction = !matches!(record.down, FrozenDown::Sql { transaction: false, .. });
             let failed = |e: crate::revision::Error, out: &Outcome, half: bool| {
                 let mut failure = Failure::untouched(e.into());
@@ -189,10 +188,10 @@ impl Project {
             };
             // an up that was cut off is brought to its end first, which its down was proven for
             if record.standing == Standing::GoingUp {
-                record = run::go_on(ledger.db.as_mut(), record, &file, &stop).map_err(|e| failed(e, out, true))?;
+                record = run::go_on(ledger.db.as_mut(), record, file, &stop).map_err(|e| failed(e, out, true))?;
             }
             let done = if record.standing == Standing::GoingDown {
-                run::go_on(ledger.db.as_mut(), record.clone(), &file, &stop).map(drop)
+                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(drop)
             } else {
                 run::down(ledger.db.as_mut(), &record, &stop)
             };
@@ -210,11 +209,10 @@ impl Project {
         for ledger in &mut ledgers {
             let Some(record) = ledger.records.iter().find(|r| r.standing.is_halfway()).cloned() else { continue };
             let way = if record.standing == Standing::GoingUp { "up" } else { "down" };
-            let file =
-                self.revisions.iter().find(|r| r.stamp == record.stamp).map(|r| r.path.clone()).unwrap_or_default();
+            let file = self.revisions.iter().find(|r| r.stamp == record.stamp);
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
-            let done = run::go_on(ledger.db.as_mut(), record.clone(), &file, &stop).map_err(|e| {
+            let done = run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map_err(|e| {
                 let mut failure = Failure::untouched(e.into());
                 failure.state = format!("{}_{} stopped half-way; what ran of it stays", record.stamp, record.slug);
                 failure.hint = "backout resume     goes on with the statement that failed".into();

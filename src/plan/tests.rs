@@ -439,6 +439,12 @@ fn migrations_come_in_the_order_of_their_stamps() {
     write("20240301090000_x.sql");
     assert!(config.migrations().unwrap_err().to_string().contains("20240301090000_x.sql"));
     std::fs::remove_file(moves.join("20240301090000_x.sql")).unwrap();
+    write("00020240301090000_x.up.sql");
+    let error = config.migrations().unwrap_err().to_string();
+    assert!(error.contains("is also that of 00020240301090000_x.up.sql"), "versions are numbers: {error}");
+    std::fs::remove_file(moves.join("00020240301090000_x.up.sql")).unwrap();
+    write("202403010900001_x.sql");
+    assert_eq!(config.migrations().unwrap().sql.len(), 3, "another number, though it begins like one");
     write("notes.toml");
     assert!(config.migrations().unwrap_err().shown().contains("14 digits"));
 }

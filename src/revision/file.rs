@@ -19,14 +19,14 @@ pub fn load(config: &Config, sql_names: &[String]) -> Result<Vec<Revision>, Conf
     for name in sql_names {
         let path = config.migrations.join(name);
         if let Some(stem) = name.strip_suffix(".down.sql") {
-            lonely(config, sql_names, stem, ".up.sql", &path)?;
+            lonely(sql_names, stem, ".up.sql", &path)?;
             continue;
         }
         let text = read(&path, "`backout history` lists the revisions")?;
         let revision = match name.strip_suffix(".up.sql") {
             None => parse(&text, &path, config)?,
             Some(stem) => {
-                lonely(config, sql_names, stem, ".down.sql", &path)?;
+                lonely(sql_names, stem, ".down.sql", &path)?;
                 let down_path = config.migrations.join(format!("{stem}.down.sql"));
                 let down = read(&down_path, "`backout history` lists the revisions")?;
                 parse_pair((&text, &path), (&down, &down_path), config)?
@@ -46,7 +46,7 @@ pub fn load(config: &Config, sql_names: &[String]) -> Result<Vec<Revision>, Conf
 }
 
 /// An error if the other file of a pair is missing.
-fn lonely(config: &Config, names: &[String], stem: &str, wanted: &str, path: &Path) -> Result<(), ConfigError> {
+fn lonely(names: &[String], stem: &str, wanted: &str, path: &Path) -> Result<(), ConfigError> {
     let other = format!("{stem}{wanted}");
     if names.contains(&other) {
         return Ok(());
@@ -55,9 +55,9 @@ fn lonely(config: &Config, names: &[String], stem: &str, wanted: &str, path: &Pa
     let hint = match near {
         Some(near) => format!("{near} both files of a pair have the same name before `.up.sql` and `.down.sql`"),
         None if wanted == ".down.sql" => {
-            format!("write {}; `-- migrate:down nothing` in it says that there is nothing to undo", other)
+            "write it; `-- migrate:down nothing` in it says that there is nothing to undo".to_owned()
         }
-        None => format!("write {}, or remove this file", config.migrations.join(&other).display()),
+        None => "write it, or remove this file".to_owned(),
     };
     Err(ConfigError::File { file: path.to_owned(), message: format!("{other} is missing"), hint: Some(hint) })
 }
@@ -129,6 +129,8 @@ fn foreign(text: &str) -> String {
     let begins = |words: &str| text.lines().any(|line| line.trim().to_ascii_lowercase().starts_with(words));
     if begins("-- +goose") {
         "this is a file of goose: `backout import --from goose` writes ours".to_owned()
+    } else if begins("-- no-transaction") {
+        "`-- no-transaction` is what sqlx reads; here it is `-- migrate:up transaction:false`".to_owned()
     } else {
         "`-- migrate:up` stands before the statements of the way up, `-- migrate:down` before those of the way down"
             .to_owned()
@@ -246,6 +248,12 @@ fn sections(doc: Document<'_>, kind: Kind, whole: Option<Side>) -> Result<Found,
     let mut found = Found::default();
     let mut reading = whole.map(|side| Reading::begin(side, 0, 0));
     let mut said = false;
+    if let Some(side) = whole
+        && doc.text.lines().next().is_some_and(|line| line.trim_start_matches('-').trim() == "no-transaction")
+    {
+        let hint = format!("here it is `-- migrate:{} transaction:false`", side.name());
+        return Err(doc.error(0, "`no-transaction` is what sqlx reads", Some(hint)));
+    }
     for piece in pieces(doc, kind) {
         match piece? {
             Piece::Statement { start, end } => match &mut reading {
@@ -451,6 +459,11 @@ fn options(doc: Document<'_>, side: Side, rest: &str, at: usize, section: &mut S
             "transaction:false" | "transaction:true" => {
                 return Err(doc.error(at + start, "`transaction` stands twice", None));
             }
+            "nothing" | "irreversible" | "irreversible:" if side == Side::Down => {
+                let message = format!("`{}` stands alone behind `-- migrate:down`", word.trim_end_matches(':'));
+                let hint = "take the other words out; a reason follows only `irreversible:`".to_owned();
+                return Err(doc.error(at + start, message, Some(hint)));
+            }
             _ => {
                 let known: &[&str] = match side {
                     Side::Up => &["transaction:false", "transaction:true"],
@@ -478,29 +491,5 @@ fn fate(up_doc: Document<'_>, up: &Section, doc: Document<'_>, down: Section) ->
             Err(up_doc.error(up.at, "the up is empty, and the down is not", Some(hint)))
         }
         None => Ok(Down::Sql(down.script)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_with_both_ways() {
-        let config = Config::parse("stores.a = 'sqlite:a.db'", Path::new("p/backout.toml"), &|_| None).unwrap();
-        let text = "\u{feff}-- backout:title Events\r\n-- migrate:up\r\nCREATE TABLE e (id int);\r\n-- backout:allow D01 why not\r\n\
-            DROP TABLE x\r\n-- migrate:down transaction:false\r\nDROP TABLE e;\r\n";
-        let revision = parse(text, Path::new("m/007_events.sql"), &config).unwrap();
-        assert_eq!(
-            (revision.stamp.as_str(), revision.slug.as_str(), revision.title.as_str()),
-            ("007", "events", "Events")
-        );
-        assert_eq!(revision.store.as_deref(), Some("a"));
-        assert_eq!(revision.up.text, "CREATE TABLE e (id int);\n-- backout:allow D01 why not\nDROP TABLE x\n");
-        assert_eq!(revision.up.statements[1].line, 5);
-        assert_eq!(revision.up.statements[1].silenced, [("D01".to_owned(), "why not".to_owned())]);
-        let Down::Sql(down) = revision.down else { panic!("{:?}", revision.down) };
-        assert!(!down.transaction && revision.up.transaction);
-        assert_eq!((down.text.as_str(), down.statements[0].line), ("DROP TABLE e;\n", 7));
     }
 }

@@ -4,11 +4,20 @@
 //! or a down destroys is kept and put back.
 
 pub mod adopt;
+pub mod catalog;
 pub mod database;
 pub mod file;
+#[cfg(test)]
+mod file_tests;
+pub mod lint;
+#[cfg(test)]
+mod lint_tests;
+mod look;
 pub mod offline;
 pub mod run;
 pub mod sql;
+#[cfg(test)]
+mod sql_tests;
 
 use std::path::PathBuf;
 

@@ -35,7 +35,7 @@ pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn 
             db.prepare()?;
             Ok(db.put_record(&record)?)
         })?;
-        return go_on(db, record, &revision.path, stop);
+        return go_on(db, record, Some(revision), stop);
     }
     let done = within(db, &format!("apply {}", revision.stamp), |db| {
         db.prepare()?;
@@ -77,7 +77,7 @@ pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> 
         let record =
             Record { standing: Standing::GoingDown, done: 0, trying: false, at: crate::now(), ..record.clone() };
         within(db, &format!("record {} as going down", record.stamp), |db| Ok(db.put_record(&record)?))?;
-        return go_on(db, record, Path::new(""), stop).map(drop);
+        return go_on(db, record, None, stop).map(drop);
     }
     let file = frozen_name(record);
     let statements = sql::split(text, db.kind(), &file)?;
@@ -96,14 +96,29 @@ pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> 
 ///
 /// # Errors
 /// [`Error::Statement`], its record standing at the statement that failed.
-pub fn go_on(db: &mut dyn Database, mut record: Record, file: &Path, stop: &dyn Fn() -> bool) -> Result<Record> {
+pub fn go_on(
+    db: &mut dyn Database,
+    mut record: Record,
+    file: Option<&Revision>,
+    stop: &dyn Fn() -> bool,
+) -> Result<Record> {
     let begun = Instant::now();
-    let (text, file) = match (&record.standing, &record.down) {
-        (Standing::GoingUp, _) => (record.up.clone(), file.to_owned()),
-        (Standing::GoingDown, FrozenDown::Sql { text, .. }) => (text.clone(), frozen_name(&record)),
+    let (statements, file) = match (&record.standing, &record.down) {
+        (Standing::GoingUp, _) => match file.filter(|file| file.up.text == record.up) {
+            // the same, with the lines of the file
+            Some(file) => (file.up.statements.clone(), file.path.clone()),
+            None => {
+                let name = PathBuf::from(format!("{}_{} as it began", record.stamp, record.slug));
+                (sql::split(&record.up, db.kind(), &name)?, name)
+            }
+        },
+        (Standing::GoingDown, FrozenDown::Sql { text, .. }) => {
+            let name = frozen_name(&record);
+            (sql::split(text, db.kind(), &name)?, name)
+        }
         _ => return Ok(record),
     };
-    let units = units(sql::split(&text, db.kind(), &file)?, db.kind());
+    let units = units(statements, db.kind());
     while record.done < units.len() {
         if stop() {
             return Err(Error::Stopped);
@@ -115,17 +130,28 @@ pub fn go_on(db: &mut dyn Database, mut record: Record, file: &Path, stop: &dyn 
             after = Record { standing: Standing::Applied, ms: record.ms + since(begun), at: crate::now(), ..after };
         }
         if let Err(e) = step(db, &mut record, unit, &after, last, &file) {
-            let failed = Record { error: Some(e.to_string()), trying: false, ..record.clone() };
-            // a statement that failed had no effect but what is mended here
-            let cleared = clear_invalid(db, unit).is_ok();
-            let what = format!("record that {} stopped", record.stamp);
-            let kept = Record { trying: !cleared, ..failed };
-            let _ = within(db, &what, |db| Ok(db.put_record(&kept)?));
+            note_failure(db, &record, unit, &e);
             return Err(e);
         }
         record = after;
     }
     Ok(record)
+}
+
+/// Notes why a statement failed, if the record still says that it is the next one: an answer may have been lost, and its effect not.
+fn note_failure(db: &mut dyn Database, record: &Record, unit: &[Statement], error: &Error) {
+    let cleared = matches!(error, Error::Statement { .. }) && clear_invalid(db, unit).is_ok();
+    let note = within(db, &format!("record that {} stopped", record.stamp), |db| {
+        let known = db.records()?.into_iter().find(|known| known.stamp == record.stamp);
+        let Some(known) = known.filter(|known| (known.standing, known.done) == (record.standing, record.done)) else {
+            return Ok(());
+        };
+        // a statement that failed had no effect but what was cleared away
+        let trying = known.trying && !cleared;
+        Ok(db.put_record(&Record { error: Some(error.to_string()), trying, ..known })?)
+    });
+    // what it failed of must be heard, not that it could not be noted
+    drop(note);
 }
 
 /// One unit, in its transaction with the record if it can be, else announced, run, recorded.

@@ -323,7 +323,7 @@ impl<'t> Pieces<'t> {
         }
         let (shell, hint) = match self.kind {
             Kind::Postgres if token.symbol("\\") => ("psql", "write it in SQL, or take it out"),
-            Kind::Sqlite if self.so_far.is_none() && token.symbol(".") && self.alone(token.start) => {
+            Kind::Sqlite if self.so_far.is_none() && token.symbol(".") => {
                 ("the sqlite3 shell", "write it in SQL, or take it out")
             }
             _ => return Ok(()),

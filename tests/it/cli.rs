@@ -566,7 +566,7 @@ fn completing_asks_for_the_projects_name() {
 fn rolling_back_further_than_there_is() {
     let p = Project::bot();
     p.run(&["up"]).ok();
-    p.refuses(&["rollback", "-2"], 4, "refused", &["-2 would take back 2 migrations", "only the soaking one"]);
+    p.refuses(&["rollback", "-2"], 4, "refused", &["-2 would take back 2 migrations", "only 1 is applied"]);
     for nonsense in ["-0", "--sideways", "-x"] {
         let ran = p.run(&["rollback", nonsense, "--json"]);
         assert_eq!((ran.code, &ran.object()["error"]["code"]), (2, &json!("usage")), "{ran:?}");

@@ -2,8 +2,11 @@
 #![allow(missing_docs, dead_code)]
 
 mod adopt;
+mod catalog;
 #[path = "../it/database.rs"]
 mod database;
+mod faults;
 mod peers;
 mod project;
 mod run;
+mod stacked;

@@ -19,7 +19,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// One in which downs can be proven.
     pub fn new(kind: Kind) -> Place {
+        Place::made(kind, true)
+    }
+
+    /// One for runs without proofs.
+    pub fn bare(kind: Kind) -> Place {
+        Place::made(kind, false)
+    }
+
+    fn made(kind: Kind, proves: bool) -> Place {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let (mut database, mut scratch) = (None, None);
         let text = match kind {
@@ -28,12 +38,17 @@ impl Place {
                 "[stores]\nmain = \"sqlite:app.db\"\n".to_owned()
             }
             _ => {
-                let (one, other) = (Database::new(), Database::new());
-                let text = format!("[project]\nscratch = \"{}\"\n[stores]\nmain = \"{}\"\n", other.url, one.url);
-                // a plain role may not drop the schema that an administrator made
-                let owner = crate::database::owner();
-                other.admin().batch_execute(&format!("ALTER SCHEMA public OWNER TO {owner}")).unwrap();
-                (database, scratch) = (Some(one), Some(other));
+                let one = Database::new();
+                let mut text = format!("[stores]\nmain = \"{}\"\n", one.url);
+                if proves {
+                    let other = Database::new();
+                    text.push_str(&format!("[project]\nscratch = \"{}\"\n", other.url));
+                    // a plain role may not drop the schema that an administrator made
+                    let owner = crate::database::owner();
+                    other.admin().batch_execute(&format!("ALTER SCHEMA public OWNER TO {owner}")).unwrap();
+                    scratch = Some(other);
+                }
+                database = Some(one);
                 text
             }
         };

@@ -146,6 +146,16 @@ pub enum FrozenDown {
     Irreversible(String),
 }
 
+impl FrozenDown {
+    /// Its statements, if it has any, and whether they run in one transaction.
+    pub fn text(&self) -> (Option<&str>, bool) {
+        match self {
+            FrozenDown::Sql { text, transaction } => (Some(text), *transaction),
+            _ => (None, true),
+        }
+    }
+}
+
 /// Opens the database at `url` (`sqlite:PATH`, `postgres://…`); relative paths are below `folder`. A SQLite file that does not exist is made
 /// by the first transaction, if `create`.
 ///

@@ -10,7 +10,7 @@ mod log;
 mod records;
 mod rows;
 mod schema;
-mod text;
+pub(crate) mod text;
 mod triggers;
 
 use std::cell::Cell;

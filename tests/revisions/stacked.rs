@@ -1,0 +1,109 @@
+//! Revisions and migrations that move data, in one history (P18).
+
+use backout::migrate::{Options, Project, RollbackOptions, UpOptions};
+use tempfile::TempDir;
+
+const NOTES: &str = r#"{"n1": {"text": "milk"}, "n2": {"text": "bread"}}"#;
+
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Home {
+        let home = Home(tempfile::tempdir().unwrap());
+        home.file("notes.json", NOTES);
+        home.file("backout.toml", "[stores]\nfiles = \"json:notes.json\"\nlocal = \"sqlite:notes.db\"\n");
+        std::fs::create_dir(home.0.path().join("migrations")).unwrap();
+        home.file(
+            "migrations/20250101000000_to_sqlite.toml",
+            "title = \"Notes move\"\n[transfer]\nfrom = \"files\"\nto = \"local\"\n\
+             [[transfer.table]]\nsource = \"$\"\nkey = \"id\"\ninto = \"notes\"\n",
+        );
+        home
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn project(&self) -> Project {
+        let options = Options { writers_stopped: true, ..Options::default() };
+        Project::open(self.0.path(), &|_| None).unwrap().with(options)
+    }
+
+    fn sql(&self, text: &str) {
+        rusqlite::Connection::open(self.0.path().join("notes.db")).unwrap().execute_batch(text).unwrap();
+    }
+
+    fn json(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("notes.json")).unwrap()
+    }
+
+    fn back(&self, to: &str) -> Result<backout::migrate::Outcome, backout::migrate::Failure> {
+        self.project().rollback(&RollbackOptions { to: Some(to.into()), ..RollbackOptions::default() })
+    }
+}
+
+#[test]
+fn p18_revisions_on_a_soaking_target_are_taken_back_first_and_no_write_is_lost() {
+    for (up, down) in [
+        // beside the tables that follow
+        ("CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT);", "DROP TABLE tags;"),
+        // in one of them: the source cannot follow past it
+        ("ALTER TABLE notes ADD COLUMN stars INTEGER;", "ALTER TABLE notes DROP COLUMN stars;"),
+    ] {
+        let home = Home::new();
+        home.file("migrations/20250102000000_more.sql", &format!("-- migrate:up\n{up}\n-- migrate:down\n{down}\n"));
+        let done = home.project().up(&UpOptions::default()).unwrap();
+        assert_eq!(done.revisions.len(), 1, "the data moved, and the revision ran on top of it");
+        let list = home.project().list().unwrap();
+        assert!(list.iter().all(|m| m.applied), "{list:?}");
+        home.sql(
+            "UPDATE notes SET text = 'oat milk' WHERE id = 'n1'; INSERT INTO notes (id, text) VALUES ('n3', 'tea')",
+        );
+        let back = home.back("base").unwrap();
+        assert_eq!(back.revisions.len(), 1);
+        assert_eq!(
+            home.json(),
+            r#"{"n1": {"text": "oat milk"}, "n2": {"text": "bread"}, "n3": {"text": "tea"}}"#,
+            "{up}"
+        );
+    }
+}
+
+#[test]
+fn p18_one_step_back_takes_the_revision_and_leaves_the_migration_soaking() {
+    let home = Home::new();
+    home.file(
+        "migrations/20250102000000_more.sql",
+        "-- migrate:up\nCREATE TABLE tags (id INTEGER PRIMARY KEY);\n-- migrate:down\nDROP TABLE tags;\n",
+    );
+    home.project().up(&UpOptions::default()).unwrap();
+    home.back("-1").unwrap();
+    let list = home.project().list().unwrap();
+    assert_eq!(
+        list.iter().map(|m| (m.state.as_str(), m.applied)).collect::<Vec<_>>(),
+        [("soaking", true), ("pending", false)]
+    );
+    home.back("-1").unwrap();
+    assert_eq!(home.json(), NOTES);
+}
+
+#[test]
+fn p18_a_revision_of_the_resting_side_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    rusqlite::Connection::open(at("a.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT); INSERT INTO t VALUES (1, 'a')")
+        .unwrap();
+    std::fs::write(at("backout.toml"), "[stores]\na = \"sqlite:a.db\"\nb = \"sqlite:b.db\"\n").unwrap();
+    std::fs::create_dir(at("migrations")).unwrap();
+    std::fs::write(at("migrations/20250101000000_move.toml"), "[transfer]\nfrom = \"a\"\nto = \"b\"\n").unwrap();
+    let sql = "-- backout:store a\n-- migrate:up\nCREATE TABLE u (id INTEGER);\n-- migrate:down\nDROP TABLE u;\n";
+    let project = || Project::open(folder.path(), &|_| None).unwrap();
+    project().up(&UpOptions::default()).unwrap();
+    std::fs::write(at("migrations/20250102000000_u.sql"), sql).unwrap();
+    let refused = project().up(&UpOptions::default()).unwrap_err();
+    assert_eq!(refused.exit, 4, "{refused}");
+    assert!(refused.to_string().contains("rests"), "{refused}");
+}
