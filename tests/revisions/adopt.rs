@@ -65,11 +65,13 @@ fn dbmate_files() {
             ),
             (
                 "1_a.sql",
-                "-- a comment\n-- migrate:up\nCREATE TABLE t (a text DEFAULT '-- migrate:up');\n\n--migrate:down\nDROP TABLE t;\n",
+                "-- a comment\n-- migrate:up\nCREATE TABLE t (a text DEFAULT '-- migrate:up');\n\n\
+                 --migrate:down\nDROP TABLE t;\n",
             ),
             (
                 "3.sql",
-                "-- migrate:up\nSELECT 1;\n-- migrate:down\nSELECT 2;\n-- migrate:up transaction:false\nSELECT 3;\n-- migrate:down\nSELECT 4;",
+                "-- migrate:up\nSELECT 1;\n-- migrate:down\nSELECT 2;\n-- migrate:up transaction:false\nSELECT 3;\n\
+                 -- migrate:down\nSELECT 4;",
             ),
             ("schema.txt", ""),
         ],
@@ -120,8 +122,8 @@ fn sqlx_and_golang_migrate_files() {
 
 #[test]
 fn goose_files() {
-    let function = "-- +goose Up\n-- +goose StatementBegin\nCREATE FUNCTION f() RETURNS int AS $$\nBEGIN\n  RETURN 1;\nEND;\n\
-        $$ LANGUAGE plpgsql\n-- +goose StatementEnd\nSELECT 1;\n-- +goose Down\nDROP FUNCTION f();\n";
+    let function = "-- +goose Up\n-- +goose StatementBegin\nCREATE FUNCTION f() RETURNS int AS $$\nBEGIN\n\
+        RETURN 1;\nEND;\n$$ LANGUAGE plpgsql\n-- +goose StatementEnd\nSELECT 1;\n-- +goose Down\nDROP FUNCTION f();\n";
     let import = taken(
         Tool::Goose,
         Kind::Postgres,
@@ -133,8 +135,8 @@ fn goose_files() {
     );
     assert_eq!(
         shown(&import),
-        "00001 f | CREATE FUNCTION f() RETURNS int AS $$\nBEGIN\n  RETURN 1;\nEND;\n$$ LANGUAGE plpgsql\n;\nSELECT 1; | \
-         DROP FUNCTION f();\n\
+        "00001 f | CREATE FUNCTION f() RETURNS int AS $$\nBEGIN\nRETURN 1;\nEND;\n$$ LANGUAGE plpgsql\n;\n\
+         SELECT 1; | DROP FUNCTION f();\n\
          00002 i | !CREATE INDEX CONCURRENTLY i ON t (a); | irreversible: imported without a down\n"
     );
     let said = refusal(Tool::Goose, &[("00003_code.go", "package m"), ("00001_f.sql", function)]);
@@ -180,7 +182,8 @@ fn refinery_diesel_and_yoyo_files() {
     let files = [("V2__b.sql", "SELECT 2;"), ("U1__a.sql", "SELECT 1;")];
     assert_eq!(
         shown(&taken(Tool::Refinery, Kind::Sqlite, &files)),
-        "1 a | SELECT 1; | irreversible: imported without a down\n2 b | SELECT 2; | irreversible: imported without a down\n"
+        "1 a | SELECT 1; | irreversible: imported without a down\n\
+         2 b | SELECT 2; | irreversible: imported without a down\n"
     );
     assert!(refusal(Tool::Refinery, &[("V1__a.rs", "")]).contains("V1__a.rs"));
 
@@ -230,6 +233,22 @@ fn history(tool: Tool, kind: Kind, files: &[(&str, &str)], sql: &str) -> Result<
     place.sql(sql);
     let mut db = open(&place);
     adopt::read(&Origin::of(tool, folder.path(), kind), Some(db.as_mut())).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_history_may_have_another_name() {
+    for kind in BOTH {
+        let theirs = folder(&[("1_x.up.sql", "SELECT 1;"), ("2_x.up.sql", "SELECT 1;")]);
+        let place = Place::new(kind);
+        let no = if kind == Kind::Postgres { "false" } else { "0" };
+        place.sql(&format!(
+            "CREATE TABLE \"My migrations\" (version bigint, dirty boolean); \
+             INSERT INTO \"My migrations\" VALUES (1, {no})"
+        ));
+        let origin =
+            Origin { table: Some("My migrations".into()), ..Origin::of(Tool::GolangMigrate, theirs.path(), kind) };
+        assert_eq!(adopt::read(&origin, Some(open(&place).as_mut())).unwrap().applied, ["1"]);
+    }
 }
 
 fn open(place: &Place) -> Box<dyn Database> {
@@ -297,7 +316,8 @@ fn what_is_applied_is_read_from_each_history() {
         let goose = three(&|n| (format!("0000{n}_x.sql"), "-- +goose Up\nSELECT 1;\n".to_owned()));
         let sql = format!(
             "CREATE TABLE goose_db_version (id integer PRIMARY KEY, version_id bigint, is_applied {yes});
-             INSERT INTO goose_db_version VALUES (1, 0, {t}), (2, 1, {t}), (3, 2, {t}), (4, 2, {f}), (5, 1, {f}), (6, 1, {t})"
+             INSERT INTO goose_db_version VALUES (1, 0, {t}), (2, 1, {t}), (3, 2, {t}), \
+             (4, 2, {f}), (5, 1, {f}), (6, 1, {t})"
         );
         assert_eq!(ask(Tool::Goose, &goose, &sql).unwrap().applied, ["00001"]);
 

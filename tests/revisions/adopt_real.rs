@@ -60,6 +60,11 @@ fn two_hundred(kind: Kind) {
     assert_eq!(place.quick().up(&Default::default()).unwrap().revisions.len(), 200);
     alembic(&program, project.path(), &["upgrade", "head"]);
     same(&contents(&store(&place)), &theirs.contents());
+    // with its own table in ours the fingerprints are the same, too
+    point(project.path(), &theirs.sqlalchemy(), &theirs_of(&place));
+    alembic(&program, project.path(), &["stamp", "head"]);
+    point(project.path(), &theirs_of(&place), &theirs.sqlalchemy());
+    assert_eq!(fingerprint(&store(&place)), fingerprint(&theirs.store()));
 
     // from here on their own database is ours
     let again = read_with_history(&alembic_origin(project.path(), kind, &program), &theirs);
@@ -75,15 +80,26 @@ fn two_hundred(kind: Kind) {
     same(&contents(&store(&place)), &theirs.contents());
 
     // their own way back does to what we made what ours does
-    stamp_for_alembic(&place, &middle.their_version);
-    let ini = project.path().join("alembic.ini");
-    let text = std::fs::read_to_string(&ini).unwrap();
-    std::fs::write(&ini, text.replace(&theirs.sqlalchemy(), &theirs_of(&place))).unwrap();
+    place.sql(&format!("UPDATE alembic_version SET version_num = '{}'", middle.their_version));
+    point(project.path(), &theirs.sqlalchemy(), &theirs_of(&place));
     alembic(&program, project.path(), &["downgrade", &quarter.their_version]);
     adopted.back(&quarter.stamp);
     same(&contents(&store(&place)), &theirs.contents());
     adopted.back("base");
     same(&theirs.contents(), &empty);
+}
+
+/// Points an Alembic project from one database to another.
+fn point(project: &Path, from: &str, to: &str) {
+    let ini = project.join("alembic.ini");
+    let text = std::fs::read_to_string(&ini).unwrap();
+    assert!(text.contains(from));
+    std::fs::write(&ini, text.replace(from, to)).unwrap();
+}
+
+fn fingerprint(store: &str) -> String {
+    let mut db = database::open(store, Path::new("."), false, &Gate::default()).unwrap();
+    backout::revision::catalog::read(db.as_mut()).unwrap().fingerprint()
 }
 
 fn read_with_history(origin: &Origin, theirs: &Theirs) -> Import {
@@ -157,6 +173,17 @@ fn what_alembic_cannot_say_offline_is_refused_by_name() {
     assert_eq!((last.stamp.as_str(), last.slug.as_str()), ("20250101000000", "aaa_more_aaa"));
     assert_eq!((last.up.as_str(), last.up_transaction), ("VACUUM -- all\n;\n", false));
     assert_eq!(last.down, ImportedDown::Irreversible("imported without a down".into()));
+
+    let path = project.path().join("alembic/versions/aaa_more.py");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let raises =
+        text.replace("downgrade():\n    pass", "downgrade():\n    raise NotImplementedError('the rows are gone')");
+    std::fs::write(&path, raises).unwrap();
+    assert_eq!(
+        read().unwrap().revisions.last().unwrap().down,
+        ImportedDown::Irreversible("the rows are gone".into()),
+        "its author said so"
+    );
 
     one_more(project.path(), "bbb", "aaa", "op.get_bind().execute(sa.text('SELECT 1')).scalar()");
     let said = read().unwrap_err();

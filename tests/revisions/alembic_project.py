@@ -1,6 +1,6 @@
 # Makes an Alembic project with Alembic itself: alembic_project.py FOLDER URL COUNT
-# The same one each time. What it does is what people do: tables, columns, indexes, keys, enums, checks, views, renames, rows; batch mode
-# on SQLite, an autocommit block on PostgreSQL, and two branches that are merged.
+# The same one each time. What it does is what people do: tables, columns, indexes, keys, enums, checks, views, renames,
+# rows; batch mode on SQLite, an autocommit block on PostgreSQL, and two branches that are merged.
 import hashlib
 import os
 import re
@@ -89,7 +89,8 @@ def rows(n):
 
 def retype(n):
     if sqlite:
-        change = 'with op.batch_alter_table("t{n}") as batch:\n        batch.alter_column("name", type_=sa.String({to}), existing_nullable=False)'
+        change = """with op.batch_alter_table("t{n}") as batch:
+        batch.alter_column("name", type_=sa.String({to}), existing_nullable=False)"""
     else:
         change = 'op.alter_column("t{n}", "name", type_=sa.String({to}), existing_nullable=False)'
     return f"longer names in t{n}", change.format(n=n, to=200), change.format(n=n, to=80)
@@ -97,7 +98,8 @@ def retype(n):
 
 def check(n):
     if sqlite:
-        up = f'with op.batch_alter_table("t{n}") as batch:\n        batch.create_check_constraint("ck_t{n}", "price >= 0")'
+        up = f"""with op.batch_alter_table("t{n}") as batch:
+        batch.create_check_constraint("ck_t{n}", "price >= 0")"""
         down = f'with op.batch_alter_table("t{n}") as batch:\n        batch.drop_constraint("ck_t{n}", type_="check")'
     else:
         up = f'op.create_check_constraint("ck_t{n}", "t{n}", "price >= 0")'
@@ -132,7 +134,8 @@ def write(rev, message, parents, moment, body=None):
     text = re.sub(r"^Create Date: .*$", "Create Date: " + moment, text, flags=re.M)
     if body:
         text = text.replace("import sqlalchemy as sa\n", "import datetime\n\nimport sqlalchemy as sa\n", 1)
-        text = text.split("def upgrade()", 1)[0] + "def upgrade() -> None:\n    %s\n\n\ndef downgrade() -> None:\n    %s\n" % body
+        text = text.split("def upgrade()", 1)[0]
+        text += "def upgrade() -> None:\n    %s\n\n\ndef downgrade() -> None:\n    %s\n" % body
     open(made.path, "w").write(text)
     return rev
 

@@ -73,7 +73,8 @@ impl Theirs {
     }
 }
 
-/// All of a database that is the application's, schema and rows, as the database itself writes it; without any tool's history.
+/// All of a database that is the application's, schema and rows, as the database itself writes it; without any tool's
+/// history.
 pub fn contents(store: &str) -> String {
     match store.strip_prefix("sqlite:") {
         Some(path) => sqlite(Path::new(path)),
@@ -85,7 +86,7 @@ const HISTORIES: [&str; 4] = ["alembic_version", "schema_migrations", "_sqlx_mig
 
 fn sqlite(path: &Path) -> String {
     let conn = rusqlite::Connection::open(path).unwrap();
-    let sql = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name";
+    let sql = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name";
     let mut asked = conn.prepare(sql).unwrap();
     let all: Vec<(String, String, String)> =
         asked.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap().map(Result::unwrap).collect();
@@ -111,7 +112,8 @@ fn sqlite(path: &Path) -> String {
     text
 }
 
-/// A definition without what Alembic does not decide: blanks, and the order of named constraints when batch mode makes a table again.
+/// A definition without what Alembic does not decide: blanks, and the order of named constraints when batch mode makes
+/// a table again.
 fn defined(sql: &str) -> String {
     let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
     let (mut depth, mut quoted, mut part) = (0, false, 0);

@@ -1,5 +1,5 @@
-# Reads an Alembic project by Alembic's own offline mode, both ways of every revision in one go. SETTINGS is put before this text.
-# The answer is one line of JSON; what env.py or a revision prints goes to stderr.
+# Reads an Alembic project by Alembic's own offline mode, both ways of every revision in one go. SETTINGS is put before
+# this text. The answer is one line of JSON; what env.py or a revision prints goes to stderr.
 import functools
 import json
 import os
@@ -30,14 +30,17 @@ except ImportError as error:
 def said(error, path=None):
     """An error's own words, with the line of the revision that it came from."""
     words = str(error).strip() or type(error).__name__
-    if not type(error).__module__.startswith("alembic"):
-        words = "%s: %s" % (type(error).__name__, words)
-    line, trace = None, error.__traceback__
+    line, trace, last = None, error.__traceback__, None
     while trace is not None:
-        if path and trace.tb_frame.f_code.co_filename == path:
+        last = trace.tb_frame.f_code.co_filename
+        if path and last == path:
             line = trace.tb_lineno
         trace = trace.tb_next
-    return {"error": words, "line": line}
+    # a `raise` of the author's own, and not a call that went wrong
+    meant = isinstance(error, NotImplementedError) or (type(error) in (Exception, RuntimeError) and last == path)
+    if not meant and not type(error).__module__.startswith("alembic"):
+        words = "%s: %s" % (type(error).__name__, words)
+    return {"error": words, "line": line, "meant": meant}
 
 
 class Written:
@@ -70,7 +73,7 @@ class Written:
 
 
 class Scratch:
-    """A SQLite database in memory in which the statements so far have run: batch mode asks it what a table looks like."""
+    """SQLite in memory, in which the statements so far have run: batch mode asks it what a table looks like."""
 
     def __init__(self, copied=None):
         import sqlite3
@@ -178,10 +181,10 @@ def tuples(value):
     return [] if not value else [value] if isinstance(value, str) else list(value)
 
 
-def one_way(function, revision, scratch, kw):
+def one_way(name, revision, scratch, kw):
     written.begin(scratch)
     try:
-        function(**kw)
+        getattr(revision.module, name)(**kw)
         return {"statements": written.statements, "alone": written.alone}
     except Exception as error:
         return said(error, revision.path)
@@ -191,9 +194,9 @@ def one_way(function, revision, scratch, kw):
 
 def both_ways(revision, state, kw):
     """Runs the way up, and the way down from where it ends."""
-    up = one_way(revision.module.upgrade, revision, state, kw)
+    up = one_way("upgrade", revision, state, kw)
     copy = None if state is None else Scratch(state)
-    down = one_way(revision.module.downgrade, revision, copy, kw)
+    down = one_way("downgrade", revision, copy, kw)
     if copy is not None:
         copy.close()
     text = open(revision.path, encoding="utf-8", errors="replace").read()
@@ -246,7 +249,7 @@ except Exception as error:
 
 if revisions and len(contexts) != 1:
     words = "its env.py runs the revisions %d times in offline mode" % len(contexts)
-    answer(failed={"error": words, "line": None})
+    answer(failed={"error": words, "line": None, "meant": False})
 context = contexts[0] if contexts else None
 answer(
     dialect=context.dialect.name if context else None,

@@ -63,6 +63,8 @@ enum Side {
 struct Said {
     error: String,
     line: Option<usize>,
+    /// The author raised it.
+    meant: bool,
 }
 
 /// Reads the project whose `alembic.ini` is, or is in, the origin's folder.
@@ -126,11 +128,15 @@ fn found(one: Revision, stamp: String, transactional: bool) -> Found {
             let transaction = transactional && !alone;
             Way { file: one.file.clone(), line: 1, text, transaction, unless: Unless::Never }
         }
-        // they were refused before
+        // of a way up it was refused before
         Side::Failed(_) => Way::whole(&one.file, String::new()),
     };
     let title = if title.is_empty() { stamps::title(&slug) } else { title };
-    Found { stamp, slug, title, up: way(one.up), down: Some(way(one.down)), version: one.revision }
+    let (down, why) = match one.down {
+        Side::Failed(said) => (None, Some(said.error.split_whitespace().collect::<Vec<_>>().join(" "))),
+        written => (Some(way(written)), None),
+    };
+    Found { stamp, slug, title, up: way(one.up), down, why, version: one.revision }
 }
 
 /// A statement with its end, which a comment must not swallow.
@@ -144,7 +150,9 @@ fn refuse_failures(revisions: &[Revision]) -> Result<()> {
     let mut failures = Vec::new();
     for one in revisions {
         for (way, side) in [("upgrade", &one.up), ("downgrade", &one.down)] {
-            if let Side::Failed(said) = side {
+            if let Side::Failed(said) = side
+                && !(said.meant && way == "downgrade")
+            {
                 let place = said.line.map_or(String::new(), |line| format!(":{line}"));
                 let file = one.file.display();
                 failures.push(format!("{} ({file}{place}, {way}): {}", one.revision, redact(&said.error)));
@@ -159,7 +167,7 @@ fn refuse_failures(revisions: &[Revision]) -> Result<()> {
             let cause = format!("Alembic cannot write these as SQL:{}{more}", shown.concat());
             Err(refused(
                 cause,
-                "they ask the database while they run: say the same in SQL (op.execute) in a copy of the project, and import that",
+                "they ask the database as they run: say that in SQL (op.execute) in a copy, and import the copy",
             ))
         }
     }

@@ -1,4 +1,5 @@
-//! Tools whose migration is a file, or a pair of files, of plain SQL: dbmate, sqlx, golang-migrate, refinery. And how folders are read.
+//! Tools whose migration is a file, or a pair of files, of plain SQL: dbmate, sqlx, golang-migrate, refinery. And how
+//! folders are read.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ pub(super) fn numbered(name: &str) -> Option<(&str, &str)> {
 pub(super) fn found(version: &str, name: &str, up: Way, down: Option<Way>) -> Found {
     let slug = stamps::slug(name);
     let title = stamps::title(&slug);
-    Found { version: version.to_owned(), stamp: version.to_owned(), slug, title, up, down }
+    Found { version: version.to_owned(), stamp: version.to_owned(), slug, title, up, down, why: None }
 }
 
 /// In the order of their versions.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use sha2::Digest;
 
-use super::{Found, Result, Tool, listed, refused};
+use super::{Found, Origin, Result, Tool, listed, refused};
 use crate::plan::Kind;
 use crate::revision::database::Database;
 use crate::revision::order;
@@ -87,33 +87,45 @@ fn yes(text: &str) -> bool {
 }
 
 /// What the history of a tool says is applied, in its order.
-pub(super) fn applied(tool: Tool, db: &mut dyn Database, found: &[Found], notes: &mut Vec<String>) -> Result<Versions> {
-    let name = table(tool);
-    if !there(db, name, notes)? {
+pub(super) fn applied(
+    origin: &Origin,
+    db: &mut dyn Database,
+    found: &[Found],
+    notes: &mut Vec<String>,
+) -> Result<Versions> {
+    let tool = origin.tool;
+    let name = match &origin.table {
+        Some(name) => {
+            name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
+        }
+        None => table(tool).to_owned(),
+    };
+    let table = name.as_str();
+    if !there(db, table, notes)? {
         return Ok(None);
     }
     let first = |rows: Vec<Vec<Option<String>>>| rows.into_iter().filter_map(|row| row.into_iter().next()?).collect();
     Ok(Some(match tool {
         Tool::Dbmate => {
-            if db.query("SELECT dirty FROM schema_migrations").is_ok() {
-                let cause = format!("the table schema_migrations of {} is that of golang-migrate", db.title());
+            if db.query(&format!("SELECT dirty FROM {table}")).is_ok() {
+                let cause = format!("the table {table} of {} is that of golang-migrate", db.title());
                 return Err(refused(cause, "backout import --from golang-migrate"));
             }
-            first(ask(db, "SELECT version FROM schema_migrations")?)
+            first(ask(db, &format!("SELECT version FROM {table}"))?)
         }
-        Tool::GolangMigrate => golang_migrate(db, found)?,
-        Tool::Sqlx => sqlx(db, found, notes)?,
-        Tool::Goose => goose(db)?,
-        Tool::Flyway => flyway(db, found)?,
-        Tool::Refinery => first(ask(db, "SELECT version FROM refinery_schema_history")?),
-        Tool::Diesel => first(ask(db, "SELECT version FROM __diesel_schema_migrations")?),
-        Tool::Yoyo | Tool::Alembic => first(ask(db, "SELECT migration_id FROM _yoyo_migration")?),
+        Tool::GolangMigrate => golang_migrate(db, table, found)?,
+        Tool::Sqlx => sqlx(db, table, found, notes)?,
+        Tool::Goose => goose(db, table)?,
+        Tool::Flyway => flyway(db, table, found)?,
+        Tool::Refinery => first(ask(db, &format!("SELECT version FROM {table}"))?),
+        Tool::Diesel => first(ask(db, &format!("SELECT version FROM {table}"))?),
+        Tool::Yoyo | Tool::Alembic => first(ask(db, &format!("SELECT migration_id FROM {table}"))?),
     }))
 }
 
 /// It knows the last one alone.
-fn golang_migrate(db: &mut dyn Database, found: &[Found]) -> Result<Vec<String>> {
-    let rows = ask(db, "SELECT version, dirty FROM schema_migrations")?;
+fn golang_migrate(db: &mut dyn Database, table: &str, found: &[Found]) -> Result<Vec<String>> {
+    let rows = ask(db, &format!("SELECT version, dirty FROM {table}"))?;
     let Some(row) = rows.first() else { return Ok(Vec::new()) };
     let version = column(row, 0);
     if yes(column(row, 1)) {
@@ -129,8 +141,8 @@ fn golang_migrate(db: &mut dyn Database, found: &[Found]) -> Result<Vec<String>>
     Ok(before.cloned().chain([version.to_owned()]).collect())
 }
 
-fn sqlx(db: &mut dyn Database, found: &[Found], notes: &mut Vec<String>) -> Result<Vec<String>> {
-    let rows = ask(db, "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version")?;
+fn sqlx(db: &mut dyn Database, table: &str, found: &[Found], notes: &mut Vec<String>) -> Result<Vec<String>> {
+    let rows = ask(db, &format!("SELECT version, success, checksum FROM {table} ORDER BY version"))?;
     let mut versions = Vec::new();
     let mut edited = Vec::new();
     for row in &rows {
@@ -138,9 +150,7 @@ fn sqlx(db: &mut dyn Database, found: &[Found], notes: &mut Vec<String>) -> Resu
         if !yes(column(row, 1)) {
             return Err(refused(
                 format!("sqlx failed within version {version} in {}, and may have left a part of it", db.title()),
-                format!(
-                    "undo or finish it by hand, then remove its row, or set success: _sqlx_migrations, version {version}"
-                ),
+                format!("undo or finish it by hand, then remove its row, or set success, in {table}"),
             ));
         }
         let file = found.iter().find(|one| same(&one.version, version)).map(|one| &one.up.file);
@@ -158,9 +168,9 @@ fn sqlx(db: &mut dyn Database, found: &[Found], notes: &mut Vec<String>) -> Resu
 }
 
 /// A row for each step up and, in earlier releases, each step down: the last one counts.
-fn goose(db: &mut dyn Database) -> Result<Vec<String>> {
+fn goose(db: &mut dyn Database, table: &str) -> Result<Vec<String>> {
     let mut versions: Vec<String> = Vec::new();
-    for row in ask(db, "SELECT version_id, is_applied FROM goose_db_version ORDER BY id")? {
+    for row in ask(db, &format!("SELECT version_id, is_applied FROM {table} ORDER BY id"))? {
         let version = column(&row, 0).to_owned();
         versions.retain(|v| *v != version);
         // it writes version 0 when it makes the table
@@ -171,10 +181,10 @@ fn goose(db: &mut dyn Database) -> Result<Vec<String>> {
     Ok(versions)
 }
 
-fn flyway(db: &mut dyn Database, found: &[Found]) -> Result<Vec<String>> {
-    let sql = "SELECT version, type, success FROM flyway_schema_history ORDER BY installed_rank";
+fn flyway(db: &mut dyn Database, table: &str, found: &[Found]) -> Result<Vec<String>> {
+    let sql = format!("SELECT version, type, success FROM {table} ORDER BY installed_rank");
     let mut versions: Vec<String> = Vec::new();
-    for row in ask(db, sql)? {
+    for row in ask(db, &sql)? {
         let (version, kind) = (super::flyway::plain(column(&row, 0)), column(&row, 1));
         if !yes(column(&row, 2)) {
             return Err(refused(

@@ -1,7 +1,7 @@
 //! Taking over the migrations of another tool: its files become ours, and what its history says is applied is stamped.
 //!
-//! Its folder and its history are only read. What cannot be taken over as it is, is refused by name or noted; nothing is left out
-//! without a word.
+//! Its folder and its history are only read. What cannot be taken over as it is, is refused by name or noted; nothing
+//! is left out without a word.
 
 mod alembic;
 mod diesel;
@@ -111,8 +111,11 @@ pub struct Origin {
     pub folder: PathBuf,
     /// What kind of database they are for.
     pub kind: Kind,
-    /// Of Alembic: the Python that has it. `None`: it is looked for in the environment's `VIRTUAL_ENV`, in `.venv` and `venv` beside
-    /// `alembic.ini`, beside the `alembic` of the environment's `PATH`, and as `python3` and `python`.
+    /// The table of its history (`table`, `schema.table`), where that has not the tool's usual name. Alembic says it
+    /// itself.
+    pub table: Option<String>,
+    /// Of Alembic: the Python that has it. `None`: it is looked for in the environment's `VIRTUAL_ENV`, in `.venv` and
+    /// `venv` beside `alembic.ini`, beside the `alembic` of the environment's `PATH`, and as `python3` and `python`.
     pub python: Option<PathBuf>,
     /// Of Alembic: an SQLAlchemy URL in place of `sqlalchemy.url`. Nothing connects to it.
     pub url: Option<String>,
@@ -123,7 +126,7 @@ pub struct Origin {
 impl Origin {
     /// The migrations of `tool` in `folder`, for a database of this kind, in an environment without variables.
     pub fn of(tool: Tool, folder: &Path, kind: Kind) -> Origin {
-        Origin { tool, folder: folder.to_owned(), kind, python: None, url: None, environment: Vec::new() }
+        Origin { tool, folder: folder.to_owned(), kind, table: None, python: None, url: None, environment: Vec::new() }
     }
 }
 
@@ -170,12 +173,12 @@ pub enum ImportedDown {
     Irreversible(String),
 }
 
-/// Reads another tool's migrations, and from `database` what it has applied there. Without a database, or where the tool's history is
-/// not in it, nothing is applied.
+/// Reads another tool's migrations, and from `database` what it has applied there. Without a database, or where the
+/// tool's history is not in it, nothing is applied.
 ///
 /// # Errors
-/// [`Error::Refused`] with the names of what cannot be taken over, or where a stamp would say what is not so; [`Error::File`] with the
-/// place of what is no SQL.
+/// [`Error::Refused`] with the names of what cannot be taken over, or where a stamp would say what is not so;
+/// [`Error::File`] with the place of what is no SQL.
 pub fn read(origin: &Origin, database: Option<&mut dyn Database>) -> Result<Import> {
     if origin.kind == Kind::Json {
         return Err(refused("SQL migrations do not run in a JSON file", "name a SQLite or PostgreSQL store"));
@@ -199,7 +202,8 @@ pub fn read(origin: &Origin, database: Option<&mut dyn Database>) -> Result<Impo
                 Tool::Yoyo | Tool::Alembic => yoyo::read,
             };
             let found = read(&origin.folder, &mut notes)?;
-            let applied = history::asked(database, &mut notes, |db, notes| history::applied(tool, db, &found, notes))?;
+            let applied =
+                history::asked(database, &mut notes, |db, notes| history::applied(origin, db, &found, notes))?;
             (found, applied)
         }
     };
@@ -225,6 +229,8 @@ struct Found {
     title: String,
     up: Way,
     down: Option<Way>,
+    /// Why there is no way down, in the author's words.
+    why: Option<String>,
 }
 
 /// One way of a migration of another tool's.
@@ -266,8 +272,8 @@ impl Found {
         };
         let down = match down {
             Some(down) if !down.empty => ImportedDown::Sql(down.text, down.transaction),
-            _ if up.empty => ImportedDown::Nothing,
-            _ => ImportedDown::Irreversible(WITHOUT_DOWN.to_owned()),
+            _ if up.empty && self.why.is_none() => ImportedDown::Nothing,
+            _ => ImportedDown::Irreversible(self.why.unwrap_or_else(|| WITHOUT_DOWN.to_owned())),
         };
         Ok(Imported {
             stamp: self.stamp,

@@ -12,8 +12,8 @@ pub(super) struct Taken {
     pub empty: bool,
 }
 
-/// Reads a script of another tool's. `BEGIN` at its beginning and `COMMIT` at its end are taken out, as ours does the same. Other
-/// transactions of its own stay, and it runs statement by statement.
+/// Reads a script of another tool's. `BEGIN` at its beginning and `COMMIT` at its end are taken out, as ours does the
+/// same. Other transactions of its own stay, and it runs statement by statement.
 pub(super) fn taken(way: &Way, kind: Kind, notes: &mut Vec<String>) -> Result<Taken> {
     let mut text = sql::plain(&way.text);
     // so that an error names the line of the file

@@ -29,8 +29,8 @@ pub(super) fn check(found: &[Found]) -> Result<()> {
     Ok(())
 }
 
-/// Stamps for versions of several numbers (`1.2.10`), in their order: as they are where each has one number, else each number in
-/// a place of its own (`10210`), else counted. Whether they were made.
+/// Stamps for versions of several numbers (`1.2.10`), in their order: as they are where each has one number, else each
+/// number in a place of its own (`10210`), else counted. Whether they were made.
 pub(super) fn of_parts(versions: &[Vec<String>]) -> (Vec<String>, bool) {
     if versions.iter().all(|parts| parts.len() == 1) {
         return (versions.iter().map(|parts| parts.concat()).collect(), false);
@@ -55,8 +55,8 @@ pub(super) fn counted(many: usize) -> Vec<String> {
     (1..=many).map(|n| format!("{n:0>width$}")).collect()
 }
 
-/// Stamps from moments written in any way (`2024-01-02 03:04:05.6`), each later than the one before it: a moment that is not
-/// is a second after that.
+/// Stamps from moments written in any way (`2024-01-02 03:04:05.6`), each later than the one before it: a moment that
+/// is not is a second after that.
 pub(super) fn of_moments(moments: &[Option<String>]) -> Vec<String> {
     let mut last: Option<jiff::civil::DateTime> = None;
     let mut stamps = Vec::new();

@@ -73,8 +73,8 @@ pub fn store_of(tool: Tool, folder: &Path, lookup: Lookup<'_>) -> Result<Option<
     }
 }
 
-/// A URL as `tool` reads it, as a store's: `sqlite:PATH` or `postgres://…`. What SQLite paths mean differs: to SQLAlchemy and yoyo
-/// `sqlite:///a.db` is relative, to the others it is absolute.
+/// A URL as `tool` reads it, as a store's: `sqlite:PATH` or `postgres://…`. What SQLite paths mean differs: to
+/// SQLAlchemy and yoyo `sqlite:///a.db` is relative, to the others it is absolute.
 ///
 /// # Errors
 /// A URL of a database that is no store of ours; it is not shown.

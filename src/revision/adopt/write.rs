@@ -12,12 +12,12 @@ use crate::revision::run::{self, Terms};
 use crate::revision::{Down, Error, Revision, file, order};
 use crate::store;
 
-/// Writes the revisions into the project's folder of migrations, to run in the store `store`; all of them, or none. What is there
-/// already with the same text stays. The paths are those that were written.
+/// Writes the revisions into the project's folder of migrations, to run in the store `store`; all of them, or none.
+/// What is there already with the same text stays. The paths are those that were written.
 ///
 /// # Errors
-/// [`Error::Refused`] if a file of the same name has another text, or another file has the same version; [`Error::File`] for what
-/// cannot be read back as it was written.
+/// [`Error::Refused`] if a file of the same name has another text, or another file has the same version;
+/// [`Error::File`] for what cannot be read back as it was written.
 pub fn write(import: &Import, config: &Config, store: &str, gate: &Gate) -> Result<Vec<PathBuf>> {
     let folder = &config.migrations;
     std::fs::create_dir_all(folder).map_err(|cause| failed("make", folder, cause))?;
@@ -84,8 +84,8 @@ fn place(folder: &Path, wanted: Vec<(PathBuf, String)>, gate: &Gate, written: &m
     Ok(())
 }
 
-/// Records of what is applied, for the caller to write in one transaction. `nth`: what the first of them is in the order in which
-/// revisions were applied in the project.
+/// Records of what is applied, for the caller to write in one transaction. `nth`: what the first of them is in the
+/// order in which revisions were applied in the project.
 ///
 /// # Errors
 /// As [`write`].
