@@ -527,7 +527,7 @@ fn expand(doc: Document<'_>, text: &Text, lookup: Lookup<'_>) -> Result<String, 
 }
 
 /// A store's URL in the one spelling that stores read; else what is wrong (without its secrets) and what to do.
-fn store_url(url: &str) -> Result<String, (String, String)> {
+pub(crate) fn store_url(url: &str) -> Result<String, (String, String)> {
     let known = || "a store is json:FILE, sqlite:FILE or postgres://USER@HOST/DATABASE".to_owned();
     let url = url.trim();
     if url.is_empty() {

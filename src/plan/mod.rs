@@ -13,8 +13,8 @@ pub use document::{At, ConfigError, Place, duration};
 pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
 
-pub(crate) use config::read;
 use config::redact_keeping_length;
+pub(crate) use config::{read, store_url};
 pub(crate) use document::{Document, Text, did_you_mean};
 pub(crate) use migration::order;
 

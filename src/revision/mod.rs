@@ -3,6 +3,7 @@
 //! What makes them different here: the down is proven on a scratch copy before the up runs, frozen when it runs, and what an up
 //! or a down destroys is kept and put back.
 
+pub mod adopt;
 pub mod catalog;
 pub mod database;
 pub mod file;

@@ -1,11 +1,13 @@
 //! Tests of SQL revisions against real files and servers.
 #![allow(missing_docs, dead_code)]
 
+mod adopt;
 mod catalog;
 #[path = "../it/database.rs"]
 mod database;
 mod faults;
 mod generate;
+mod peers;
 mod project;
 mod proof;
 mod run;
