@@ -112,6 +112,11 @@ impl ColumnProfile {
         if wanted.is_some() && !matches!((from, to), (Kind::Json, _) | (Kind::Sqlite, Kind::Postgres)) {
             return Err(format!("from {} to {} every column has the one codec that is exact", from.name(), to.name()));
         }
+        if (from, to) == (Kind::Json, Kind::Sqlite)
+            && wanted.is_some_and(|w| ["uuid", "timestamp", "jsonb"].contains(&w))
+        {
+            return Err("SQLite has no type of its own for that: leave `codec` out".into());
+        }
         let time = is_time(&column.ty) && to == Kind::Postgres;
         let mut time_pending = time && from == Kind::Sqlite;
         if let Some(name) = wanted {
@@ -135,10 +140,17 @@ impl ColumnProfile {
                 time_pending = false;
             }
             if tries.is_empty() {
-                return Err(format!(
-                    "no codec {name:?} for a column of type {:?}; there are: literal, text, escape, text_bytes, uuid, timestamp, date, epoch, decimal, real, flag, json_text, jsonb",
-                    column.ty
-                ));
+                return Err(match from {
+                    Kind::Json => {
+                        format!(
+                            "no codec {name:?} for a member; there are: literal, text, escape, uuid, timestamp, jsonb"
+                        )
+                    }
+                    _ => format!(
+                        "no codec {name:?} for a column of type {:?}; there are: literal, text, escape, text_bytes, uuid, timestamp, date, epoch, decimal, real, flag, json_text, jsonb",
+                        column.ty
+                    ),
+                });
             }
         }
         Ok(ColumnProfile {
@@ -163,6 +175,8 @@ impl ColumnProfile {
             }
             Value::Missing => {
                 self.seen.missing += 1;
+                // codecs that are asked for by name bring a null back
+                self.retain(v, false);
                 return;
             }
             Value::Int(i) => {
@@ -207,6 +221,10 @@ impl ColumnProfile {
             _ => self.seen.others = true,
         }
         self.seen.values += 1;
+        self.retain(v, plain);
+    }
+
+    fn retain(&mut self, v: &Value<'_>, plain: bool) {
         let fell = &mut self.fell;
         self.tries.retain(|t| match t.takes(v, plain) {
             Ok(()) => true,
