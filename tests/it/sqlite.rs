@@ -806,6 +806,26 @@ fn a_busy_file_is_locked_not_broken() {
     store.rollback();
 }
 
+/// A drain has read the first change of a row when the next one is noted and both are merged: what stays must be the one that no
+/// drain has read.
+#[test]
+fn p17_of_merged_changes_the_newest_stays() {
+    let file = File::new(USERS);
+    let mut store = file.store();
+    let all = tables(&mut *store);
+    store.limit_log(40);
+    let from = capture(&mut *store, &all);
+    file.run("UPDATE users SET nick = 'first' WHERE id = 1");
+    let (entries, read) = drained(&mut *store, &all, &from);
+    assert_eq!(told(&entries), ["Update 1>1"]);
+    file.run("UPDATE users SET nick = 'then' WHERE id = 1");
+    for n in 0..9 {
+        file.run(&format!("UPDATE users SET nick = 'n{n}' WHERE id = 2"));
+    }
+    assert!(store.log_size(&refs(&all)).unwrap().rows < 11, "nothing was merged");
+    assert_eq!(told(&drained(&mut *store, &all, &read).0)[0], "Update 1>1", "the last change of row 1 was merged away");
+}
+
 /// A lock taken by the first write only would let another writer in before it, behind what was looked at: in a WAL that write could
 /// then never be made, as what was read is not the latest any more.
 #[test]

@@ -364,6 +364,7 @@ impl Store for Sqlite {
         let sql = if mode == Mode::Read {
             "BEGIN; SELECT count(*) FROM sqlite_schema; PRAGMA query_only = ON"
         } else {
+            // the lock before the first look: behind that one another's write would come, and no write of ours could be made any more
             "BEGIN IMMEDIATE"
         };
         if let Err(e) = self.run("begin", sql) {
