@@ -28,7 +28,18 @@ impl Command {
             answer.json["open"] = true.into();
             return Ok(answer);
         }
-        let pending = project.list()?.iter().filter(|m| !m.applied).count();
+        let list = project.list()?;
+        if let Some(m) = list.iter().find(|m| m.state.starts_with("half-way") || m.state == "failed") {
+            let next = match m.state.as_str() {
+                "failed" => "backout up --acknowledge   once the cause is mended",
+                _ => "backout resume     goes on\nbackout rollback   takes it back",
+            };
+            let mut text = format!("{}  {} {}\n", m.state, m.migration, m.title);
+            text.push_str(&show::indented(&m.note, "          ", 10));
+            text.push_str(&show::indented(next, "next:     ", 10));
+            return Ok(Answer::new(&serde_json::json!({ "open": false, "stopped": m }), text));
+        }
+        let pending = list.iter().filter(|m| !m.applied).count();
         let next = if pending > 0 { "backout plan" } else { "backout history" };
         let text = format!("no migration is under way; {pending} pending\nnext:     {next}\n");
         Ok(Answer::new(&serde_json::json!({ "open": false, "pending": pending }), text))

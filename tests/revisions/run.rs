@@ -201,3 +201,37 @@ fn every_finding_is_in_the_reference() {
         assert!(page.contains(&format!("| {code} | {what} |")), "docs/revisions.md lacks {code}");
     }
 }
+
+#[test]
+fn a_gap_is_no_matter_and_a_history_that_names_a_missing_file_says_so() {
+    for kind in BOTH {
+        let place = Place::bare(kind);
+        for n in [1, 2, 7] {
+            place.revision(
+                &n.to_string(),
+                "t",
+                &format!("CREATE TABLE t{n} (id integer);"),
+                &format!("DROP TABLE t{n};"),
+            );
+        }
+        place.quick().up(&UpOptions::default()).unwrap();
+        std::fs::remove_file(place.folder.path().join("migrations/2_t.sql")).unwrap();
+        let list = place.project().list().unwrap();
+        assert_eq!(list.iter().map(|m| m.migration.as_str()).collect::<Vec<_>>(), ["1", "2", "7"]);
+        assert!(list[1].state.contains("its file is missing"), "{}", list[1].state);
+        assert!(place.up("head").nothing);
+    }
+}
+
+#[test]
+fn crlf_and_a_byte_order_mark_change_nothing() {
+    for kind in BOTH {
+        let place = Place::bare(kind);
+        let text = "-- migrate:up\nCREATE TABLE t (id integer);\n-- migrate:down\nDROP TABLE t;\n";
+        place.file("1_t.sql", text);
+        place.quick().up(&UpOptions::default()).unwrap();
+        place.file("1_t.sql", &format!("\u{feff}{}", text.replace('\n', "\r\n")));
+        assert!(place.project().list().unwrap()[0].edited.is_none());
+        place.back("-1");
+    }
+}
