@@ -1,10 +1,12 @@
 //! The command line: arguments in, the library's answers out. One file per command; its doc comment is its help.
 
 mod abort;
+mod check;
 mod complete;
 mod current;
 mod cutover;
 mod demo;
+mod diff;
 mod extract;
 mod history;
 mod init;
@@ -78,6 +80,8 @@ enum Command {
     Init(init::Command),
     New(new::Command),
     Plan(plan::Command),
+    Check(check::Command),
+    Diff(diff::Command),
 
     #[command(alias = "upgrade")]
     Up(up::Command),
@@ -105,10 +109,12 @@ enum Command {
 impl Command {
     /// It changes nothing, so there is nothing to resume.
     fn only_looks(&self) -> bool {
-        use Command::{Current, Demo, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
+        use Command::{Check, Current, Demo, Diff, Extract, History, Init, Log, New, Plan, Shadow, Status, Verify};
         matches!(
             self,
             Init(_)
+                | Check(_)
+                | Diff(_)
                 | Extract(_)
                 | New(_)
                 | Plan(_)
@@ -199,6 +205,8 @@ pub fn main() -> ExitCode {
         Command::New(c) => c.run(&cx),
         Command::Stamp(c) => c.run(&cx),
         Command::Plan(c) => c.run(&cx),
+        Command::Check(c) => c.run(&cx),
+        Command::Diff(c) => c.run(&cx),
         Command::Up(c) => c.run(&cx),
         Command::Cutover(c) => c.run(&cx),
         Command::Status(c) => c.run(&cx),

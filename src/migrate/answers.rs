@@ -136,12 +136,12 @@ pub struct RevisionDone {
 }
 
 impl RevisionDone {
-    pub(crate) fn of(record: &crate::revision::database::Record, way: &'static str) -> RevisionDone {
+    pub(crate) fn of(record: &crate::revision::database::Record, way: &'static str, took: Duration) -> RevisionDone {
         RevisionDone {
             stamp: record.stamp.clone(),
             title: record.title.clone(),
             way,
-            ms: record.ms,
+            ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             proof: record.proof.clone(),
         }
     }

@@ -102,7 +102,7 @@ impl Project {
     }
 
     /// The store in which revisions run that name none.
-    fn default_home(&self) -> Option<String> {
+    pub(crate) fn default_home(&self) -> Option<String> {
         if let Some(name) = &self.config.default_store {
             return Some(name.clone());
         }
@@ -152,7 +152,7 @@ impl Project {
         url.is_empty() || url.starts_with("json:") || url.starts_with("sqlite:") && !self.sqlite_there(url)
     }
 
-    fn ledger(&self, home: &str, lock: bool) -> Result<Ledger> {
+    pub(crate) fn ledger(&self, home: &str, lock: bool) -> Result<Ledger> {
         let url = self.url(home)?;
         let lock = if lock {
             let mut store = self.store(home, true)?;

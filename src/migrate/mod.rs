@@ -19,10 +19,12 @@ mod export;
 mod extract;
 mod fingerprint;
 mod forward;
+mod generate;
 mod hand_over;
 mod planning;
 mod prepare;
 mod project;
+mod proofs;
 mod repair;
 mod revisions;
 mod salvage;
@@ -41,8 +43,10 @@ pub use answers::{Applied, MigrationState, Options, Outcome, RevisionDone, Rollb
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use extract::{ExtractOptions, Extracted};
 pub use fingerprint::Fingerprint;
+pub use generate::Generated;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;
+pub use proofs::Checked;
 pub use repair::{RepairOptions, Repaired, TableRepaired};
 pub use verify::{Scope, Verified, VerifyOptions};
 

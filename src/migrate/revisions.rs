@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::journal::{Event as Note, Journal};
 use crate::plan::Migration;
@@ -27,6 +28,7 @@ impl Project {
         }
         let mut ledgers = self.ledgers(true).map_err(before)?;
         self.may_go_up(&mut ledgers, asked).map_err(before)?;
+        let mut journal = Journal::open(&self.config.folder, &self.gate);
         let terms = self.proven(group, &homes, &mut ledgers, asked).map_err(before)?;
         for ((revision, home), mut terms) in group.iter().zip(&homes).zip(terms) {
             terms.nth = 1 + ledgers.iter().flat_map(|l| &l.records).map(|r| r.nth).max().unwrap_or_default();
@@ -38,11 +40,15 @@ impl Project {
             self.note(format!("applying {}_{}", revision.stamp, revision.slug));
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
+            let begun = Instant::now();
             let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
             let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
-            out.revisions.push(RevisionDone::of(&record, "up"));
-            self.journal_revision(&record, "up", true);
-            ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
+            out.notes.extend(record.conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
+            let done = RevisionDone::of(&record, "up", begun.elapsed());
+            self.journal(&mut journal, &done.stamp, "up", "", true, done.ms);
+            out.revisions.push(done);
+            ledger.records.retain(|known| known.stamp != record.stamp);
+            ledger.records.push(record);
         }
         drop(ledgers);
         if soaking.is_some()
@@ -98,11 +104,6 @@ impl Project {
             ledger.refresh()?;
         }
         Ok(())
-    }
-
-    /// stub
-    fn proven(&self, group: &[&Revision], _h: &[String], _l: &mut [Ledger], _a: &UpOptions) -> Result<Vec<Terms>> {
-        Ok(group.iter().map(|_| Terms::default()).collect())
     }
 
     fn failed_up(&self, error: Error, revision: &Revision, out: &Outcome) -> Failure {
@@ -162,6 +163,7 @@ impl Project {
     /// Takes revisions back that belong together, newest first, by their frozen downs.
     pub(crate) fn run_down(&self, group: &[(usize, Record)], out: &mut Outcome) -> Done<()> {
         let mut ledgers = self.ledgers(true).map_err(|e| untouched_by(out.revisions.len(), e))?;
+        let mut journal = Journal::open(&self.config.folder, &self.gate);
         for (i, record) in group {
             let Some(ledger) = ledgers.get_mut(*i) else { continue };
             let now = ledger.record(&record.stamp).cloned();
@@ -186,19 +188,22 @@ impl Project {
                 self.journal_failure(&name, &failure);
                 failure
             };
+            let begun = Instant::now();
             // an up that was cut off is brought to its end first, which its down was proven for
             if record.standing == Standing::GoingUp {
                 record = run::go_on(ledger.db.as_mut(), record, file, &stop).map_err(|e| failed(e, out, true))?;
             }
             let done = if record.standing == Standing::GoingDown {
-                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(drop)
+                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(|_| Vec::new())
             } else {
                 run::down(ledger.db.as_mut(), &record, &stop)
             };
-            done.map_err(|e| failed(e, out, !transaction))?;
-            out.revisions.push(RevisionDone::of(&record, "down"));
-            self.journal_revision(&record, "down", true);
-            ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
+            let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
+            out.notes.extend(conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
+            let done = RevisionDone::of(&record, "down", begun.elapsed());
+            self.journal(&mut journal, &done.stamp, "down", "", true, done.ms);
+            out.revisions.push(done);
+            ledger.records.retain(|known| known.stamp != record.stamp);
         }
         Ok(())
     }
@@ -212,6 +217,7 @@ impl Project {
             let file = self.revisions.iter().find(|r| r.stamp == record.stamp);
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
+            let begun = Instant::now();
             let done = run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map_err(|e| {
                 let mut failure = Failure::untouched(e.into());
                 failure.state = format!("{}_{} stopped half-way; what ran of it stays", record.stamp, record.slug);
@@ -219,8 +225,9 @@ impl Project {
                 failure.exit = if way == "up" { 7 } else { 8 };
                 failure
             })?;
-            out.revisions.push(RevisionDone::of(&done, way));
-            self.journal_revision(&done, way, true);
+            let done = RevisionDone::of(&done, way, begun.elapsed());
+            self.journal(&mut Journal::open(&self.config.folder, &self.gate), &done.stamp, way, "", true, done.ms);
+            out.revisions.push(done);
             return Ok(true);
         }
         Ok(false)
@@ -231,6 +238,10 @@ impl Project {
     /// # Errors
     /// A name without a letter or digit, a store that is not there, or a file that cannot be written.
     pub fn new_revision(&self, name: &str, store: Option<&str>) -> Done<PathBuf> {
+        self.new_file(name, store, "-- migrate:up\n\n\n-- migrate:down\n\n")
+    }
+
+    pub(crate) fn new_file(&self, name: &str, store: Option<&str>, body: &str) -> Done<PathBuf> {
         let slug: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
         let slug = slug.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
         let refused = |cause: String, hint: &str| Failure::untouched(Error::Refused { cause, hint: hint.into() });
@@ -249,7 +260,7 @@ impl Project {
         let stamp =
             newest.map_or(now.clone(), |n| now.parse::<u64>().map_or(now.clone(), |now| now.max(n + 1).to_string()));
         let directive = store.map_or(String::new(), |store| format!("-- backout:store {store}\n"));
-        let text = format!("{directive}-- migrate:up\n\n\n-- migrate:down\n\n");
+        let text = format!("{directive}{body}");
         let path = self.config.migrations.join(format!("{stamp}_{slug}.sql"));
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.config.migrations)?;
@@ -312,14 +323,6 @@ impl Project {
         Ok(out)
     }
 
-    /// Where the schema is not what the history made of it, in readable lines.
-    ///
-    /// # Errors
-    /// What a store says.
-    pub fn drift(&self) -> Done<Vec<String>> {
-        Ok(Vec::new())
-    }
-
     /// Says where the history stands now.
     pub(crate) fn head_words(&self, out: &mut Outcome) -> Done<()> {
         let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
@@ -342,17 +345,20 @@ impl Project {
         Ok(())
     }
 
-    fn journal_revision(&self, record: &Record, way: &str, ok: bool) {
-        self.journal(&record.stamp, way, record.error.as_deref().unwrap_or_default(), ok, record.ms);
-    }
-
     fn journal_failure(&self, name: &str, failure: &Failure) {
-        self.journal(name, "revision", &failure.to_string(), false, 0);
+        self.journal(
+            &mut Journal::open(&self.config.folder, &self.gate),
+            name,
+            "revision",
+            &failure.to_string(),
+            false,
+            0,
+        );
     }
 
     /// A line in the journal; a journal that cannot be written never fails a command.
-    fn journal(&self, migration: &str, operation: &str, detail: &str, ok: bool, ms: u64) {
-        let _ = Journal::open(&self.config.folder, &self.gate).note(&Note {
+    fn journal(&self, journal: &mut Journal, migration: &str, operation: &str, detail: &str, ok: bool, ms: u64) {
+        let _ = journal.note(&Note {
             at: crate::now(),
             run: String::new(),
             migration: migration.to_owned(),

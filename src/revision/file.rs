@@ -1,4 +1,5 @@
-//! Reading revisions: `20250128140000_create_events.sql` with `-- migrate:up` and `-- migrate:down`, or a pair of files `.up.sql` and `.down.sql`.
+//! Reading revisions: `20250128140000_create_events.sql` with `-- migrate:up` and `-- migrate:down`, or a pair of files
+//! `.up.sql` and `.down.sql`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ const DIRECTIVES: [&str; 5] = ["migrate:up", "migrate:down", "backout:title", "b
 const EMPTY_DOWN: &str =
     "an empty or missing down is an error: say `-- migrate:down nothing` or `-- migrate:down irreversible: reason`";
 
-/// Reads the SQL revisions of a project, sorted by version. `sql_names`: the names of their files in the folder of migrations.
+/// Reads the SQL revisions of a project, sorted by version. `sql_names`: the names of their files in the folder of
+/// migrations.
 ///
 /// # Errors
 /// The first thing that is wrong in any of them, with its place.
@@ -84,7 +86,7 @@ pub fn parse(text: &str, path: &Path, config: &Config) -> Result<Revision, Confi
     Ok(Revision { stamp, slug, path: path.to_owned(), down_path: None, title, store: Some(store), up: up.script, down })
 }
 
-/// Reads a revision that is a pair of files: the text and the path of the one with the up, then of the one with the down.
+/// Reads a revision that is a pair of files: text and path of the one with the up, then of the one with the down.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
@@ -137,7 +139,8 @@ fn foreign(text: &str) -> String {
     }
 }
 
-/// The store that a revision runs in, and its kind: what the file says, else the project's default, else the only one there is.
+/// The store that a revision runs in, and its kind: what the file says, else the project's default, else the only one
+/// there is.
 fn store(doc: Document<'_>, config: &Config) -> Result<(String, Kind), ConfigError> {
     let all = config.stores.iter().map(|(name, _)| name).chain(config.unset.iter().map(|unset| &unset.store));
     let sql: Vec<&str> = all.filter(|n| config.kind(n) != Some(Kind::Json)).map(String::as_str).collect();

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::file::{load, parse, parse_pair};
-use super::{Down, Revision};
-use crate::plan::{Config, ConfigError};
+use super::{Down, Revision, lint};
+use crate::plan::{Config, ConfigError, Kind};
 
 fn config(text: &str) -> Config {
     Config::parse(text, Path::new("p/backout.toml"), &|_| None).unwrap()
@@ -148,7 +150,8 @@ fn what_is_wrong_in_a_file_is_shown_where_it_stands() {
         assert!(error.hint().unwrap_or_default().contains(hint), "{text}\n{shown}");
         assert!(error.excerpt().is_some_and(|excerpt| !excerpt.contains('\r')), "{text}\n{shown}");
     }
-    let allowed = "-- migrate:up transaction:false\nBEGIN; x; COMMIT; BEGIN; y; ROLLBACK TO a; ROLLBACK;\n-- migrate:down nothing";
+    let allowed = "-- migrate:up transaction:false\nBEGIN; x; COMMIT; BEGIN; y; ROLLBACK TO a; ROLLBACK;\n\
+        -- migrate:down nothing";
     assert_eq!(one(allowed).unwrap().up.statements.len(), 7);
     let savepoints = "-- migrate:up\nSAVEPOINT a; x; ROLLBACK TRANSACTION TO a; RELEASE a;\n-- migrate:down nothing";
     assert_eq!(one(savepoints).unwrap().up.statements.len(), 4);
@@ -252,4 +255,34 @@ fn a_folder_is_read_in_the_order_of_its_versions() {
     std::fs::remove_file(at("11_x.sql")).unwrap();
     std::fs::write(at("00020250128140000_x.toml"), "[transfer]\nfrom='a'\nto='b'").unwrap();
     assert!(all().unwrap_err().to_string().contains("its name is not that of a migration"));
+}
+
+/// Words of revisions in any order.
+fn anything() -> impl Strategy<Value = String> {
+    let words = "-- migrate:up\n|-- migrate:down\n|-- migrate:up |-- migrate:|-- backout:|store a\n|title ü\n|\
+        allow D01 r\n|allow |transaction:false|nothing\n|irreversible: |irreversible|ü|\r|\r\n|\n|;|'|\
+        \"|(|)|,|--|/*|*/| |[|$$|.|CREATE |TABLE |INDEX |ON |DROP |ALTER |ADD |COLUMN |RENAME |TO |\
+        SET |NOT |NULL |DEFAULT |UPDATE |DELETE |FROM |WITH |AS |TYPE |a |SELECT |INSERT |INTO |\
+        PRAGMA |foreign_keys |= |LOCK |IN |BEGIN|COMMIT|VACUUM |FULL |TRIGGER |END|CONSTRAINT |CHECK |UNIQUE ";
+    let words: Vec<&str> = words.split('|').collect();
+    let begins = prop::sample::select(vec!["", "-- migrate:up\n", "-- migrate:up transaction:false\n", "-- backout:"]);
+    let ends = prop::sample::select(vec!["", "\n-- migrate:down nothing", "\n-- migrate:down\nx"]);
+    (begins, prop::collection::vec(prop::sample::select(words), 0..20), ends)
+        .prop_map(|(begin, parts, end)| format!("{begin}{}{end}", parts.concat()))
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_either_read_and_looked_at_or_has_a_place(text in anything()) {
+        for (kind, url) in [(Kind::Sqlite, "sqlite:a.db"), (Kind::Postgres, "postgres://h/d")] {
+            match parse(&text, Path::new("m/1_x.sql"), &config(&format!("stores.a = '{url}'"))) {
+                Ok(revision) => {
+                    let lines = text.lines().count();
+                    prop_assert!(lint::lint(&revision, kind).iter().all(|f| f.line >= 1 && f.line <= lines));
+                    prop_assert!(revision.up.statements.iter().all(|s| revision.up.text.contains(&s.sql)));
+                }
+                Err(error) => prop_assert!(error.place().is_some() && !error.shown().is_empty(), "{}", error),
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
-//! What is worth a second thought in a revision before it runs: what it destroys, what it blocks, what the running application will not
-//! bear, and what fails or does nothing. Only what is written is looked at, not the database; and not what is in the bodies of functions.
+//! What is worth a second thought in a revision before it runs: what it destroys, what it blocks, what the running
+//! application will not bear, and what fails or does nothing. Only what is written is looked at, not the database; and
+//! not what is in the bodies of functions.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,8 @@ use super::sql::{Is, Token, tokens};
 use super::{Down, Revision, Script};
 use crate::plan::{Kind, did_you_mean};
 
-/// All codes with what each is about. D: destroys, L: blocks, C: incompatible with the running application, F: fails or does nothing, U: is
-/// not known.
+/// All codes with what each is about. D: destroys, L: blocks, C: incompatible with the running application, F: fails or
+/// does nothing, U: is not known.
 pub const CODES: &[(&str, &str)] = &[
     ("D01", "a table is dropped"),
     ("D02", "a column is dropped"),
@@ -55,8 +56,8 @@ pub struct Finding {
     pub hint: String,
 }
 
-/// What is found in a revision that runs in a store of this kind and is not silenced. A down is what takes things away: of it only what
-/// blocks, fails or is unknown is said.
+/// What is found in a revision that runs in a store of this kind and is not silenced. A down is what takes things away:
+/// of it only what blocks, fails or is unknown is said.
 pub fn lint(revision: &Revision, kind: Kind) -> Vec<Finding> {
     let mut found = script(&revision.up, kind, &revision.path);
     if let Down::Sql(down) = &revision.down {
@@ -300,7 +301,7 @@ impl Look<'_> {
                 say(found, "C03", at, what, "first release an application that does not use it, then drop it");
             }
             Alteration::NotNull(column) => {
-                let hint = "add CHECK (… IS NOT NULL) NOT VALID, validate it in a revision of its own, then this needs no look at the rows";
+                let hint = "add CHECK (… IS NOT NULL) NOT VALID, validate it in a revision of its own, then set this";
                 say(found, "L04", at, format!("all rows of {table} are looked at while everyone waits"), hint);
                 if !so_far.defaults.iter().any(|(t, c)| same(t, table) && *c == column) {
                     let what = format!("{table}.{column} has to be given, and an application that runs now may not");

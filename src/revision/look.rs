@@ -118,13 +118,16 @@ impl<'t> Look<'t> {
         Some(self.name(self.skip(i + 1, &["IF", "NOT", "EXISTS"]))?.0)
     }
 
-    /// INSERT INTO … SELECT: where to, and all names from SELECT on.
+    /// INSERT INTO … SELECT and CREATE TABLE … AS SELECT: where to, and where from.
     pub fn copies(&self) -> Option<(String, Vec<String>)> {
-        if !self.is(0, &["INSERT"]) {
-            return None;
-        }
-        let into = self.tokens.iter().position(|t| t.word("INTO"))?;
-        let (into, _) = self.name(into + 1)?;
+        let into = match self.created() {
+            Some(table) => table,
+            None if self.is(0, &["INSERT"]) => {
+                let into = self.tokens.iter().position(|t| t.word("INTO"))?;
+                self.name(into + 1)?.0
+            }
+            None => return None,
+        };
         let select = self.tokens.iter().position(|t| t.word("SELECT"))?;
         let from = (select..self.tokens.len()).filter(|i| self.is(*i, &["FROM"]) || self.is(*i, &["JOIN"]));
         Some((into, from.filter_map(|i| Some(self.name(self.skip(i + 1, &["ONLY"]))?.0)).collect()))

@@ -9,12 +9,15 @@ pub mod database;
 pub mod file;
 #[cfg(test)]
 mod file_tests;
+pub mod keep;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 mod look;
 pub mod offline;
+pub mod prove;
 pub mod run;
+mod sample;
 pub mod sql;
 #[cfg(test)]
 mod sql_tests;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::database::{Database, FrozenDown, Record, Standing};
+use super::keep::{self, Loss};
 use super::{Down, Error, Result, Revision, Statement, sql};
 use crate::plan::Kind;
 use crate::store;
@@ -21,6 +22,10 @@ pub struct Terms {
     pub proof: Option<String>,
     /// Why the author accepts what the down does not bring back.
     pub accepted_loss: Option<String>,
+    /// What the up takes away, and keeps.
+    pub lost_up: Vec<Loss>,
+    /// What the down takes away, and keeps; an up that comes after it puts it back.
+    pub lost_down: Vec<Loss>,
 }
 
 /// Runs an up to its end.
@@ -39,13 +44,10 @@ pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn 
     }
     let done = within(db, &format!("apply {}", revision.stamp), |db| {
         db.prepare()?;
-        for statement in &revision.up.statements {
-            if stop() {
-                return Err(Error::Stopped);
-            }
-            run(db, statement, &revision.path)?;
-        }
-        let record = Record { standing: Standing::Applied, ms: since(begun), at: crate::now(), ..record.clone() };
+        let statements = (&revision.up.statements[..], &*revision.path);
+        let conflicts = step_across(db, statements, &terms.lost_up, &terms.lost_down, stop)?;
+        let (standing, ms, at) = (Standing::Applied, since(begun), crate::now());
+        let record = Record { standing, ms, at, conflicts, ..record.clone() };
         db.put_record(&record)?;
         Ok(record)
     });
@@ -60,16 +62,29 @@ pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn 
     done
 }
 
-/// Runs the down that was frozen, and forgets the revision.
+/// Runs an up in a transaction, looks, and takes it back.
+pub(crate) fn tried<T>(
+    db: &mut dyn Database,
+    revision: &Revision,
+    look: impl FnOnce(&mut dyn Database) -> Result<T>,
+) -> Result<T> {
+    db.begin()?;
+    let ran = revision.up.statements.iter().try_for_each(|statement| run(db, statement, &revision.path));
+    let seen = ran.and_then(|()| look(db));
+    db.rollback();
+    seen
+}
+
+/// Runs the down that was frozen, puts back what the up kept, and forgets the revision. Returns what both have their own word on.
 ///
 /// # Errors
 /// As for `up`; what cannot be taken back is refused.
-pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> Result<()> {
+pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
     let forget = format!("take {} back", record.stamp);
     let (text, transaction) = match &record.down {
         FrozenDown::Irreversible(why) => return Err(irreversible(record, why)),
         FrozenDown::Nothing => {
-            return within(db, &forget, |db| Ok(db.remove_record(&record.stamp)?));
+            return within(db, &forget, |db| Ok(db.remove_record(&record.stamp)?)).map(|()| Vec::new());
         }
         FrozenDown::Sql { text, transaction } => (text, *transaction),
     };
@@ -77,19 +92,40 @@ pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> 
         let record =
             Record { standing: Standing::GoingDown, done: 0, trying: false, at: crate::now(), ..record.clone() };
         within(db, &format!("record {} as going down", record.stamp), |db| Ok(db.put_record(&record)?))?;
-        return go_on(db, record, None, stop).map(drop);
+        return go_on(db, record, None, stop).map(|_| Vec::new());
     }
     let file = frozen_name(record);
     let statements = sql::split(text, db.kind(), &file)?;
     within(db, &forget, |db| {
-        for statement in &statements {
-            if stop() {
-                return Err(Error::Stopped);
-            }
-            run(db, statement, &file)?;
-        }
-        Ok(db.remove_record(&record.stamp)?)
+        let conflicts = step_across(db, (&statements, &file), &record.lost_down, &record.lost_up, stop)?;
+        db.remove_record(&record.stamp)?;
+        Ok(conflicts)
     })
+}
+
+/// Runs a step's statements: `loses` is kept before, `returns` is what the opposite step kept, and comes back. Within a transaction.
+fn step_across(
+    db: &mut dyn Database,
+    (statements, file): (&[Statement], &Path),
+    loses: &[Loss],
+    returns: &[Loss],
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<String>> {
+    keep::keep(db, loses)?;
+    keep::mark_changed(db, returns)?;
+    let mut early = Vec::new();
+    for statement in statements {
+        if stop() {
+            return Err(Error::Stopped);
+        }
+        run(db, statement, file)?;
+        if early.len() < returns.len() && matches!(first_word(statement, db.kind()).as_str(), "ALTER" | "CREATE") {
+            keep::put_back_early(db, returns, &mut early)?;
+        }
+    }
+    let conflicts = keep::put_back(db, returns, &early)?;
+    keep::note_rows(db, loses)?;
+    Ok(conflicts)
 }
 
 /// Goes on with a revision that runs statement by statement, from where its record stands. Returns the record of an up.
@@ -263,7 +299,8 @@ fn clear_invalid(db: &mut dyn Database, unit: &[Statement]) -> Result<()> {
     Ok(())
 }
 
-fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
+/// Runs one statement of a file.
+pub(crate) fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
     db.run(&statement.sql).map_err(|e| {
         let outside = db.wants_no_transaction(&e);
         match e {
@@ -311,6 +348,9 @@ pub fn begun_record(revision: &Revision, terms: &Terms) -> Record {
         down: frozen(&revision.down),
         proof: terms.proof.clone(),
         accepted_loss: terms.accepted_loss.clone(),
+        lost_up: terms.lost_up.clone(),
+        lost_down: terms.lost_down.clone(),
+        conflicts: Vec::new(),
         stamped: false,
         error: None,
     }

@@ -1,4 +1,5 @@
-//! The SQL of SQLite and PostgreSQL as far as it must be understood to cut a script into statements: tokens, and where a statement ends.
+//! The SQL of SQLite and PostgreSQL as far as it must be understood to cut a script into statements: tokens, and where
+//! a statement ends.
 
 use std::path::Path;
 
@@ -183,8 +184,8 @@ pub(super) struct Comment<'t> {
 pub(super) enum Piece<'t> {
     /// From its first token to its last.
     Statement { start: usize, end: usize },
-    /// A comment `-- migrate:…` or `-- backout:…`. The former ends the statement before it; the latter may stand within the
-    /// statement that comes next.
+    /// A comment `-- migrate:…` or `-- backout:…`. The former ends the statement before it; the latter may stand within
+    /// the statement that comes next.
     Directive(Comment<'t>),
 }
 
@@ -290,7 +291,9 @@ impl<'t> Pieces<'t> {
         }
         if let Some(what) = so_far.copy {
             let hint = match what {
-                "FROM STDIN" => "write INSERT INTO … VALUES (…), (…); or COPY from a file on the server",
+                "FROM STDIN" => {
+                    "write INSERT INTO … VALUES (…), (…), as pg_dump --inserts does; or COPY from a file on the server"
+                }
                 _ => "what it writes would go nowhere: take it out",
             };
             let message = format!("COPY … {what} speaks with psql and cannot run here");

@@ -204,7 +204,8 @@ proptest! {
                 prop_assert_eq!(&text[token.start..token.start + token.text.len()], token.text);
                 prop_assert!(token.start >= at && !token.text.is_empty());
                 let between = text[at..token.start].trim();
-                prop_assert!(between.is_empty() || between.starts_with("--") || between.starts_with("/*"), "{}", between);
+                let blank = between.is_empty() || between.starts_with("--") || between.starts_with("/*");
+                prop_assert!(blank, "{}", between);
                 at = token.start + token.text.len();
             }
         }

@@ -6,7 +6,10 @@ mod catalog;
 #[path = "../it/database.rs"]
 mod database;
 mod faults;
+mod generate;
 mod peers;
 mod project;
+mod proof;
 mod run;
+mod splitting;
 mod stacked;

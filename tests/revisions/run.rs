@@ -193,3 +193,11 @@ fn a_script_says_what_would_run_and_records_it() {
         assert_eq!(place.applied(), ["20250101000000"]);
     }
 }
+
+#[test]
+fn every_finding_is_in_the_reference() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/revisions.md")).unwrap();
+    for (code, what) in backout::revision::lint::CODES {
+        assert!(page.contains(&format!("| {code} | {what} |")), "docs/revisions.md lacks {code}");
+    }
+}

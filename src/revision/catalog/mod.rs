@@ -300,6 +300,18 @@ impl Catalog {
         Catalog { kind, tables: Vec::new(), objects: Vec::new(), reader: None }
     }
 
+    /// The same without owners and grants: who may do what depends on where it runs, not on what was written.
+    #[must_use]
+    pub fn without_rights(mut self) -> Catalog {
+        let forget = |about: &mut About| (about.owner, about.grants) = (None, Vec::new());
+        for table in &mut self.tables {
+            forget(&mut table.about);
+            table.columns.iter_mut().for_each(|column| forget(&mut column.about));
+        }
+        self.objects.iter_mut().for_each(|object| forget(&mut object.about));
+        self
+    }
+
     /// It holds nothing.
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty() && self.objects.iter().all(|o| o.what == What::Schema && o.name == "public")

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::keep::Loss;
 use crate::gate::Gate;
 use crate::plan::Kind;
 use crate::store::{Error, Result};
@@ -121,6 +122,15 @@ pub struct Record {
     /// Why the author accepts that the down does not bring everything back.
     #[serde(default)]
     pub accepted_loss: Option<String>,
+    /// What its up took away and keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_up: Vec<Loss>,
+    /// What its down will take away and keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_down: Vec<Loss>,
+    /// What an up put back and the rows had their own word on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
     /// It was recorded without having been run (`stamp`, `import`).
     #[serde(default)]
     pub stamped: bool,

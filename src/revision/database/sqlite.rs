@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::{Database, Record};
@@ -58,6 +59,12 @@ impl Sqlite {
         let no = |e: rusqlite::Error| failure(&self.title, "open", &e);
         let mut conn = Connection::open_with_flags(&self.path, flags).map_err(no)?;
         conn.busy_handler(Some(ask_again)).map_err(no)?;
+        // one text for a whole row, by which it is told whether it was changed
+        conn.create_scalar_function("backout_digest", -1, FunctionFlags::SQLITE_UTF8, |row| {
+            let values: Vec<_> = (0..row.len()).map(|i| owned(row.get_raw(i))).collect();
+            Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&crate::value::encode_row(&values))))
+        })
+        .map_err(no)?;
         conn.execute_batch("PRAGMA foreign_keys = OFF; SELECT count(*) FROM sqlite_schema;").map_err(no)?;
         Ok(conn)
     }
