@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod extract;
 mod history;
+mod import;
 mod init;
 mod log;
 mod new;
@@ -100,6 +101,7 @@ enum Command {
     Complete(complete::Command),
     Shadow(shadow::Command),
     Stamp(stamp::Command),
+    Import(import::Command),
     Log(log::Command),
     Demo(demo::Command),
     #[command(hide = true)]
@@ -204,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Init(c) => c.run(&cx),
         Command::New(c) => c.run(&cx),
         Command::Stamp(c) => c.run(&cx),
+        Command::Import(c) => c.run(&cx),
         Command::Plan(c) => c.run(&cx),
         Command::Check(c) => c.run(&cx),
         Command::Diff(c) => c.run(&cx),

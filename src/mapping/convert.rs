@@ -24,8 +24,10 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             _ => member_up(*shape, *numeric_bool, *text_json, value),
         };
     }
-    if value.is_null() {
-        return Ok(Value::Null);
+    match value {
+        Value::Null => return Ok(Value::Null),
+        Value::Missing => return Err("missing, which this codec would bring back as a null".into()),
+        _ => {}
     }
     if let Codec::Dangling { of, values } = codec {
         return if dangles(values, value) { Ok(Value::Null) } else { up(of, value) };

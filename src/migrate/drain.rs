@@ -76,7 +76,7 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     if way == Way::Down {
         looking(receiver, &receivers, |r| undisturbed(r, &receivers))?;
     }
-    let read = read_now(giver, way, &plan.tables, &givers, &from, &parked)?;
+    let read = read_now(giver, way, &plan, &from, &parked)?;
     let Read { changes, entries, position, at, marks } = read;
     if entries == 0 && parked.iter().all(Parked::only_here) {
         if way == Way::Down {
@@ -106,12 +106,11 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
 /// Drains to empty inside the giver's open lease; the receiver is `Drained` at this epoch afterwards (P2).
 pub(crate) fn drain_leased(run: &mut Run, way: Way, epoch: u64) -> Result<(Position, u64)> {
     let plan = run.plan.clone();
-    let givers = way.givers(&plan);
     let (from, parked, _) = from_where(run, way)?;
     let (giver, _) = run.sides(way);
     // nobody writes any more, so this is the moment
     let at = giver.now()?;
-    let read = read_changes(giver, way, &plan.tables, &givers, &from, &parked, at)?;
+    let read = read_changes(giver, way, &plan, &from, &parked, at)?;
     let Read { changes, position, at, marks, .. } = read;
     let position = giver.mark(position)?;
     let id = run.id.clone();
@@ -192,34 +191,33 @@ pub(super) struct Read {
 pub(super) fn read_now(
     giver: &mut dyn Store,
     way: Way,
-    tables: &[TablePlan],
-    givers: &[&crate::plan::Table],
+    plan: &Plan,
     from: &Position,
     parked: &[Parked],
 ) -> Result<Read> {
     // before the snapshot: what is acknowledged after this may not be in it
     let at = giver.now()?;
-    looking(giver, givers, |giver| read_changes(giver, way, tables, givers, from, parked, at))
+    looking(giver, &way.givers(plan), |giver| read_changes(giver, way, plan, from, parked, at))
 }
 
 /// The changes since `from`, folded per key, with present rows; all in the giver's open transaction.
 fn read_changes(
     giver: &mut dyn Store,
     way: Way,
-    tables: &[TablePlan],
-    givers: &[&crate::plan::Table],
+    plan: &Plan,
     from: &Position,
     parked: &[Parked],
     at: String,
 ) -> Result<Read> {
-    if let Err(seen) = giver.look(givers) {
+    let givers = way.givers(plan);
+    if let Err(seen) = giver.look(&givers) {
         // a store that was taken back has lost more than our triggers, and says so when asked for its log (P16)
-        return Err(match giver.log_since(givers, from) {
+        return Err(match giver.log_since(&givers, from) {
             Err(lost @ store::Error::Capture { rewound: true, .. }) if !is_schema(&seen) => lost.into(),
             _ => seen.into(),
         });
     }
-    let (mut log, position) = giver.log_since(givers, from)?;
+    let (mut log, position) = giver.log_since(&givers, from)?;
     let entries = log.len();
     let mut doubted: HashSet<(usize, Key)> =
         log.iter().filter(|e| e.op == Op::Doubt).filter_map(|e| Some((e.table, e.before.clone()?))).collect();
@@ -238,7 +236,7 @@ fn read_changes(
         now: None,
     }));
     let mut changes = Vec::new();
-    for (i, t) in tables.iter().enumerate() {
+    for (i, t) in plan.tables.iter().enumerate() {
         let mine: Vec<&Entry> = log.iter().filter(|e| e.table == i).collect();
         if mine.is_empty() {
             continue;
@@ -255,7 +253,7 @@ fn read_changes(
         changes.push(Changes { table: i, truncated, doubted, rows });
     }
     // should the target be lost, the source's numbers go on after these (P22)
-    let marks = if way == Way::Down { giver.high_water(givers)? } else { Vec::new() };
+    let marks = if way == Way::Down { giver.high_water(&givers)? } else { Vec::new() };
     Ok(Read { changes, entries, position, at, marks })
 }
 

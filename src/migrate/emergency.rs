@@ -203,7 +203,7 @@ pub(crate) fn seal_and_read(
         return Ok(Ok(Read { changes, entries: 0, position, at, marks }));
     }
     Ok(from.and_then(|from| {
-        let read = drain::read_now(target, Way::Down, &plan.tables, &tables, &from, parked)?;
+        let read = drain::read_now(target, Way::Down, plan, &from, parked)?;
         let position = target.mark(read.position)?;
         Ok(Read { position, ..read })
     }))

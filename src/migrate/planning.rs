@@ -247,10 +247,9 @@ fn profile(
         })?);
     }
     if let Some(w) = m.transfer.columns.iter().find(|w| w.table == *named && t.column(&w.column).is_none()) {
-        return Err(refusal(
-            format!("table {} has no column {:?}, which [[transfer.column]] names", t.title(), w.column),
-            "mend the migration",
-        ));
+        let columns = t.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        let hint = Some(format!("its columns are: {columns}"));
+        return Err(m.refuse(w.at, format!("table {named} has no column {:?}", w.column), hint).into());
     }
     let total = source.count(t)?;
     let (mut rows, mut bytes) = (0u64, 0u64);
@@ -289,10 +288,14 @@ fn profile(
                                 c.name,
                                 key()
                             ),
-                            format!(
-                                "change that value in the source; or keep the column as SQL literals with [[transfer.column]] table = {:?}, column = {:?}, codec = \"literal\"; or leave the table out with exclude",
-                                t.name, c.name
-                            ),
+                            if kind == Kind::Json {
+                                "leave `codec` out of its [[transfer.column]]: what is chosen then takes every value, and a missing one too".into()
+                            } else {
+                                format!(
+                                    "change that value in the source; or keep the column as SQL literals with [[transfer.column]] table = {:?}, column = {:?}, codec = \"literal\"; or leave the table out with exclude",
+                                    t.name, c.name
+                                )
+                            },
                         ));
                     }
                 }

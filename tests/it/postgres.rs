@@ -562,6 +562,32 @@ fn p17_capture_does_not_disturb_the_application() {
     assert_eq!(place.app().query_one(sequences, &[]).unwrap().get::<_, i64>(0), 0);
 }
 
+/// A drain has read the first change of a row when the next one is noted and a trigger merges both: what stays must be the one
+/// that no drain has read.
+#[test]
+fn p17_of_merged_changes_the_newest_stays() {
+    let place = Place::with("CREATE TABLE t (id int8 PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b')");
+    let t = place.table("t");
+    let mut store = place.open();
+    let from = on(&mut *store, &[&t]);
+    let (mut app, mut other) = (place.app(), place.app());
+    app.batch_execute("UPDATE t SET v = 'first' WHERE id = 1").unwrap();
+    store.begin(Mode::Read, &[&t]).unwrap();
+    let (entries, read) = store.log_since(&[&t], &from).unwrap();
+    assert_eq!(ops(&entries), [(Op::Update, Some(1), Some(1))]);
+    app.batch_execute("UPDATE t SET v = 'then' WHERE id = 1").unwrap();
+    let often = "DO $$ BEGIN FOR i IN 1..20000 LOOP UPDATE t SET v = 'b' || i WHERE id = 2; END LOOP; END $$";
+    other.batch_execute(often).unwrap();
+    let kept: i64 = app.query_one("SELECT count(*) FROM backout.log_0", &[]).unwrap().get(0);
+    assert!(kept < 20_000, "nothing was merged");
+    // the drain sees what it saw, whatever went meanwhile
+    let (entries, _) = store.log_since(&[&t], &from).unwrap();
+    assert_eq!(ops(&entries), [(Op::Update, Some(1), Some(1))]);
+    store.rollback();
+    let (entries, _) = drain(&mut *store, &[&t], &read).unwrap();
+    assert_eq!(ops(&entries)[0], (Op::Update, Some(1), Some(1)), "the last change of row 1 was merged away");
+}
+
 #[test]
 fn p05_a_reader_has_its_locks_and_its_snapshot_from_the_beginning() {
     let place = Place::with(T);

@@ -806,6 +806,52 @@ fn a_busy_file_is_locked_not_broken() {
     store.rollback();
 }
 
+/// A drain has read the first change of a row when the next one is noted and both are merged: what stays must be the one that no
+/// drain has read.
+#[test]
+fn p17_of_merged_changes_the_newest_stays() {
+    let file = File::new(USERS);
+    let mut store = file.store();
+    let all = tables(&mut *store);
+    store.limit_log(40);
+    let from = capture(&mut *store, &all);
+    file.run("UPDATE users SET nick = 'first' WHERE id = 1");
+    let (entries, read) = drained(&mut *store, &all, &from);
+    assert_eq!(told(&entries), ["Update 1>1"]);
+    file.run("UPDATE users SET nick = 'then' WHERE id = 1");
+    for n in 0..9 {
+        file.run(&format!("UPDATE users SET nick = 'n{n}' WHERE id = 2"));
+    }
+    assert!(store.log_size(&refs(&all)).unwrap().rows < 11, "nothing was merged");
+    assert_eq!(told(&drained(&mut *store, &all, &read).0)[0], "Update 1>1", "the last change of row 1 was merged away");
+}
+
+/// A lock taken by the first write only would let another writer in before it, behind what was looked at: in a WAL that write could
+/// then never be made, as what was read is not the latest any more.
+#[test]
+fn p01_a_lease_is_had_from_its_beginning_and_not_from_its_first_write() {
+    for journal in ["DELETE", "WAL"] {
+        let file = File::new(USERS);
+        file.run(&format!("PRAGMA journal_mode = {journal}"));
+        file.app.busy_timeout(Duration::ZERO).unwrap();
+        let mut store = file.store();
+        let all = tables(&mut *store);
+        let from = capture(&mut *store, &all);
+        let write = || file.app.execute_batch("UPDATE users SET nick = nick || '!'").map_err(|e| e.to_string());
+        let locked = |done: Result<(), String>| done.is_err_and(|e| e.contains("locked"));
+        store.begin(Mode::Lease, &refs(&all)).unwrap();
+        assert!(locked(write()), "{journal}");
+        // how much waits is asked before anything is written
+        assert_eq!(store.lag(&refs(&all), &from).unwrap(), 0);
+        assert!(locked(write()), "{journal}");
+        let (entries, read) = store.log_since(&refs(&all), &from).unwrap();
+        assert_eq!(entries, []);
+        store.mark(read).unwrap();
+        store.commit("lease").unwrap();
+        write().unwrap();
+    }
+}
+
 #[test]
 fn bad_inputs_are_said_and_odd_names_are_paths() {
     let folder = TempDir::new().unwrap();

@@ -1,5 +1,7 @@
 //! Traps of the way back, and of JSON: each by its name.
 
+use backout::migrate::Project;
+
 use super::pairs::{pg_dump_rows, pg_schema};
 use super::scenarios::{Database, Home, edit, pg_rows, same, same_bytes};
 
@@ -306,4 +308,99 @@ fn b06_nothing_is_written_in_place() {
     reader.read_to_string(&mut old).unwrap();
     assert_eq!(old, text);
     assert_eq!(home.text("app.json"), "{\"a\": {\"x\": 77}, \"b\": {\"x\": 2}}");
+}
+
+const MEMBERS: &str = r#"[
+  {"id": 1, "u": "9f3c1a52-7d6e-4b0f-8a21-5c4d3e2f1a0b", "at": "2024-01-01T00:00:00", "n": 5, "s": "x", "odd": 1},
+  {"id": 2, "u": null, "at": "2024-01-01T00:00:00", "n": 7E0, "s": "\u00e9", "odd": "1", "some": 1.50}
+]
+"#;
+
+/// A file whose members become what the migration asks for.
+fn asked(to: &str, columns: &[(&str, &str)]) -> Home {
+    let home = Home::new(&[("from", "json:data.json"), ("to", to)], "");
+    home.write("data.json", MEMBERS);
+    let mut migration = "[transfer]\nfrom = \"from\"\nto = \"to\"\n".to_owned();
+    migration += "[[transfer.table]]\nsource = \"$\"\nkey = \"id\"\ninto = \"things\"\n";
+    for (column, what) in columns {
+        migration += &format!("[[transfer.column]]\ntable = \"things\"\ncolumn = \"{column}\"\n{what}\n");
+    }
+    home.migration("20250101000000_move", &migration);
+    home
+}
+
+#[test]
+fn b06_members_become_what_is_asked_for_and_come_back() {
+    let server = Database::new();
+    let home = asked(
+        &server.url,
+        &[
+            ("u", "codec = \"uuid\""),
+            ("at", "type = \"timestamp\"\ncodec = \"timestamp\""),
+            ("s", "type = \"varchar(10)\""),
+            ("odd", "codec = \"literal\""),
+        ],
+    );
+    home.up();
+    let mut c = server.client();
+    let types = "SELECT string_agg(format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = 'things'::regclass AND attname IN ('u', 'at', 's', 'odd')";
+    assert_eq!(pg_rows(&mut c, types), ["uuid, timestamp without time zone, character varying(10), text"]);
+    assert_eq!(pg_rows(&mut c, "SELECT odd FROM things"), ["'1'", "1"]);
+    c.batch_execute(
+        "UPDATE things SET u = '00000000-0000-0000-0000-00000000000A', at = '2025-06-07 08:09', s = 'y', odd = '''2''' WHERE id = 1",
+    )
+    .unwrap();
+    home.rollback();
+    let was =
+        r#""u": "9f3c1a52-7d6e-4b0f-8a21-5c4d3e2f1a0b", "at": "2024-01-01T00:00:00", "n": 5, "s": "x", "odd": 1}"#;
+    let is =
+        r#""u": "00000000-0000-0000-0000-00000000000a", "at": "2025-06-07T08:09:00", "n": 5, "s": "y", "odd": "2"}"#;
+    same_bytes(&home.read("data.json"), MEMBERS.replace(was, is).as_bytes());
+
+    let home = asked("sqlite:app.db", &[("s", "type = \"VARCHAR(10)\""), ("odd", "codec = \"literal\"")]);
+    home.up();
+    let db = home.sqlite("app.db");
+    let sql = "SELECT group_concat(type || ' ' || odd, ', ') FROM things, pragma_table_info('things') WHERE name = 's'";
+    let said: String = db.query_row(sql, [], |r| r.get(0)).unwrap();
+    assert_eq!(said, "VARCHAR(10) 1, VARCHAR(10) '1'");
+    db.execute_batch("UPDATE things SET s = 'y', odd = '''2''' WHERE id = 1").unwrap();
+    home.rollback();
+    let expected = MEMBERS.replace(r#""s": "x", "odd": 1}"#, r#""s": "y", "odd": "2"}"#);
+    same_bytes(&home.read("data.json"), expected.as_bytes());
+}
+
+#[test]
+fn b06_what_members_cannot_become_is_refused() {
+    let server = Database::new();
+    let refused = |to: &str, column: &str, what: &str, words: &[&str]| {
+        let home = asked(to, &[("s", "codec = \"text\""), (column, what)]);
+        let refused = home.project().plan(None).unwrap_err();
+        let said = format!("{refused} {}", refused.hint);
+        for w in words {
+            assert!(said.contains(w), "{w:?} is not in {said}");
+        }
+        same_bytes(&home.read("data.json"), MEMBERS.as_bytes());
+        assert!(pg_dump_rows(&mut server.client()).is_empty() && !home.path("app.db").exists(), "{said}");
+        refused.exit
+    };
+    // a record lacks it: what would come back is a null
+    let words = ["the whole file.some, key 1", "missing", "leave `codec` out"];
+    assert_eq!(refused(&server.url, "some", "codec = \"literal\"", &words), 4);
+    let words = ["the whole file.n cannot be integer", "double precision"];
+    assert_eq!(refused(&server.url, "n", "type = \"integer\"", &words), 4);
+    let words = ["the whole file.n", "\"decimal\"", "there are: literal"];
+    assert_eq!(refused(&server.url, "n", "codec = \"decimal\"", &words), 4);
+    assert_eq!(refused("sqlite:app.db", "u", "codec = \"uuid\"", &["the whole file.u", "SQLite has no type"]), 4);
+    let words = ["20250101000000_move.toml:12:1", "things has no column \"nn\"", "its columns are: id, u, at"];
+    assert_eq!(refused(&server.url, "nn", "type = \"bigint\"", &words), 2);
+
+    let home = asked("sqlite:app.db", &[("s", "codec = \"text\"")]);
+    let wrong = home.text("migrations/20250101000000_move.toml").replace("table = \"things\"", "table = \"thing\"");
+    home.migration("20250101000000_move", &wrong);
+    let refused = Project::open(&home.path(""), &|_| None).err().unwrap();
+    let said = format!("{refused} {}", refused.hint);
+    for w in ["20250101000000_move.toml:9:9", "no [[transfer.table]] goes into `thing`", "did you mean `things`"] {
+        assert!(said.contains(w), "{w:?} is not in {said}");
+    }
 }

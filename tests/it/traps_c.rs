@@ -118,17 +118,29 @@ fn c05_both_keys_of_a_key_update_and_set_null() {
 }
 
 #[test]
-fn c06_parents_children_cycles_and_unique_swaps_are_replayed() {
+fn c06_unique_values_that_swapped_are_replayed() {
+    // by way of a third value, and so that rows which stay are in each other's way in both stores
+    let house = there_and_back(
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, u TEXT UNIQUE); INSERT INTO a VALUES (1, 'p'), (2, 'q'), (3, 'r')",
+        "UPDATE a SET u = 't' WHERE id = 1; UPDATE a SET u = 'p' WHERE id = 2; UPDATE a SET u = 'q' WHERE id = 1",
+        "UPDATE a SET u = 't' WHERE id = 1; UPDATE a SET u = 'q' WHERE id = 3; UPDATE a SET u = 'r' WHERE id = 2; UPDATE a SET u = 'p' WHERE id = 1",
+    );
+    assert_eq!(source(&house, "SELECT id, u FROM a ORDER BY id"), ["1|p", "2|r", "3|q"]);
+}
+
+#[test]
+fn c06_parents_children_and_cycles_are_replayed() {
     let house = there_and_back(
         "CREATE TABLE a (id INTEGER PRIMARY KEY, u TEXT UNIQUE, b INTEGER REFERENCES b (id));
          CREATE TABLE b (id INTEGER PRIMARY KEY, a INTEGER REFERENCES a (id), up INTEGER REFERENCES b (id));
-         INSERT INTO a VALUES (1, 'p', NULL), (2, 'q', NULL), (3, 'r', NULL); INSERT INTO b VALUES (1, 1, NULL), (2, 2, 1);
+         INSERT INTO a VALUES (1, 'p', NULL), (2, 'q', NULL), (3, 'r', NULL), (5, 's', NULL); INSERT INTO b VALUES (1, 1, NULL), (2, 2, 1), (5, 5, NULL);
          UPDATE a SET b = 1 WHERE id = 1",
-        // a swap by way of a third value, a new cycle, and a parent that goes with its children
-        "UPDATE a SET u = 't' WHERE id = 1; UPDATE a SET u = 'p' WHERE id = 2; UPDATE a SET u = 'q' WHERE id = 1;
+        // a parent goes with its child, and a cycle comes
+        "DELETE FROM b WHERE id = 5; DELETE FROM a WHERE id = 5;
          INSERT INTO a VALUES (9, 'n', NULL); INSERT INTO b VALUES (9, 9, 9); UPDATE a SET b = 9 WHERE id = 9",
-        "UPDATE a SET u = 't' WHERE id = 1; UPDATE a SET u = 'q' WHERE id = 2; UPDATE a SET u = 'p' WHERE id = 1; UPDATE a SET b = NULL WHERE id = 9;
-         DELETE FROM b WHERE id = 9; DELETE FROM a WHERE id = 9; INSERT INTO a VALUES (4, 'n', NULL); INSERT INTO b VALUES (4, 4, 4); UPDATE a SET b = 4 WHERE id = 4;
+        // a cycle goes, another comes, and a parent goes with its children
+        "UPDATE a SET b = NULL WHERE id = 9; DELETE FROM b WHERE id = 9; DELETE FROM a WHERE id = 9;
+         INSERT INTO a VALUES (4, 'n', NULL); INSERT INTO b VALUES (4, 4, 4); UPDATE a SET b = 4 WHERE id = 4;
          UPDATE b SET up = NULL WHERE id = 2; DELETE FROM b WHERE id = 2; DELETE FROM a WHERE id = 2",
     );
     assert_eq!(source(&house, "SELECT id, u, b FROM a ORDER BY id"), ["1|p|1", "3|r|null", "4|n|4"]);

@@ -37,7 +37,7 @@ pub(super) fn rest(
         };
         left.push(NotMoved { what, why });
     }
-    super::references(source, target, moved, into, left);
+    super::references::references(source, target, moved, into, left);
     for f in &mut target.foreign_keys {
         let special = f.special.take().or_else(|| f.on_delete.contains('(').then(|| f.on_delete.clone()));
         if let Some(special) = special {

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::references::references;
 use super::{Refusal, refuse};
+use crate::mapping::convert;
 use crate::mapping::expression::{self, Scope};
-use crate::plan::{Codec, ColumnPlan, Generated, Index, IndexColumn, NotMoved, Table, TablePlan};
+use crate::plan::{Codec, ColumnPlan, Generated, Index, IndexColumn, Kind, NotMoved, Table, TablePlan};
 
 fn is_text(ty: &str) -> bool {
     ty == "text" || ty.starts_with("character")
@@ -45,7 +47,7 @@ pub(super) fn rest(
             }
         }
     }
-    super::references(source, target, moved, into, left);
+    references(source, target, moved, into, left);
     for c in &source.checks {
         match expression::condition(c, &scope(false)) {
             Some(check) => target.checks.push(check),
@@ -197,6 +199,101 @@ fn over_expressions(i: &Index, target: &Table, scope: &Scope<'_>) -> Option<Stri
     Some(format!("USING btree ({}){only}", parts.join(", ")))
 }
 
+/// A SQLite default as PostgreSQL says it, for a column of type `ty`; `None` when there is no sure counterpart.
+pub(super) fn default(d: &str, ty: &str, codec: &Codec, to: Kind) -> Option<String> {
+    let d = d.trim();
+    if to == Kind::Sqlite {
+        return Some(d.to_owned());
+    }
+    let bare = {
+        let mut b = d;
+        while let Some(inner) = b.strip_prefix('(').and_then(|r| r.strip_suffix(')')) {
+            b = inner.trim();
+        }
+        b
+    };
+    let low = bare.to_ascii_lowercase();
+    let now = [
+        "current_timestamp",
+        "datetime('now')",
+        "datetime(\"now\")",
+        "strftime('%y-%m-%d %h:%m:%s', 'now')",
+        "strftime('%y-%m-%d %h:%m:%s','now')",
+    ];
+    if now.contains(&low.as_str()) {
+        return match ty {
+            "timestamp" => Some("date_trunc('second', now() AT TIME ZONE 'UTC')".into()),
+            "timestamptz" => Some("now()".into()),
+            "text" => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')".into()),
+            t if t.starts_with("character") => {
+                Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')".into())
+            }
+            _ => None,
+        };
+    }
+    if matches!(low.as_str(), "current_date" | "date('now')") {
+        return match ty {
+            "date" => Some("(now() AT TIME ZONE 'UTC')::date".into()),
+            "text" => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')".into()),
+            _ => None,
+        };
+    }
+    if ["strftime('%s','now')", "strftime('%s', 'now')", "unixepoch()", "unixepoch('now')"].contains(&low.as_str()) {
+        // SQLite's strftime gives text, which only an integer's affinity makes a number
+        return matches!((ty, codec), ("bigint", Codec::Same))
+            .then(|| "floor(extract(epoch FROM now()))::bigint".into());
+    }
+    if low == "strftime('%y-%m-%dt%h:%m:%sz','now')" || low == "strftime('%y-%m-%dt%h:%m:%sz', 'now')" {
+        let exact = bare.contains("'%Y-%m-%dT%H:%M:%SZ'");
+        return match ty {
+            "timestamptz" if exact => Some("date_trunc('second', now())".into()),
+            "text" if exact => Some("to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')".into()),
+            _ => None,
+        };
+    }
+    if let Some(h) = low.strip_prefix("x'").and_then(|r| r.strip_suffix('\'')).filter(|_| ty == "bytea") {
+        let whole = h.len().is_multiple_of(2) && h.bytes().all(|b| b.is_ascii_hexdigit());
+        return (whole && *codec == Codec::Same).then(|| format!("'\\x{h}'"));
+    }
+    let quoted = bare
+        .strip_prefix('\'')
+        .and_then(|r| r.strip_suffix('\''))
+        .or_else(|| bare.strip_prefix('"').and_then(|r| r.strip_suffix('"')));
+    let value = if let Some(q) = quoted {
+        crate::value::Value::text(q.replace("''", "'"))
+    } else if low == "true" || low == "false" {
+        crate::value::Value::Int(i64::from(low == "true"))
+    } else if let Ok(i) = bare.parse::<i64>() {
+        crate::value::Value::Int(i)
+    } else if let Ok(r) = bare.parse::<f64>() {
+        crate::value::Value::Real(r)
+    } else {
+        return None;
+    };
+    // a number as default of a text column is stored as text, and the other way round, by affinity
+    let value = match (&value, codec) {
+        (crate::value::Value::Int(i), Codec::Same) if ty == "text" || ty.starts_with("character") => {
+            crate::value::Value::text(i.to_string())
+        }
+        (crate::value::Value::Int(i), Codec::Same) if ty == "double precision" => crate::value::Value::Real(*i as f64),
+        _ => value,
+    };
+    use crate::value::Value;
+    match (convert::up(codec, &value).ok()?, ty) {
+        (Value::Int(i), "bigint" | "integer" | "smallint") => Some(i.to_string()),
+        (Value::Real(r), "double precision") if r.is_finite() => Some(r.to_string()),
+        (Value::Bool(b), "boolean") => Some(b.to_string()),
+        (Value::Decimal(d), t) if t.starts_with("numeric") => Some(d.into_owned()),
+        (Value::Text(t), ty) if ty == "text" || ty.starts_with("character") => {
+            Some(format!("'{}'", String::from_utf8(t.into_owned()).ok()?.replace('\'', "''")))
+        }
+        (Value::Timestamp(us), "timestamp") => Some(format!("'{}'", crate::value::timestamp_text(us)?)),
+        (Value::Date(d), "date") => Some(format!("'{}'", crate::value::date_text(d)?)),
+        (Value::Json(j), "json") => Some(format!("'{}'", String::from_utf8(j.into_owned()).ok()?.replace('\'', "''"))),
+        _ => None,
+    }
+}
+
 /// Names that PostgreSQL makes up, or would find taken, are settled: tables and indexes share one space there, constraints of a
 /// table another.
 ///
@@ -311,4 +408,28 @@ pub fn narrow(plans: &mut [TablePlan], widest: &[Vec<usize>], left: &mut Vec<Not
         left.extend(gone);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Spelling;
+
+    #[test]
+    fn a14_defaults_are_translated_from_a_list_or_named() {
+        let flag = Codec::Flag { yes: Spelling::Int(1), no: Spelling::Int(0) };
+        let d = |d: &str, ty: &str, c: &Codec| default(d, ty, c, Kind::Postgres);
+        assert_eq!(d("1", "boolean", &flag).as_deref(), Some("true"));
+        assert_eq!(d("false", "boolean", &flag).as_deref(), Some("false"));
+        assert_eq!(d("'it''s'", "text", &Codec::Same).as_deref(), Some("'it''s'"));
+        assert_eq!(d("\"x\"", "text", &Codec::Same).as_deref(), Some("'x'"));
+        assert_eq!(d("'null'", "text", &Codec::Same).as_deref(), Some("'null'"));
+        assert_eq!(d("(-5)", "bigint", &Codec::Same).as_deref(), Some("-5"));
+        assert_eq!(
+            d("CURRENT_TIMESTAMP", "timestamp", &Codec::Same).as_deref(),
+            Some("date_trunc('second', now() AT TIME ZONE 'UTC')")
+        );
+        assert_eq!(d("(random())", "bigint", &Codec::Same), None);
+        assert_eq!(d("'abc'", "bigint", &Codec::Same), None);
+    }
 }

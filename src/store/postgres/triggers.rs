@@ -47,7 +47,7 @@ BEGIN
 END $backout$;";
 
 /// Every hundred blocks: among the entries in them, updates of one row are merged into the newest (P17). Whoever sees the older ones gone
-/// sees that one. Should it fail, the application's write does not.
+/// sees that one, and a drain that has read the older ones has yet to read it. Should it fail, the application's write does not.
 fn merging(n: usize, keys: usize) -> String {
     let names = |letter: char| (0..keys).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ");
     format!(

@@ -10,6 +10,8 @@ mod log;
 mod records;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 pub(crate) mod text;
 mod triggers;
 
@@ -145,9 +147,10 @@ impl Sqlite {
         conn.busy_handler(Some(ask_again)).map_err(no)?;
         conn.set_prepared_statement_cache_capacity(256);
         conn.create_scalar_function("sqlite_source_id", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(OURS)).map_err(no)?;
+        // EXTRA: the folder, too, is on the disk before a commit is told, or a crash of the machine brings its journal back
         conn.execute_batch(
             "PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF; PRAGMA legacy_alter_table = OFF; \
-             PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; SELECT count(*) FROM sqlite_schema;",
+             PRAGMA synchronous = EXTRA; PRAGMA cache_size = -16384; SELECT count(*) FROM sqlite_schema;",
         )
         .map_err(no)?;
         (self.conn, self.real, self.made) = (conn, true, !there);
@@ -361,6 +364,7 @@ impl Store for Sqlite {
         let sql = if mode == Mode::Read {
             "BEGIN; SELECT count(*) FROM sqlite_schema; PRAGMA query_only = ON"
         } else {
+            // the lock before the first look: behind that one another's write would come, and no write of ours could be made any more
             "BEGIN IMMEDIATE"
         };
         if let Err(e) = self.run("begin", sql) {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use backout::migrate::{Event, Observer};
+
 /// What hangs is told, not waited for.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (say, hear) = mpsc::channel();
@@ -141,6 +143,49 @@ fn p14_what_is_compared_while_indexes_are_built_is_sealed_before() {
         assert_eq!(out.verified.unwrap().rows[0].1, 5, "{pair:?}");
         assert_eq!(house.target(), rows(&[(1, "one"), (2, "two"), (3, "three"), (4, "four"), (5, "five")]));
     }
+}
+
+/// Told when all five things of the target have been read.
+struct Compared(Mutex<mpsc::Sender<()>>);
+
+impl Observer for Compared {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Progress { what: "comparing", done: 5, .. }) {
+            let _ = self.0.lock().unwrap().send(());
+        }
+    }
+}
+
+#[test]
+fn p14_what_was_compared_while_indexes_were_built_counts_only_if_nothing_was_carried_after_it() {
+    let house = House::new(SqliteToPostgres);
+    // an index that is built beside readers
+    house.at_source("CREATE INDEX by_word ON things (word)");
+    let (tell, told) = mpsc::channel();
+    let late = || {
+        // both sides have been read, and were alike
+        told.recv_timeout(Duration::from_secs(20)).unwrap();
+        house.at_source("UPDATE things SET word = 'later' WHERE id = 3");
+    };
+    // the row is carried, and does not stay as it was carried
+    let rots = || {
+        let sql = "SELECT quote_ident(tgname) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = 'things'::regclass";
+        let mut admin = house.admin();
+        let seals: Vec<String> = admin.query(sql, &[]).unwrap().iter().map(|r| r.get(0)).collect();
+        let all =
+            |how: &str| seals.iter().map(|t| format!("ALTER TABLE things {how} TRIGGER {t};")).collect::<String>();
+        let sql = "UPDATE things SET word = 'rotten' WHERE id = 3;";
+        admin.batch_execute(&format!("BEGIN; {} {sql} {} COMMIT", all("DISABLE"), all("ENABLE ALWAYS"))).unwrap();
+    };
+    let script: Script = vec![("target: index for the key", act(late)), ("trim the change log", act(rots))];
+    let asked = UpOptions { until: Until::Ready, ..UpOptions::default() };
+    let observer = Arc::new(Compared(Mutex::new(tell)));
+    let out = house.when(script, |p| p.observed(observer).up(&asked)).unwrap();
+    assert_eq!(out.verified.unwrap().differences, Vec::<String>::new());
+    assert_eq!(house.target()[2], (3, "later".into()), "the difference was found, and carried again");
+    house.project().cutover().unwrap();
+    rolled_back(&house);
+    assert_eq!(house.source()[2], (3, "later".into()));
 }
 
 #[test]

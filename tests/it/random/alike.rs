@@ -310,13 +310,7 @@ fn literal(s: &str) -> String {
 fn writes(plan: &Plan, model: &mut Side, target: &mut Side, acts: &[Act]) {
     let left = plan.not_moved.iter().any(|n| n.what.starts_with("foreign key"));
     for (n, act) in acts.iter().enumerate() {
-        let (Act::Cell { table, .. }
-        | Act::Null { table, .. }
-        | Act::Delete { table, .. }
-        | Act::Insert { table, .. }
-        | Act::Key { table, .. }
-        | Act::Empty { table }) = *act;
-        let t = &plan.tables[table % plan.tables.len()];
+        let t = &plan.tables[act.table() % plan.tables.len()];
         let places = model.places(&t.source);
         // where a foreign key stayed behind, the target lacks its actions
         if places.is_empty() || left && !matches!(act, Act::Insert { .. }) {

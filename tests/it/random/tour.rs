@@ -48,6 +48,18 @@ pub enum Act {
     },
 }
 
+impl Act {
+    pub fn table(&self) -> usize {
+        let (Act::Cell { table, .. }
+        | Act::Null { table, .. }
+        | Act::Delete { table, .. }
+        | Act::Insert { table, .. }
+        | Act::Key { table, .. }
+        | Act::Empty { table }) = self;
+        *table
+    }
+}
+
 pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     let n = || 0..64usize;
     let one = prop_oneof![
@@ -263,13 +275,7 @@ impl Tour {
         // where a foreign key stayed behind, PostgreSQL lacks its actions
         let keyless = self.proposal.plan.not_moved.iter().any(|n| n.what.starts_with("foreign key"));
         for (n, act) in acts.iter().enumerate() {
-            let (Act::Cell { table, .. }
-            | Act::Null { table, .. }
-            | Act::Delete { table, .. }
-            | Act::Insert { table, .. }
-            | Act::Key { table, .. }
-            | Act::Empty { table }) = *act;
-            let at = table % tables.len();
+            let at = act.table() % tables.len();
             let (t, p) = (&tables[at], &places[at]);
             if p.here.is_empty() || (keyless && !matches!(act, Act::Cell { .. } | Act::Null { .. })) {
                 continue;
