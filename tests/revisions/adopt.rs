@@ -130,7 +130,7 @@ fn goose_files() {
         &[
             ("00001_f.sql", function),
             ("00002_i.sql", "-- +goose NO TRANSACTION\n-- +goose up\nCREATE INDEX CONCURRENTLY i ON t (a);\n"),
-            ("helper_test.go", ""),
+            ("a_test.go", ""),
         ],
     );
     assert_eq!(
@@ -300,17 +300,18 @@ fn what_is_applied_is_read_from_each_history() {
         let bytes = if kind == Kind::Postgres { "bytea" } else { "blob" };
         let table =
             format!("CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, success {yes}, checksum {bytes});");
-        // of `SELECT 1;`
-        let sum = "10fb0cd3c7e5b2a8";
-        let value = if kind == Kind::Postgres { format!("'\\x{sum}'") } else { format!("x'{sum}'") };
+        let value = |sum: &str| if kind == Kind::Postgres { format!("'\\x{sum}'") } else { format!("x'{sum}'") };
         let sqlx = three(&plain(".sql"));
-        let insert = |n: u8, ok: &str| format!("INSERT INTO _sqlx_migrations VALUES ({n}, {ok}, {value});");
-        let import = ask(Tool::Sqlx, &sqlx, &format!("{table}{}", insert(1, t))).unwrap();
-        assert_eq!(
-            (import.applied, import.notes),
-            (vec!["1".to_owned()], vec!["edited since sqlx ran them, and taken over as they are now: 1".to_owned()])
-        );
-        let failed = ask(Tool::Sqlx, &sqlx, &format!("{table}{}{}", insert(1, t), insert(2, f)));
+        let insert =
+            |n: u8, ok: &str, sum: &str| format!("INSERT INTO _sqlx_migrations VALUES ({n}, {ok}, {});", value(sum));
+        // of `SELECT 1;`
+        let sum = "26e71cc37450b183fb5bb72ec4f644ed27de1b55fad3d4d6\
+            cfb0ca0d71f42ca990911d74649814105a190325e15d2092";
+        let sql = format!("{table}{}{}", insert(1, t, sum), insert(2, t, "00"));
+        let import = ask(Tool::Sqlx, &sqlx, &sql).unwrap();
+        assert_eq!(import.applied, ["1", "2"]);
+        assert_eq!(import.notes, ["edited since sqlx ran them, and taken over as they are now: 2"]);
+        let failed = ask(Tool::Sqlx, &sqlx, &format!("{table}{}{}", insert(1, t, sum), insert(2, f, sum)));
         assert!(failed.unwrap_err().contains("sqlx failed within version 2"));
 
         let goose = three(&|n| (format!("0000{n}_x.sql"), "-- +goose Up\nSELECT 1;\n".to_owned()));
@@ -351,6 +352,27 @@ fn what_is_applied_is_read_from_each_history() {
             INSERT INTO _yoyo_migration VALUES ('h', '20240101_01_abc-x')";
         assert_eq!(ask(Tool::Yoyo, &yoyo, sql).unwrap().applied, ["2024010101"]);
     }
+}
+
+#[test]
+fn a_tool_says_where_its_database_is() {
+    let project = folder(&[("alembic.ini", "[alembic]\nsqlalchemy.url = sqlite:///a/b.db\n")]);
+    let none = |_: &str| None;
+    let some = |name: &str| (name == "DATABASE_URL").then(|| "postgresql+asyncpg://u:secret@h/d".to_owned());
+    let store = |tool, lookup: &dyn Fn(&str) -> Option<String>| {
+        adopt::store_of(tool, project.path(), lookup).map_err(|e| e.to_string())
+    };
+    assert_eq!(store(Tool::Alembic, &some), Ok(Some("sqlite:a/b.db".into())));
+    assert_eq!(store(Tool::Dbmate, &none), Ok(None));
+    assert_eq!(store(Tool::Dbmate, &some), Ok(Some("postgres://u:secret@h/d".into())));
+    let other = |_: &str| Some("mysql://u:secret@h/d".to_owned());
+    let said = store(Tool::Sqlx, &other).unwrap_err();
+    assert!(said.contains("mysql") && !said.contains("secret"), "{said}");
+    for tool in Tool::ALL {
+        assert_eq!(Tool::named(&tool.word().to_uppercase()), Some(tool));
+    }
+    assert_eq!(Tool::named("golang_migrate"), Some(Tool::GolangMigrate));
+    assert_eq!(Tool::named("liquibase"), None);
 }
 
 fn config(place: &Place) -> Config {

@@ -5,7 +5,9 @@ use super::*;
 /// Origin of an Alembic project, in this environment and with the Python of the Alembic that the tests have.
 fn alembic_origin(folder: &Path, kind: Kind, alembic: &Path) -> Origin {
     let python = Some(alembic.with_file_name("python"));
-    Origin { python, environment: std::env::vars_os().collect(), ..Origin::of(Tool::Alembic, folder, kind) }
+    // Python may leave files beside what it reads, if it is not told otherwise
+    let environment = std::env::vars_os().filter(|(name, _)| name != "PYTHONDONTWRITEBYTECODE").collect();
+    Origin { python, environment, ..Origin::of(Tool::Alembic, folder, kind) }
 }
 
 /// An Alembic project of so many revisions, made by Alembic.
@@ -57,7 +59,7 @@ fn two_hundred(kind: Kind) {
     let place = Place::new(kind);
     write(&place, &import);
     let empty = contents(&store(&place));
-    assert_eq!(place.quick().up(&Default::default()).unwrap().revisions.len(), 200);
+    assert_eq!(up(&place), 200);
     alembic(&program, project.path(), &["upgrade", "head"]);
     same(&contents(&store(&place)), &theirs.contents());
     // with its own table in ours the fingerprints are the same, too
@@ -73,7 +75,7 @@ fn two_hundred(kind: Kind) {
     assert_eq!(import.applied.len(), 200);
     let adopted = in_database(&theirs, kind);
     write(&adopted, &import);
-    assert!(adopted.quick().up(&Default::default()).unwrap().nothing);
+    assert_eq!(up(&adopted), 0);
     let (middle, quarter) = (&import.revisions[99], &import.revisions[49]);
     adopted.back(&middle.stamp);
     place.back(&middle.stamp);
@@ -95,6 +97,11 @@ fn point(project: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(&ini).unwrap();
     assert!(text.contains(from));
     std::fs::write(&ini, text.replace(from, to)).unwrap();
+}
+
+/// Applies what is pending, without proofs: their files are what they are. How many there were.
+fn up(place: &Place) -> usize {
+    place.quick().up(&Default::default()).unwrap_or_else(|e| panic!("{e}")).revisions.len()
 }
 
 fn fingerprint(store: &str) -> String {
@@ -276,7 +283,7 @@ fn a_dbmate_folder_does_what_dbmate_does() {
         dbmate("up");
         let origin = Origin::of(Tool::Dbmate, folder.path(), kind);
         write(&place, &adopt::read(&origin, None).unwrap());
-        assert_eq!(place.up("head").revisions.len(), 4);
+        assert_eq!(up(&place), 4);
         same(&contents(&store(&place)), &theirs.contents());
         dbmate("rollback");
         dbmate("rollback");
@@ -287,7 +294,7 @@ fn a_dbmate_folder_does_what_dbmate_does() {
         assert_eq!(import.applied, ["20240101000000", "20240102000000"]);
         let adopted = in_database(&theirs, kind);
         write(&adopted, &import);
-        assert_eq!(adopted.up("head").revisions.len(), 2);
+        assert_eq!(up(&adopted), 2);
         adopted.back("base");
         place.back("base");
         same(&theirs.contents(), &empty);
@@ -313,7 +320,7 @@ fn a_sqlx_folder_does_what_sqlx_does() {
         let (place, other) = (Place::new(kind), Place::new(kind));
         let empty = contents(&store(&place));
         write(&place, &adopt::read(&Origin::of(Tool::Sqlx, folder.path(), kind), None).unwrap());
-        place.up("head");
+        up(&place);
         files.iter().filter(|(name, _)| name.ends_with(".up.sql")).for_each(|(_, text)| other.sql(text));
         same(&contents(&store(&place)), &contents(&store(&other)));
         place.back("base");

@@ -12,6 +12,9 @@ pub fn program(variable: &str) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from);
     let needed = std::env::var("CI").is_ok_and(|ci| ci == "1" || ci == "true");
     assert!(found.is_some() || !needed, "{variable} is not set: start the tests with scripts/test");
+    if found.is_none() {
+        eprintln!("passed over: {variable} is not set");
+    }
     found
 }
 

@@ -130,7 +130,8 @@ def reflect_from_scratch(written):
             return flush(self)
         finally:
             self.operations.get_bind, context.as_sql = bind, True
-            connection.rollback()
+            # SQLAlchemy before 2.0 has begun nothing
+            getattr(connection, "rollback", lambda: None)()
 
     if hasattr(batch.BatchOperationsImpl, "_should_recreate"):
         batch.BatchOperationsImpl.flush = with_scratch

@@ -90,7 +90,7 @@ pub(super) fn read(origin: &Origin, notes: &mut Vec<String>) -> Result<Project> 
     let wanted = if origin.kind == Kind::Postgres { "postgresql" } else { "sqlite" };
     if let Some(dialect) = read.dialect.as_deref().filter(|dialect| *dialect != wanted) {
         let cause = format!("the Alembic project is for {dialect}, and the store is {wanted}");
-        return Err(refused(cause, "name the store that it is for: --store NAME; or its URL: --url URL"));
+        return Err(refused(cause, "name the store that it is for: --store NAME"));
     }
     refuse_failures(&read.revisions)?;
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));

@@ -43,7 +43,10 @@ pub fn write(import: &Import, config: &Config, store: &str, gate: &Gate) -> Resu
     if !taken.is_empty() {
         let cause =
             format!("{} has these versions already, and with another text: {}", folder.display(), listed(&taken));
-        return Err(refused(cause, "nothing was written; move them away, or import into another project"));
+        return Err(refused(
+            cause,
+            "nothing was written; are these theirs? let ours be elsewhere: [project] migrations = \"revisions\"",
+        ));
     }
     let mut written = Vec::new();
     match place(folder, wanted, gate, &mut written) {
