@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let place = tempfile::tempdir_in(folder("run")?)?;
     let python = Path::new(&alembic).with_file_name("python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/revisions/alembic_project.py");
-    let made = Command::new(python)
+    let made = Command::new(&python)
         .args([script, &place.path().display().to_string(), "sqlite:///app.db", COUNT])
         .current_dir(place.path())
         .output()?;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
     }
     let at = place.path();
-    backout(at, &["import", "--from", "alembic"])?;
+    backout(at, &["import", "--from", "alembic", "--python", &python.display().to_string()])?;
     let fresh = || {
         for name in ["app.db", "app.db-wal", "app.db-shm"] {
             let _ = std::fs::remove_file(at.join(name));

@@ -100,7 +100,7 @@ impl Project {
             let revisions: Vec<&Revision> = mine.iter().map(|i| group[*i]).collect();
             let tell = |revision: &Revision, proof: &Proof| {
                 let lost = if proof.lost.is_empty() { "" } else { ", and something is lost" };
-                let words = format!("proven {}_{}: {}{lost}", revision.stamp, revision.slug, proof.words);
+                let words = format!("tried {}_{} on a copy{lost}", revision.stamp, revision.slug);
                 self.observer.event(Event::Note(words));
             };
             let at = self.config.scratch.as_deref();

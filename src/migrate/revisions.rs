@@ -45,7 +45,7 @@ impl Project {
             let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
             out.notes.extend(record.conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
             let done = RevisionDone::of(&record, "up", begun.elapsed());
-            self.journal(&mut journal, &done.stamp, "up", "", true, done.ms);
+            self.journal(&mut journal, &done.stamp, "apply", &done.title, true, done.ms);
             out.revisions.push(done);
             ledger.records.retain(|known| known.stamp != record.stamp);
             ledger.records.push(record);
@@ -201,7 +201,7 @@ impl Project {
             let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
             out.notes.extend(conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
             let done = RevisionDone::of(&record, "down", begun.elapsed());
-            self.journal(&mut journal, &done.stamp, "down", "", true, done.ms);
+            self.journal(&mut journal, &done.stamp, "take back", &done.title, true, done.ms);
             out.revisions.push(done);
             ledger.records.retain(|known| known.stamp != record.stamp);
         }
@@ -362,7 +362,7 @@ impl Project {
             at: crate::now(),
             run: String::new(),
             migration: migration.to_owned(),
-            phase: String::new(),
+            phase: operation.to_owned(),
             operation: operation.to_owned(),
             detail: detail.to_owned(),
             ok,

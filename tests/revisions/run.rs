@@ -235,3 +235,19 @@ fn crlf_and_a_byte_order_mark_change_nothing() {
         place.back("-1");
     }
 }
+
+#[test]
+fn what_would_be_a_parameter_is_refused() {
+    for spelled in ["?", "?1", ":name", "@name", "$name"] {
+        let place = Place::bare(Kind::Sqlite);
+        place.revision(
+            "1",
+            "t",
+            &format!("CREATE TABLE t (x text);\nINSERT INTO t VALUES ({spelled});"),
+            "DROP TABLE t;",
+        );
+        let e = place.quick().up(&UpOptions::default()).unwrap_err();
+        assert!(e.to_string().contains("is a parameter"), "{spelled}: {e}");
+        assert_eq!(place.tables(), [""; 0]);
+    }
+}

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
+use rusqlite::{Batch, Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::{Database, Record};
 use crate::gate::Gate;
@@ -85,6 +86,27 @@ impl Sqlite {
         self.conn()?.execute_batch(sql).map_err(|e| failure(&title, operation, &e))
     }
 
+    /// The same, but for what would be a parameter in a program, and NULL here, without a word.
+    fn run_each(&mut self, sql: &str) -> Result<()> {
+        let title = self.title.clone();
+        let fail = |e: rusqlite::Error| failure(&title, "run", &e);
+        let mut parameter = None;
+        let mut statements = Batch::new(self.conn()?, sql);
+        while let Some(mut statement) = statements.next().map_err(fail)? {
+            if statement.parameter_count() > 0 {
+                parameter = Some(statement.parameter_name(1).unwrap_or("?").to_owned());
+                break;
+            }
+            let mut rows = statement.query([]).map_err(fail)?;
+            while rows.next().map_err(fail)?.is_some() {}
+        }
+        match parameter {
+            None => Ok(()),
+            Some(name) => Err(self
+                .error("run", &format!("{name} is a parameter, which nobody gives a value: write the value itself"))),
+        }
+    }
+
     /// Rows that refer to rows that do not exist, as the open transaction sees it.
     fn orphans(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         let mut asked = conn.prepare("PRAGMA foreign_key_check")?;
@@ -164,10 +186,10 @@ impl Database for Sqlite {
 
     fn run(&mut self, sql: &str) -> Result<()> {
         if self.open {
-            return self.run_as("run", sql);
+            return self.run_each(sql);
         }
         let gate = self.gate.clone();
-        gate.pass("a statement", || self.run_as("run", sql))
+        gate.pass("a statement", || self.run_each(sql))
     }
 
     fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
