@@ -96,6 +96,8 @@ pub struct Column {
     /// A collation other than its type's.
     pub collation: Option<String>,
     quoted: String,
+    /// PostgreSQL: the sequence of an identity.
+    sequence: Option<String>,
     /// Generated, and computed when it is read.
     is_virtual: bool,
     /// Storage, statistics and the like.
@@ -272,6 +274,16 @@ impl Table {
 
     fn column_id(&self, column: &Column) -> String {
         format!("column {}.{}", self.name.quoted, column.quoted)
+    }
+
+    /// The sequence of an identity, if it is not called what it would be by itself.
+    fn odd_sequence<'a>(&self, column: &'a Column) -> Option<&'a str> {
+        let name = column.sequence.as_deref()?;
+        let usual = format!("{}_{}_seq", self.name.name, column.name);
+        let (schema, bare) = postgres_words::split_last(name);
+        let bare = bare.trim_matches('"').replace("\"\"", "\"");
+        let home = schema == postgres_words::split_last(&self.name.quoted).0;
+        (!home || usual.len() > 63 || bare != usual).then_some(name)
     }
 
     fn default_id(&self, column: &Column) -> String {

@@ -572,10 +572,7 @@ impl Reading {
                 let Some((at, column, id)) = place else { continue };
                 self.known("pg_class", &oid, &id);
                 let table = &mut self.tables[at];
-                let usual = format!("{}_{}_seq", table.name.name, table.columns[column].name);
-                if usual.len() > 63 || usual != line.text(2) {
-                    said = format!(" SEQUENCE NAME {name}{said}");
-                }
+                table.columns[column].sequence = Some(name);
                 if let Some(identity) = &mut table.columns[column].identity
                     && !said.is_empty()
                 {

@@ -127,6 +127,17 @@ fn first_name(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
+/// What a column has to lose first.
+pub(super) fn loosened(table: &Table, was: &Column, is: &Column) -> Vec<Statement> {
+    let options = |c: &Column| c.identity.as_ref().map(|i| i.split_once(" (").map(|(_, o)| o.to_owned()));
+    let word = match () {
+        () if was.generated.is_some() && is.generated.is_none() => "DROP EXPRESSION",
+        () if was.identity.is_some() && options(was) != options(is) => "DROP IDENTITY",
+        () => return Vec::new(),
+    };
+    vec![plain(format!("ALTER TABLE {} ALTER COLUMN {} {word}", table.name.quoted, was.quoted))]
+}
+
 /// The statements that alter a column, but for its default. `retyped`: its type, or the type's own definition, is another one;
 /// `rebuilt`: only the latter.
 pub(super) fn column(table: &Table, was: &Column, is: &Column, retyped: bool, rebuilt: bool) -> Vec<Statement> {
@@ -134,15 +145,9 @@ pub(super) fn column(table: &Table, was: &Column, is: &Column, retyped: bool, re
     let mut alter = |what: String| {
         out.push(plain(format!("ALTER TABLE {} ALTER COLUMN {} {what}", table.name.quoted, is.quoted)));
     };
-    if was.generated.is_some() && is.generated.is_none() {
-        alter("DROP EXPRESSION".into());
-    }
     let kind = |c: &Column| c.identity.as_ref().map(|i| i.split_once(" (").map_or(i.clone(), |(k, _)| k.to_owned()));
     let options = |c: &Column| c.identity.as_ref().and_then(|i| i.split_once(" (").map(|(_, o)| o.to_owned()));
     let kept = was.identity.is_some() && is.identity.is_some() && options(was) == options(is);
-    if was.identity.is_some() && !kept && was.identity != is.identity {
-        alter("DROP IDENTITY".into());
-    }
     if retyped {
         let collation = match (&was.collation, &is.collation) {
             (a, Some(b)) if a != &Some(b.clone()) => format!(" COLLATE {b}"),

@@ -566,6 +566,11 @@ impl<'a> Work<'a> {
                         }
                         let called = format!("COLUMN {id}", id = id.trim_start_matches("column "));
                         action.statements.extend(about(&called, &then.about, &column.about, None, false));
+                        let loosened = postgres_alter::loosened(table, then, column);
+                        if !loosened.is_empty() {
+                            let first = self.act(Action { rank: 7, statements: loosened, ..Action::default() });
+                            action.after.insert(first);
+                        }
                         let old_types: Vec<String> = then.depends.difference(&column.depends).cloned().collect();
                         let at = self.act(action);
                         if retyped {
@@ -582,12 +587,14 @@ impl<'a> Work<'a> {
                         if let Some(expression) = column.default.as_ref().filter(|_| changed) {
                             let sql =
                                 format!("ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT {expression}", column.quoted);
+                            let mut statements = vec![plain(sql)];
+                            statements.extend(self.counted(table, column));
                             let made = column.default_depends.clone();
                             let mut after = BTreeSet::from([at]);
                             after.extend(self.ends.get(&default).copied());
                             let set = self.act(Action {
                                 rank: 26,
-                                statements: vec![plain(sql)],
+                                statements,
                                 made,
                                 after,
                                 ..Action::default()
@@ -637,7 +644,7 @@ impl<'a> Work<'a> {
     fn add_column(&mut self, table: &Table, one: &Column) {
         let apart = one.default.is_some() && !self.simple(&one.default_depends);
         let name = &table.name.quoted;
-        let mut statements = vec![plain(format!("ALTER TABLE {name} ADD COLUMN {}", column(one, !apart, true)))];
+        let mut statements = vec![plain(format!("ALTER TABLE {name} ADD COLUMN {}", column(table, one, !apart, true)))];
         statements.extend(column_settings(table, None, one));
         let id = table.column_id(one);
         let called = format!("COLUMN {}", id.trim_start_matches("column "));
@@ -662,6 +669,19 @@ impl<'a> Work<'a> {
             });
             self.makes.insert(table.default_id(one), set);
         }
+    }
+
+    /// A sequence that was not there goes on after the rows that are.
+    fn counted(&self, table: &Table, column: &Column) -> Option<Statement> {
+        let sequence = column.default_depends.iter().find_map(|d| d.strip_prefix("sequence "))?;
+        if self.before.contains_key(&format!("sequence {sequence}")) || !column.ty.ends_with("int") && column.ty != "integer" {
+            return None;
+        }
+        let name = sequence.replace('\'', "''");
+        Some(plain(format!(
+            "SELECT pg_catalog.setval('{name}', (SELECT max({}) FROM {}))",
+            column.quoted, table.name.quoted
+        )))
     }
 
     /// None of these leads to a table by way of a function: what needs them may stand within CREATE TABLE.

@@ -18,7 +18,7 @@ fn literal(text: &str) -> String {
 }
 
 /// A column within CREATE TABLE or ADD COLUMN; with its default, and with NOT NULL, where wanted.
-pub(super) fn column(column: &Column, default: bool, not_null: bool) -> String {
+pub(super) fn column(table: &Table, column: &Column, default: bool, not_null: bool) -> String {
     let mut out = format!("{} {}", column.quoted, column.ty);
     if let Some(collation) = &column.collation {
         out += &format!(" COLLATE {collation}");
@@ -32,9 +32,12 @@ pub(super) fn column(column: &Column, default: bool, not_null: bool) -> String {
     }
     if let Some(identity) = &column.identity {
         let (kind, options) = identity.split_once(" (").unwrap_or((identity, ""));
+        let named = table.odd_sequence(column).map(|n| format!("SEQUENCE NAME {n}"));
+        let options = options.trim_end_matches(')').to_owned();
+        let options: Vec<String> = named.into_iter().chain((!options.is_empty()).then_some(options)).collect();
         out += &format!(" GENERATED {kind} AS IDENTITY");
         if !options.is_empty() {
-            out += &format!(" ({options}");
+            out += &format!(" ({})", options.join(" "));
         }
     }
     if column.not_null && not_null {
@@ -48,7 +51,7 @@ pub(super) fn table(table: &Table, constraints: &[&Object], without: &BTreeSet<S
     let mut lines: Vec<String> = table
         .columns
         .iter()
-        .map(|c| column(c, !without.contains(&c.name), !table.key.contains(&c.name) || constraints.is_empty()))
+        .map(|c| column(table, c, !without.contains(&c.name), !table.key.contains(&c.name) || constraints.is_empty()))
         .collect();
     lines.extend(constraints.iter().map(|c| c.sql.clone()));
     let unlogged = if table.options.contains_key("unlogged") { "UNLOGGED " } else { "" };
