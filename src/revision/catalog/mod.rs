@@ -6,13 +6,7 @@
 mod change;
 mod difference;
 mod postgres;
-mod postgres_alter;
-mod postgres_change;
-mod postgres_rename;
-mod postgres_words;
 mod sqlite;
-mod sqlite_change;
-mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -280,9 +274,9 @@ impl Table {
     fn odd_sequence<'a>(&self, column: &'a Column) -> Option<&'a str> {
         let name = column.sequence.as_deref()?;
         let usual = format!("{}_{}_seq", self.name.name, column.name);
-        let (schema, bare) = postgres_words::split_last(name);
+        let (schema, bare) = postgres::words::split_last(name);
         let bare = bare.trim_matches('"').replace("\"\"", "\"");
-        let home = schema == postgres_words::split_last(&self.name.quoted).0;
+        let home = schema == postgres::words::split_last(&self.name.quoted).0;
         (!home || usual.len() > 63 || bare != usual).then_some(name)
     }
 
@@ -343,15 +337,15 @@ impl Catalog {
     /// [`Catalog::not_created`] names. Those of SQLite want foreign keys off, as within [`Database::begin`].
     pub fn create(&self) -> Vec<Statement> {
         match self.kind {
-            Kind::Postgres => postgres_change::create(self).0,
-            _ => sqlite_change::create(self),
+            Kind::Postgres => postgres::change::create(self).0,
+            _ => sqlite::change::create(self),
         }
     }
 
     /// What [`Catalog::create`] leaves out, each with the reason.
     pub fn not_created(&self) -> Vec<String> {
         match self.kind {
-            Kind::Postgres => postgres_change::create(self).1,
+            Kind::Postgres => postgres::change::create(self).1,
             _ => Vec::new(),
         }
     }

@@ -52,11 +52,11 @@ impl Dice {
     }
 
     fn has(&self, table: usize) -> bool {
-        self.of(table, 0) % 4 != 0
+        !self.of(table, 0).is_multiple_of(4)
     }
 
     fn has_column(&self, table: usize, column: usize) -> bool {
-        self.column(table, column, 0) % 3 != 0
+        !self.column(table, column, 0).is_multiple_of(3)
     }
 
     fn tables(&self) -> impl Iterator<Item = usize> {

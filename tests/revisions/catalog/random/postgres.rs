@@ -104,7 +104,8 @@ fn script(d: &Dice) -> String {
             }
         }
         lines.extend(last);
-        let unlogged = if d.of(t, 42) % 6 == 1 && (0..4).all(|k| d.of(k, 32 + t) % 5 == 0) { "UNLOGGED " } else { "" };
+        let unlogged =
+            if d.of(t, 42) % 6 == 1 && (0..4).all(|k| d.of(k, 32 + t).is_multiple_of(5)) { "UNLOGGED " } else { "" };
         let with = if d.of(t, 42) % 6 == 2 { " WITH (fillfactor = 50)" } else { "" };
         out += &format!("CREATE {unlogged}TABLE {name} ({}){with};\n", lines.join(", "));
     }

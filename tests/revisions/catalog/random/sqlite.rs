@@ -93,7 +93,7 @@ fn script(d: &Dice) -> String {
             4 => out += &format!("CREATE VIEW v{t} AS SELECT gone FROM is_not_there;\n"),
             _ => {}
         }
-        if d.of(t, 40) % 5 != 0 && d.of(t, 44) % 3 == 1 {
+        if !d.of(t, 40).is_multiple_of(5) && d.of(t, 44) % 3 == 1 {
             out += &format!("CREATE VIEW w{t} AS SELECT id FROM v{t};\n");
         }
         let other = d.tables().last().map_or(name.clone(), |o| quoted(&d.name(o)));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{About, Catalog, Column, Object, Statement, Table, What};
+use crate::revision::catalog::{About, Catalog, Column, Object, Statement, Table, What};
 
-pub(super) fn plain(sql: String) -> Statement {
+pub(in crate::revision::catalog) fn plain(sql: String) -> Statement {
     Statement { sql, after_rows: false, rights: false }
 }
 
@@ -18,7 +18,7 @@ fn literal(text: &str) -> String {
 }
 
 /// A column within CREATE TABLE or ADD COLUMN; with its default, and with NOT NULL, where wanted.
-pub(super) fn column(table: &Table, column: &Column, default: bool, not_null: bool) -> String {
+pub(in crate::revision::catalog) fn column(table: &Table, column: &Column, default: bool, not_null: bool) -> String {
     let mut out = format!("{} {}", column.quoted, column.ty);
     if let Some(collation) = &column.collation {
         out += &format!(" COLLATE {collation}");
@@ -47,7 +47,11 @@ pub(super) fn column(table: &Table, column: &Column, default: bool, not_null: bo
 }
 
 /// A CREATE TABLE, with these constraints within it, and with the defaults of all columns but these.
-pub(super) fn table(table: &Table, constraints: &[&Object], without: &BTreeSet<String>) -> String {
+pub(in crate::revision::catalog) fn table(
+    table: &Table,
+    constraints: &[&Object],
+    without: &BTreeSet<String>,
+) -> String {
     let mut lines: Vec<String> = table
         .columns
         .iter()
@@ -67,7 +71,7 @@ pub(super) fn table(table: &Table, constraints: &[&Object], without: &BTreeSet<S
 }
 
 /// A table as people read it.
-pub(super) fn shown(catalog: &Catalog, one: &Table) -> String {
+pub(in crate::revision::catalog) fn shown(catalog: &Catalog, one: &Table) -> String {
     let own = |o: &&Object| o.table.as_deref() == Some(&one.name.quoted) && o.what == What::Constraint && within(o);
     let constraints: Vec<&Object> = catalog.objects.iter().filter(own).collect();
     let mut out = table(one, &constraints, &BTreeSet::new());
@@ -80,13 +84,13 @@ pub(super) fn shown(catalog: &Catalog, one: &Table) -> String {
 }
 
 /// It may stand within CREATE TABLE: keys, UNIQUE and CHECK that is valid.
-pub(super) fn within(object: &Object) -> bool {
+pub(in crate::revision::catalog) fn within(object: &Object) -> bool {
     let kind = object.parts.first().map_or("", |(_, kind)| kind.as_str());
     matches!(kind, "p" | "u") || kind == "c" && !object.sql.ends_with("NOT VALID")
 }
 
 /// Settings of a table that CREATE TABLE does not take; each is put from `from`, where there is one, to what it is.
-pub(super) fn settings(from: Option<&Table>, table: &Table, late: bool) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn settings(from: Option<&Table>, table: &Table, late: bool) -> Vec<Statement> {
     let name = &table.name.quoted;
     let mut out = Vec::new();
     let was = |key: &str| from.and_then(|t| t.options.get(key));
@@ -148,7 +152,11 @@ fn stored(was: Option<&String>, is: Option<&String>) -> Vec<String> {
 }
 
 /// Storage, statistics and the like of a column, from what they were to what they are.
-pub(super) fn column_settings(table: &Table, from: Option<&Column>, column: &Column) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn column_settings(
+    table: &Table,
+    from: Option<&Column>,
+    column: &Column,
+) -> Vec<Statement> {
     let mut out = Vec::new();
     let mut alter = |what: String| {
         out.push(plain(format!("ALTER TABLE {} ALTER COLUMN {} {what}", table.name.quoted, column.quoted)));
@@ -171,7 +179,7 @@ pub(super) fn column_settings(table: &Table, from: Option<&Column>, column: &Col
 }
 
 /// How COMMENT, OWNER and DROP call an object.
-pub(super) fn called(object: &Object) -> String {
+pub(in crate::revision::catalog) fn called(object: &Object) -> String {
     let word = object.word.clone().unwrap_or_else(|| match object.what {
         What::Constraint | What::ForeignKey => "CONSTRAINT".into(),
         what => what.word().to_uppercase(),
@@ -183,7 +191,7 @@ pub(super) fn called(object: &Object) -> String {
 }
 
 /// The statements that make an object, but for what is said of it.
-pub(super) fn make(object: &Object) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn make(object: &Object) -> Vec<Statement> {
     let table = object.table.clone().unwrap_or_default();
     let mut out = vec![plain(match object.what {
         What::Constraint | What::ForeignKey => format!("ALTER TABLE {table} ADD {}", object.sql),
@@ -220,7 +228,7 @@ fn state(words: &str, what: &str, name: &str) -> String {
 }
 
 /// The statement that removes an object.
-pub(super) fn unmake(object: &Object) -> String {
+pub(in crate::revision::catalog) fn unmake(object: &Object) -> String {
     match (object.what, &object.table) {
         (What::Constraint | What::ForeignKey, Some(table)) => {
             format!("ALTER TABLE {table} DROP CONSTRAINT {}", object.name)
@@ -230,7 +238,13 @@ pub(super) fn unmake(object: &Object) -> String {
 }
 
 /// What is said of an object, from what was said of it. `usual`: what a new one has.
-pub(super) fn about(called: &str, from: &About, to: &About, reader: Option<&str>, fresh: bool) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn about(
+    called: &str,
+    from: &About,
+    to: &About,
+    reader: Option<&str>,
+    fresh: bool,
+) -> Vec<Statement> {
     let mut out = Vec::new();
     if from.comment != to.comment {
         let text = to.comment.as_deref().map_or("NULL".into(), literal);
@@ -272,7 +286,7 @@ pub(super) fn about(called: &str, from: &About, to: &About, reader: Option<&str>
 }
 
 /// `public.t` and `c` of `public.t.c`, whatever is quoted.
-pub(super) fn split_last(name: &str) -> (&str, &str) {
+pub(in crate::revision::catalog) fn split_last(name: &str) -> (&str, &str) {
     let mut quoted = false;
     let mut at = None;
     for (i, c) in name.char_indices() {
@@ -286,7 +300,7 @@ pub(super) fn split_last(name: &str) -> (&str, &str) {
 }
 
 /// The grants that a new object has, as far as they are known without its server: those of a table are the owner's own, whatever they are.
-pub(super) fn usual(what: What, to: &About) -> Vec<String> {
+pub(in crate::revision::catalog) fn usual(what: What, to: &About) -> Vec<String> {
     let mut out: Vec<String> = match what {
         What::Function => vec!["EXECUTE TO PUBLIC".into()],
         What::Enum | What::Domain | What::Composite => vec!["USAGE TO PUBLIC".into()],

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::change::given;
-use super::postgres_words::{plain, split_last};
-use super::{Catalog, Object, Renames, Statement, What};
+use super::words::{plain, split_last};
+use crate::revision::catalog::change::given;
+use crate::revision::catalog::{Catalog, Object, Renames, Statement, What};
 use crate::store::sqlite::text::{Kind, tokens};
 
 /// The schema after the renames, and the statements for them.

@@ -1,7 +1,7 @@
 //! What PostgreSQL alters in place.
 
-use super::postgres_words::plain;
-use super::{Catalog, Column, Object, Statement, Table, What};
+use super::words::plain;
+use crate::revision::catalog::{Catalog, Column, Object, Statement, Table, What};
 
 /// The column cannot be altered into the other one, and loses nothing by being made anew: it is computed.
 pub(super) fn remade(was: &Column, is: &Column) -> bool {
@@ -85,10 +85,25 @@ pub(super) fn object(was: &Object, is: &Object) -> Vec<Statement> {
             }
         }
         What::Sequence => {
+            let number = |o: &Object, key: &str| -> i128 {
+                list(o, key).first().and_then(|v| v.parse().ok()).unwrap_or_default()
+            };
+            let (min, max) = (number(is, "MINVALUE"), number(is, "MAXVALUE"));
+            let (least, most) = (min.min(number(was, "MINVALUE")), max.max(number(was, "MAXVALUE")));
+            let narrower = least < min || most > max;
+            if narrower {
+                // where it stands may be outside of what it is to be
+                out.push(plain(format!("ALTER SEQUENCE {name} AS bigint MINVALUE {least} MAXVALUE {most}")));
+                out.push(plain(format!(
+                    "SELECT pg_catalog.setval('{}', greatest(least(last_value, {max}), {min}), \
+                     is_called AND last_value BETWEEN {min} AND {max}) FROM {name}",
+                    name.replace('\'', "''")
+                )));
+            }
             let settings: Vec<String> = is
                 .parts
                 .iter()
-                .filter(|p| p.0 != "OWNED BY" && !was.parts.contains(p))
+                .filter(|p| p.0 != "OWNED BY" && (narrower || !was.parts.contains(p)))
                 .map(|(key, value)| format!("{key} {value}").trim().to_owned())
                 .collect();
             if !settings.is_empty() {
