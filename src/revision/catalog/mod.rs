@@ -258,6 +258,11 @@ pub struct Statement {
 }
 
 impl Table {
+    /// Its rows are rows of another table, too: it is a partition, or it inherits.
+    pub fn is_part(&self) -> bool {
+        self.options.contains_key("inherits")
+    }
+
     fn id(&self) -> String {
         format!("table {}", self.name.quoted)
     }

@@ -1,6 +1,6 @@
 //! What goes wrong elsewhere, each by its letter.
 
-use super::{Place, Renames, change, changed, differences, failing, text};
+use super::{Place, Renames, built_again, change, changed, differences, failing, text};
 use backout::revision::catalog::{Sign, What, suggest_renames};
 
 #[test]
@@ -332,23 +332,69 @@ fn what_is_not_generated_is_named() {
     let mut place = Place::postgres();
     let nothing = place.read();
     place.run(
-        "CREATE TABLE plain (a integer);
-         CREATE TABLE parts (a integer, b text) PARTITION BY RANGE (a); CREATE TABLE part_1 PARTITION OF parts FOR VALUES FROM (1) TO (9);
-         CREATE INDEX on_parts ON parts (a); CREATE VIEW v AS SELECT a FROM parts; CREATE TABLE child (c integer) INHERITS (plain);
-         CREATE TYPE r AS RANGE (subtype = integer); CREATE TABLE ranged (a r)",
+        "CREATE TABLE plain (a integer); CREATE TYPE r AS RANGE (subtype = integer); CREATE TABLE ranged (a r);
+         CREATE VIEW v AS SELECT a FROM ranged; CREATE TYPE pair AS (a integer); CREATE TABLE of_pair OF pair",
     );
     let catalog = place.read();
     let said = catalog.not_created().join("\n");
-    for name in ["parts", "part_1", "on_parts", "view public.v", "child", "type public.r", "ranged"] {
+    for name in ["type public.r", "table public.ranged", "view public.v", "of_pair: it is a table of a type"] {
         assert!(said.contains(name), "{name} in\n{said}");
     }
     assert_eq!(change(&nothing, &catalog, &Renames::default()).not_generated.join("\n"), said);
     let mut other = Place::postgres();
     other.build(&catalog.create());
     assert_eq!(other.read().tables().len(), 1);
-    // and a part that has other bounds is another one
+    // a composite type that a column holds stays as it is, and that is said
+    let (mut one, mut two) = (Place::postgres(), Place::postgres());
+    one.run("CREATE TYPE pair AS (a integer); CREATE TABLE t (p pair)");
+    two.run("CREATE TYPE pair AS (a integer, b text); CREATE TABLE t (p pair)");
+    let found = change(&one.read(), &two.read(), &Renames::default());
+    assert_eq!((found.up.len(), found.not_generated.len()), (0, 1), "{found:?}");
+}
+
+#[test]
+fn partitions_are_built_again_and_not_altered() {
+    let mut place = Place::postgres();
+    let nothing = place.read();
+    place.run(
+        "CREATE TABLE plain (a integer PRIMARY KEY, CHECK (a > 0)); CREATE TABLE child (c integer) INHERITS (plain);
+         CREATE TABLE parts (a integer REFERENCES plain, b text, PRIMARY KEY (a)) PARTITION BY RANGE (a);
+         CREATE INDEX on_parts ON parts (b); CREATE TABLE part_1 (b text, a integer NOT NULL, CONSTRAINT mine PRIMARY KEY (a));
+         ALTER TABLE parts ATTACH PARTITION part_1 FOR VALUES FROM (1) TO (9);
+         CREATE TABLE rest PARTITION OF parts DEFAULT PARTITION BY LIST (a); CREATE TABLE rest_1 PARTITION OF rest FOR VALUES IN (20);
+         CREATE TABLE refers (p integer REFERENCES parts); CREATE VIEW v AS SELECT a FROM parts;
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER g AFTER INSERT ON parts FOR EACH ROW EXECUTE FUNCTION f()",
+    );
+    let catalog = built_again(&mut place, Place::postgres);
+    let parts: Vec<_> = catalog.tables().iter().filter(|t| t.is_part()).map(|t| t.name.name.as_str()).collect();
+    assert_eq!(parts, ["child", "part_1", "rest", "rest_1"]);
+    let keys: Vec<_> = catalog.tables().iter().map(|t| t.foreign_keys.len()).collect();
+    assert_eq!(keys, [0, 1, 1, 0, 1, 1, 1], "{:?}", catalog.tables().iter().map(|t| &t.name.name).collect::<Vec<_>>());
+    changed(&mut place, &nothing, &Renames::default());
+    changed(&mut place, &catalog, &Renames::default());
+    // one more is made; other bounds are not
+    place.run("CREATE TABLE part_2 PARTITION OF parts FOR VALUES FROM (10) TO (12)");
+    changed(&mut place, &catalog, &Renames::default());
     place.run("ALTER TABLE parts DETACH PARTITION part_1; ALTER TABLE parts ATTACH PARTITION part_1 FOR VALUES FROM (1) TO (10)");
-    assert!(!failing(&catalog, &place.read()).is_empty());
+    let found = change(&place.read(), &catalog, &Renames::default());
+    assert_eq!(found.up, Vec::<String>::new());
+    assert!(found.not_generated.iter().any(|s| s.contains("part_1: it is a partition")), "{found:?}");
+}
+
+#[test]
+fn what_an_extension_brings_is_the_extensions() {
+    let mut place = Place::postgres();
+    place.run(
+        "CREATE EXTENSION citext; CREATE TABLE t (id integer PRIMARY KEY, name citext NOT NULL DEFAULT 'x', CHECK (name <> 'y'));
+         CREATE UNIQUE INDEX i ON t (name); CREATE VIEW v AS SELECT name || 'a' AS n FROM t",
+    );
+    let catalog = built_again(&mut place, Place::postgres);
+    assert!(catalog.create()[0].sql.starts_with("CREATE EXTENSION citext"), "{:?}", catalog.create()[0]);
+    let mut other = Place::postgres();
+    let nothing = other.read();
+    changed(&mut other, &catalog, &Renames::default());
+    changed(&mut other, &nothing, &Renames::default());
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl<'a> Work<'a> {
                 continue;
             }
             let word = difference.what.word();
-            let why = |t: Option<&Table>| t.and_then(|t| t.beyond.clone());
+            let why = |t: Option<&Table>| t.filter(|t| self.beyond.contains(&t.id())).and_then(|t| t.beyond.clone());
             let table = why(self.to.table(&difference.object)).or_else(|| why(self.from.table(&difference.object)));
             let id = |o: &&Object| o.what == difference.what && o.title() == difference.object;
             let object = self.to.objects.iter().find(id).or_else(|| self.from.objects.iter().find(id));
@@ -463,6 +463,7 @@ impl<'a> Work<'a> {
             let at = self.act(Action { rank: 28, statements, made, ..Action::default() });
             self.act(Action { rank: 55, statements: secured, after: [at].into(), ..Action::default() });
             self.makes.insert(id, at);
+            self.attach(one);
             for column in &one.columns {
                 self.makes.insert(one.column_id(column), at);
                 if !apart.contains(&column.name) {
@@ -489,6 +490,21 @@ impl<'a> Work<'a> {
             }
             self.late_settings(None, one);
         }
+    }
+
+    /// A partition becomes one when it has the indexes that its parent wants, so that it keeps their names.
+    fn attach(&mut self, table: &Table) {
+        let (Some(bound), Some(parent)) = (table.options.get("partition"), table.options.get("inherits")) else {
+            return;
+        };
+        let own = |o: &&Object| {
+            matches!(o.what, What::Constraint | What::Index)
+                && o.table.as_ref().is_some_and(|t| t == parent || *t == table.name.quoted)
+        };
+        let mut made: BTreeSet<String> = self.to.objects.iter().filter(own).map(Object::id).collect();
+        made.extend([table.id(), format!("table {parent}")]);
+        let sql = format!("ALTER TABLE {parent} ATTACH PARTITION {} {bound}", table.name.quoted);
+        self.act(Action { rank: 43, statements: vec![plain(sql)], made, ..Action::default() });
     }
 
     /// The statements, in an order in which each finds what it needs.

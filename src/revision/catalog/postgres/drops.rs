@@ -45,7 +45,7 @@ impl Work<'_> {
             let Some(other) = self.to.table(&table.name.quoted) else { continue };
             for column in table.columns.iter().filter(|c| c.default.is_some()) {
                 let id = table.default_id(column);
-                if !self.goes(&id) || self.goes(&table.column_id(column)) || other.beyond.is_some() {
+                if !self.goes(&id) || self.goes(&table.column_id(column)) || self.beyond.contains(&table.id()) {
                     continue;
                 }
                 let sql = format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.name.quoted, column.quoted);
@@ -66,8 +66,16 @@ impl Work<'_> {
         for table in &from.tables {
             let id = table.id();
             if !self.beyond.contains(&id) && self.goes(&id) {
-                let drop = plain(format!("DROP TABLE {}", table.name.quoted));
-                let at = self.act(Action { rank: 8, statements: vec![drop], ..Action::default() });
+                let mut statements = vec![plain(format!("DROP TABLE {}", table.name.quoted))];
+                if let (Some(_), Some(parent)) = (table.options.get("partition"), table.options.get("inherits")) {
+                    if self.goes(&format!("table {parent}")) {
+                        continue;
+                    }
+                    // foreign keys to its parent hold it
+                    let detach = format!("ALTER TABLE {parent} DETACH PARTITION {}", table.name.quoted);
+                    statements.insert(0, plain(detach));
+                }
+                let at = self.act(Action { rank: 8, statements, ..Action::default() });
                 self.ends.insert(id, at);
                 continue;
             }
@@ -80,6 +88,19 @@ impl Work<'_> {
                 let at = self.act(Action { rank: 8, statements: vec![plain(sql)], ..Action::default() });
                 self.ends.insert(id, at);
             }
+        }
+        // a partition goes with its parent
+        loop {
+            let with: Vec<(String, usize)> = from
+                .tables
+                .iter()
+                .filter(|t| self.goes(&t.id()) && !self.ends.contains_key(&t.id()))
+                .filter_map(|t| Some((t.id(), *self.ends.get(&format!("table {}", t.options.get("inherits")?))?)))
+                .collect();
+            if with.is_empty() {
+                break;
+            }
+            self.ends.extend(with);
         }
         // who goes with a table goes when it does
         for table in &from.tables {

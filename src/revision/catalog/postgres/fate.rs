@@ -57,7 +57,8 @@ pub(super) fn needs(catalog: &Catalog) -> BTreeMap<String, BTreeSet<String>> {
 pub(super) fn beyond(from: &Catalog, to: &Catalog) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
     for catalog in [from, to] {
-        out.extend(catalog.tables.iter().filter(|t| t.beyond.is_some()).map(Table::id));
+        let other = if std::ptr::eq(catalog, from) { to } else { from };
+        out.extend(catalog.tables.iter().filter(|t| stuck(t, catalog, other)).map(Table::id));
         out.extend(catalog.objects.iter().filter(|o| o.what == What::Other).map(Object::id));
         let needs = needs(catalog);
         loop {
@@ -78,6 +79,20 @@ pub(super) fn beyond(from: &Catalog, to: &Catalog) -> BTreeSet<String> {
         }
     }
     out
+}
+
+/// A table for which no statement is made: of a kind that is never made, or partitioned or inheriting and no longer the same.
+fn stuck(table: &Table, catalog: &Catalog, other: &Catalog) -> bool {
+    if table.beyond.is_none() {
+        return false;
+    }
+    let shared = ["partitioned by", "partition", "inherits"].iter().any(|key| table.options.contains_key(*key));
+    let Some(there) = other.table(&table.name.quoted) else { return !shared || table.options.contains_key("of type") };
+    let own = |catalog: &Catalog| -> Vec<(String, String)> {
+        let own = |o: &&Object| o.table.as_deref() == Some(&table.name.quoted);
+        catalog.objects.iter().filter(own).map(|o| (o.id(), format!("{}{:?}", o.canon, o.parts))).collect()
+    };
+    table.columns != there.columns || table.options != there.options || own(catalog) != own(other)
 }
 
 /// It can be altered without having to go.

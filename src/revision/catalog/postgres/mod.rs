@@ -420,7 +420,8 @@ impl Reading {
             match (kind.as_str(), parent) {
                 ("p", _) => table.key = columns,
                 ("u", _) => table.unique.push(columns),
-                ("f", Some(parent)) => {
+                // one that speaks of a partition of the table meant is not said again
+                ("f", Some(parent)) if line.text(11) == "0" || table.options.contains_key("partition") => {
                     table.foreign_keys.push(ForeignKey { columns, table: parent, references });
                 }
                 _ => {}
@@ -432,6 +433,10 @@ impl Reading {
                 table.options.insert("replica identity".into(), format!("USING INDEX {name}"));
             }
             let what = if kind == "f" { What::ForeignKey } else { What::Constraint };
+            // a partition has those of its parent by itself
+            if what == What::ForeignKey && line.text(11) != "0" {
+                continue;
+            }
             let mut text = line.text(5);
             if let Some(options) = line.some(12) {
                 // in front of what may follow it
@@ -442,9 +447,6 @@ impl Reading {
             let quoted = table.name.quoted.clone();
             let mut made = object(what, name, Some(quoted), sql, commented(line.some(10)));
             made.parts = vec![("kind".into(), kind)];
-            if line.text(11) != "0" {
-                made.parts.push(("inherited".into(), String::new()));
-            }
             if what == What::Constraint && line.text(6) != "0" {
                 self.known("pg_class", &line.text(6), &made.id());
             }
@@ -503,13 +505,10 @@ impl Reading {
     }
 
     fn belongings(&mut self, triggers: &[Line], rules: &[Line], policies: &[Line], statistics: &[Line]) {
-        for line in triggers {
+        for line in triggers.iter().filter(|l| matches!(l.text(7).as_str(), "" | "0")) {
             let Some(table) = self.relations.get(&line.text(2)).cloned() else { continue };
             let mut made = object(What::Trigger, line.text(3), Some(table), line.text(4), commented(line.some(6)));
             made.parts = state(&line.text(5));
-            if !matches!(line.text(7).as_str(), "" | "0") {
-                made.parts.push(("inherited".into(), String::new()));
-            }
             self.add("pg_trigger", &line.text(1), made);
         }
         for line in rules {

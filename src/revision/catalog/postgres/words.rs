@@ -61,6 +61,12 @@ pub(in crate::revision::catalog) fn table(
     let unlogged = if table.options.contains_key("unlogged") { "UNLOGGED " } else { "" };
     let body = if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
     let mut out = format!("CREATE {unlogged}TABLE {} ({body})", table.name.quoted);
+    if let Some(parents) = table.options.get("inherits").filter(|_| !table.options.contains_key("partition")) {
+        out += &format!(" INHERITS ({parents})");
+    }
+    if let Some(key) = table.options.get("partitioned by") {
+        out += &format!(" PARTITION BY {key}");
+    }
     for (option, word) in [("access method", "USING"), ("with", "WITH"), ("tablespace", "TABLESPACE")] {
         if let Some(value) = table.options.get(option) {
             let value = if option == "with" { format!("({value})") } else { value.clone() };
@@ -75,7 +81,7 @@ pub(in crate::revision::catalog) fn shown(catalog: &Catalog, one: &Table) -> Str
     let own = |o: &&Object| o.table.as_deref() == Some(&one.name.quoted) && o.what == What::Constraint && within(o);
     let constraints: Vec<&Object> = catalog.objects.iter().filter(own).collect();
     let mut out = table(one, &constraints, &BTreeSet::new());
-    for option in ["partitioned by", "partition", "inherits", "of type"] {
+    for option in ["partition", "of type"] {
         if let Some(value) = one.options.get(option) {
             out += &format!(" -- {option} {value}");
         }
