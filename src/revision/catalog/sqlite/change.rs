@@ -222,6 +222,15 @@ fn spelled(column: &Column, names: &[(String, String)]) -> String {
     )
 }
 
+/// A default that ADD COLUMN takes where there are rows: a literal.
+fn constant(default: &str) -> bool {
+    let number = default.trim_start_matches(['+', '-']).trim_start();
+    let word = ["NULL", "TRUE", "FALSE"].iter().any(|w| default.eq_ignore_ascii_case(w));
+    let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\''));
+    word || text.is_some_and(|t| !t.replace("''", "").contains('\''))
+        || number.starts_with(|c: char| c.is_ascii_digit()) && number.parse::<f64>().is_ok()
+}
+
 /// How a table becomes the other one.
 fn plan(one: &Altered<'_>, tables: &[(String, String)]) -> Plan {
     let mut names = one.renamed.clone();
@@ -265,10 +274,7 @@ fn plan(one: &Altered<'_>, tables: &[(String, String)]) -> Plan {
         let Some(said) = parsed.columns.iter().find(|c| c.name.eq_ignore_ascii_case(&column.name)) else {
             return Plan::Rebuild;
         };
-        let constant = column.default.as_deref().is_none_or(|d| {
-            let d = d.to_ascii_uppercase();
-            !d.contains('(') && !d.contains("CURRENT_") && !d.contains('"')
-        });
+        let constant = column.default.as_deref().is_none_or(constant);
         let null = column.default.as_deref().is_none_or(|d| d.eq_ignore_ascii_case("NULL"));
         let stored = column.generated.is_some() && !column.is_virtual;
         let cased = from.columns.iter().any(|c| name_now(c).eq_ignore_ascii_case(&column.name));

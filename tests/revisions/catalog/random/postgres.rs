@@ -1,5 +1,7 @@
 //! At random, in PostgreSQL.
 
+use proptest::strategy::Strategy;
+
 use super::{Bench, Dice, Place, all, dice, pairs, quoted};
 
 const TYPES: [(&str, &str); 16] = [
@@ -210,4 +212,14 @@ fn random_schemas_of_postgresql_are_built_again() {
 fn random_schemas_of_postgresql_become_one_another_and_go_back() {
     let mut bench = bench();
     all(200, pairs(), |(a, b)| bench.there_and_back(&a, &b));
+}
+
+#[test]
+fn rows_stay_when_random_schemas_of_postgresql_change() {
+    let mut bench = bench();
+    let keep = pairs().prop_map(|(a, mut b)| {
+        b.renamed = false;
+        (a, b)
+    });
+    all(60, keep, |(a, b)| bench.with_rows(&a, &b, "INSERT INTO TABLE (id) OVERRIDING SYSTEM VALUE VALUES (ID)"));
 }

@@ -1,5 +1,7 @@
 //! At random, in SQLite.
 
+use proptest::strategy::Strategy;
+
 use super::{Bench, COLUMNS, Dice, Place, all, dice, pairs, quoted};
 
 fn script(d: &Dice) -> String {
@@ -133,4 +135,14 @@ fn random_schemas_of_sqlite_are_built_again() {
 fn random_schemas_of_sqlite_become_one_another_and_go_back() {
     let mut bench = bench();
     all(200, pairs(), |(a, b)| bench.there_and_back(&a, &b));
+}
+
+#[test]
+fn rows_stay_when_random_schemas_of_sqlite_change() {
+    let mut bench = bench();
+    let keep = pairs().prop_map(|(a, mut b)| {
+        b.renamed = false;
+        (a, b)
+    });
+    all(150, keep, |(a, b)| bench.with_rows(&a, &b, "INSERT INTO TABLE (id) VALUES (ID)"));
 }
