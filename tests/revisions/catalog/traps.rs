@@ -425,3 +425,18 @@ fn rights_of_another_role_are_read() {
     changed(&mut place, &before, &Renames::default());
     changed(&mut place, &after, &Renames::default());
 }
+
+/// A view stays, and what it selects from goes for a while: the rename in between would not get past it.
+#[test]
+fn e_a_view_of_a_view_blocks_rename() {
+    let mut place = Place::sqlite();
+    place.run("CREATE TABLE t (a INTEGER); CREATE TABLE u (a INTEGER); CREATE VIEW v AS SELECT a FROM u; CREATE VIEW w AS SELECT a FROM v");
+    let before = place.read();
+    let mut wanted = Place::sqlite();
+    wanted.run(
+        "CREATE TABLE t (a INTEGER NOT NULL); CREATE TABLE u (a INTEGER); CREATE VIEW v AS SELECT 2 * a AS a FROM u;
+         CREATE VIEW w AS SELECT a FROM v",
+    );
+    changed(&mut place, &wanted.read(), &Renames::default());
+    changed(&mut place, &before, &Renames::default());
+}

@@ -92,6 +92,7 @@ pub(in crate::revision::catalog) fn change(
         let drops = matches!(&a.plan, Plan::Alter(all) if all.iter().any(|s| s.contains(" DROP COLUMN ")));
         a.moved || !a.renamed.is_empty() || drops || matches!(a.plan, Plan::Rebuild)
     });
+    let leaves = |view: &Object| !to.objects.iter().any(|o| o.id() == view.id() && o.canon == view.canon);
     loop {
         let before = away.len();
         for object in &from.objects {
@@ -99,12 +100,12 @@ pub(in crate::revision::catalog) fn change(
             let text = matches!(object.what, What::View | What::Trigger);
             let by_table = touched.iter().any(|a| text && says(object, &a.from.name.name))
                 || gone.iter().any(|t| text && looks && says(object, &t.name.name));
-            let by_view = from.objects.iter().any(|v| {
-                text && v.what == What::View
-                    && v.name != object.name
-                    && away.contains(&v.id())
-                    && says(object, &unquoted(&v.name))
-            });
+            let by_view = text
+                && from
+                    .objects
+                    .iter()
+                    .filter(|v| v.what == What::View && v.name != object.name)
+                    .any(|v| (away.contains(&v.id()) || looks && leaves(v)) && says(object, &unquoted(&v.name)));
             // tables that are nowhere: a view of them is what no rename gets past
             let broken = looks && object.broken;
             if by_table || by_view || broken {
