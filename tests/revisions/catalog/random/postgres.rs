@@ -211,7 +211,7 @@ fn random_schemas_of_postgresql_are_built_again() {
 #[test]
 fn random_schemas_of_postgresql_become_one_another_and_go_back() {
     let mut bench = bench();
-    all(200, pairs(), |(a, b)| bench.there_and_back(&a, &b));
+    all(100, pairs(), |(a, b)| bench.there_and_back(&a, &b));
 }
 
 #[test]
