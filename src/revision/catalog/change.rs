@@ -1,6 +1,6 @@
 //! The statements that make one schema into another.
 
-use super::{Catalog, Table, postgres_change, sqlite_change};
+use super::{Catalog, Table, postgres, sqlite};
 use crate::plan::Kind;
 
 /// Statements that make one schema into another.
@@ -24,8 +24,8 @@ pub struct Renames {
 /// Statements that make `from` into `to`. What they destroy is destroyed: rows are carried along where a table stays, nothing else is.
 pub fn change(from: &Catalog, to: &Catalog, renames: &Renames) -> Change {
     let (up, not_generated) = match to.kind {
-        Kind::Postgres => postgres_change::change(from, to, renames),
-        _ => sqlite_change::change(from, to, renames),
+        Kind::Postgres => postgres::change::change(from, to, renames),
+        _ => sqlite::change::change(from, to, renames),
     };
     Change { up: up.into_iter().map(|s| s.sql).collect(), not_generated }
 }

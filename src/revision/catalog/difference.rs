@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{About, Catalog, Column, Object, Table, What, postgres_change};
+use super::{About, Catalog, Column, Object, Table, What, postgres, sqlite};
 use crate::plan::Kind;
 
 /// In which of the two it is.
@@ -84,7 +84,7 @@ fn about(out: &mut BTreeMap<Key, Entry>, what: What, id: &str, object: &str, abo
 /// A column as people read it.
 fn column_shown(table: &Table, column: &Column, kind: Kind) -> String {
     let mut said = match kind {
-        Kind::Postgres => postgres_change::column(column, true, true),
+        Kind::Postgres => postgres::words::column(table, column, true, true),
         _ => {
             let mut said = format!("{} {}", column.quoted, column.ty);
             if column.not_null {
@@ -108,10 +108,10 @@ fn column_shown(table: &Table, column: &Column, kind: Kind) -> String {
     format!("{}: {said}", table.name.quoted)
 }
 
-fn column_canon(column: &Column, kind: Kind) -> String {
-    let sqlite = kind != Kind::Postgres;
-    let default = column.default.as_ref().map(|d| if sqlite { super::text::canonical(d) } else { d.clone() });
-    let ty = if sqlite { column.ty.to_uppercase() } else { column.ty.clone() };
+fn column_canon(table: &Table, column: &Column, kind: Kind) -> String {
+    let loose = kind != Kind::Postgres;
+    let default = column.default.as_ref().map(|d| if loose { sqlite::text::canonical(d) } else { d.clone() });
+    let ty = if loose { column.ty.to_uppercase() } else { column.ty.clone() };
     format!(
         "{:?}",
         (
@@ -120,7 +120,7 @@ fn column_canon(column: &Column, kind: Kind) -> String {
             default,
             &column.generated,
             column.is_virtual,
-            &column.identity,
+            (&column.identity, table.odd_sequence(column)),
             &column.collation,
             &column.options
         )
@@ -153,7 +153,7 @@ fn entries(catalog: &Catalog) -> BTreeMap<Key, Entry> {
         let quoted = &table.name.quoted;
         let key: Key = (What::Table, table.id(), String::new());
         let shown = match kind {
-            Kind::Postgres => postgres_change::table_shown(catalog, table),
+            Kind::Postgres => postgres::words::shown(catalog, table),
             _ => table.sql.trim().to_owned(),
         };
         out.insert(
@@ -169,7 +169,7 @@ fn entries(catalog: &Catalog) -> BTreeMap<Key, Entry> {
         }
         for column in &table.columns {
             let object = format!("{quoted}.{}", column.quoted);
-            let (shown, canon) = (column_shown(table, column, kind), column_canon(column, kind));
+            let (shown, canon) = (column_shown(table, column, kind), column_canon(table, column, kind));
             add(What::Column, table.column_id(column), String::new(), object, shown, canon);
         }
         for (i, constraint) in table.constraints.iter().enumerate() {

@@ -6,13 +6,7 @@
 mod change;
 mod difference;
 mod postgres;
-mod postgres_alter;
-mod postgres_change;
-mod postgres_rename;
-mod postgres_words;
 mod sqlite;
-mod sqlite_change;
-mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,6 +90,8 @@ pub struct Column {
     /// A collation other than its type's.
     pub collation: Option<String>,
     quoted: String,
+    /// PostgreSQL: the sequence of an identity.
+    sequence: Option<String>,
     /// Generated, and computed when it is read.
     is_virtual: bool,
     /// Storage, statistics and the like.
@@ -262,6 +258,11 @@ pub struct Statement {
 }
 
 impl Table {
+    /// Its rows are rows of another table, too: it is a partition, or it inherits.
+    pub fn is_part(&self) -> bool {
+        self.options.contains_key("inherits")
+    }
+
     fn id(&self) -> String {
         format!("table {}", self.name.quoted)
     }
@@ -272,6 +273,16 @@ impl Table {
 
     fn column_id(&self, column: &Column) -> String {
         format!("column {}.{}", self.name.quoted, column.quoted)
+    }
+
+    /// The sequence of an identity, if it is not called what it would be by itself.
+    fn odd_sequence<'a>(&self, column: &'a Column) -> Option<&'a str> {
+        let name = column.sequence.as_deref()?;
+        let usual = format!("{}_{}_seq", self.name.name, column.name);
+        let (schema, bare) = postgres::words::split_last(name);
+        let bare = bare.trim_matches('"').replace("\"\"", "\"");
+        let home = schema == postgres::words::split_last(&self.name.quoted).0;
+        (!home || usual.len() > 63 || bare != usual).then_some(name)
     }
 
     fn default_id(&self, column: &Column) -> String {
@@ -343,15 +354,15 @@ impl Catalog {
     /// [`Catalog::not_created`] names. Those of SQLite want foreign keys off, as within [`Database::begin`].
     pub fn create(&self) -> Vec<Statement> {
         match self.kind {
-            Kind::Postgres => postgres_change::create(self).0,
-            _ => sqlite_change::create(self),
+            Kind::Postgres => postgres::change::create(self).0,
+            _ => sqlite::change::create(self),
         }
     }
 
     /// What [`Catalog::create`] leaves out, each with the reason.
     pub fn not_created(&self) -> Vec<String> {
         match self.kind {
-            Kind::Postgres => postgres_change::create(self).1,
+            Kind::Postgres => postgres::change::create(self).1,
             _ => Vec::new(),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{About, Catalog, Column, Object, Statement, Table, What};
+use crate::revision::catalog::{About, Catalog, Column, Object, Statement, Table, What};
 
-pub(super) fn plain(sql: String) -> Statement {
+pub(in crate::revision::catalog) fn plain(sql: String) -> Statement {
     Statement { sql, after_rows: false, rights: false }
 }
 
@@ -18,7 +18,7 @@ fn literal(text: &str) -> String {
 }
 
 /// A column within CREATE TABLE or ADD COLUMN; with its default, and with NOT NULL, where wanted.
-pub(super) fn column(column: &Column, default: bool, not_null: bool) -> String {
+pub(in crate::revision::catalog) fn column(table: &Table, column: &Column, default: bool, not_null: bool) -> String {
     let mut out = format!("{} {}", column.quoted, column.ty);
     if let Some(collation) = &column.collation {
         out += &format!(" COLLATE {collation}");
@@ -32,9 +32,12 @@ pub(super) fn column(column: &Column, default: bool, not_null: bool) -> String {
     }
     if let Some(identity) = &column.identity {
         let (kind, options) = identity.split_once(" (").unwrap_or((identity, ""));
+        let named = table.odd_sequence(column).map(|n| format!("SEQUENCE NAME {n}"));
+        let options = options.trim_end_matches(')').to_owned();
+        let options: Vec<String> = named.into_iter().chain((!options.is_empty()).then_some(options)).collect();
         out += &format!(" GENERATED {kind} AS IDENTITY");
         if !options.is_empty() {
-            out += &format!(" ({options}");
+            out += &format!(" ({})", options.join(" "));
         }
     }
     if column.not_null && not_null {
@@ -44,16 +47,26 @@ pub(super) fn column(column: &Column, default: bool, not_null: bool) -> String {
 }
 
 /// A CREATE TABLE, with these constraints within it, and with the defaults of all columns but these.
-pub(super) fn table(table: &Table, constraints: &[&Object], without: &BTreeSet<String>) -> String {
+pub(in crate::revision::catalog) fn table(
+    table: &Table,
+    constraints: &[&Object],
+    without: &BTreeSet<String>,
+) -> String {
     let mut lines: Vec<String> = table
         .columns
         .iter()
-        .map(|c| column(c, !without.contains(&c.name), !table.key.contains(&c.name) || constraints.is_empty()))
+        .map(|c| column(table, c, !without.contains(&c.name), !table.key.contains(&c.name) || constraints.is_empty()))
         .collect();
     lines.extend(constraints.iter().map(|c| c.sql.clone()));
     let unlogged = if table.options.contains_key("unlogged") { "UNLOGGED " } else { "" };
     let body = if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
     let mut out = format!("CREATE {unlogged}TABLE {} ({body})", table.name.quoted);
+    if let Some(parents) = table.options.get("inherits").filter(|_| !table.options.contains_key("partition")) {
+        out += &format!(" INHERITS ({parents})");
+    }
+    if let Some(key) = table.options.get("partitioned by") {
+        out += &format!(" PARTITION BY {key}");
+    }
     for (option, word) in [("access method", "USING"), ("with", "WITH"), ("tablespace", "TABLESPACE")] {
         if let Some(value) = table.options.get(option) {
             let value = if option == "with" { format!("({value})") } else { value.clone() };
@@ -64,11 +77,11 @@ pub(super) fn table(table: &Table, constraints: &[&Object], without: &BTreeSet<S
 }
 
 /// A table as people read it.
-pub(super) fn shown(catalog: &Catalog, one: &Table) -> String {
+pub(in crate::revision::catalog) fn shown(catalog: &Catalog, one: &Table) -> String {
     let own = |o: &&Object| o.table.as_deref() == Some(&one.name.quoted) && o.what == What::Constraint && within(o);
     let constraints: Vec<&Object> = catalog.objects.iter().filter(own).collect();
     let mut out = table(one, &constraints, &BTreeSet::new());
-    for option in ["partitioned by", "partition", "inherits", "of type"] {
+    for option in ["partition", "of type"] {
         if let Some(value) = one.options.get(option) {
             out += &format!(" -- {option} {value}");
         }
@@ -77,13 +90,13 @@ pub(super) fn shown(catalog: &Catalog, one: &Table) -> String {
 }
 
 /// It may stand within CREATE TABLE: keys, UNIQUE and CHECK that is valid.
-pub(super) fn within(object: &Object) -> bool {
+pub(in crate::revision::catalog) fn within(object: &Object) -> bool {
     let kind = object.parts.first().map_or("", |(_, kind)| kind.as_str());
     matches!(kind, "p" | "u") || kind == "c" && !object.sql.ends_with("NOT VALID")
 }
 
 /// Settings of a table that CREATE TABLE does not take; each is put from `from`, where there is one, to what it is.
-pub(super) fn settings(from: Option<&Table>, table: &Table, late: bool) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn settings(from: Option<&Table>, table: &Table, late: bool) -> Vec<Statement> {
     let name = &table.name.quoted;
     let mut out = Vec::new();
     let was = |key: &str| from.and_then(|t| t.options.get(key));
@@ -145,7 +158,11 @@ fn stored(was: Option<&String>, is: Option<&String>) -> Vec<String> {
 }
 
 /// Storage, statistics and the like of a column, from what they were to what they are.
-pub(super) fn column_settings(table: &Table, from: Option<&Column>, column: &Column) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn column_settings(
+    table: &Table,
+    from: Option<&Column>,
+    column: &Column,
+) -> Vec<Statement> {
     let mut out = Vec::new();
     let mut alter = |what: String| {
         out.push(plain(format!("ALTER TABLE {} ALTER COLUMN {} {what}", table.name.quoted, column.quoted)));
@@ -168,7 +185,7 @@ pub(super) fn column_settings(table: &Table, from: Option<&Column>, column: &Col
 }
 
 /// How COMMENT, OWNER and DROP call an object.
-pub(super) fn called(object: &Object) -> String {
+pub(in crate::revision::catalog) fn called(object: &Object) -> String {
     let word = object.word.clone().unwrap_or_else(|| match object.what {
         What::Constraint | What::ForeignKey => "CONSTRAINT".into(),
         what => what.word().to_uppercase(),
@@ -180,7 +197,7 @@ pub(super) fn called(object: &Object) -> String {
 }
 
 /// The statements that make an object, but for what is said of it.
-pub(super) fn make(object: &Object) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn make(object: &Object) -> Vec<Statement> {
     let table = object.table.clone().unwrap_or_default();
     let mut out = vec![plain(match object.what {
         What::Constraint | What::ForeignKey => format!("ALTER TABLE {table} ADD {}", object.sql),
@@ -217,7 +234,7 @@ fn state(words: &str, what: &str, name: &str) -> String {
 }
 
 /// The statement that removes an object.
-pub(super) fn unmake(object: &Object) -> String {
+pub(in crate::revision::catalog) fn unmake(object: &Object) -> String {
     match (object.what, &object.table) {
         (What::Constraint | What::ForeignKey, Some(table)) => {
             format!("ALTER TABLE {table} DROP CONSTRAINT {}", object.name)
@@ -227,7 +244,13 @@ pub(super) fn unmake(object: &Object) -> String {
 }
 
 /// What is said of an object, from what was said of it. `usual`: what a new one has.
-pub(super) fn about(called: &str, from: &About, to: &About, reader: Option<&str>, fresh: bool) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn about(
+    called: &str,
+    from: &About,
+    to: &About,
+    reader: Option<&str>,
+    fresh: bool,
+) -> Vec<Statement> {
     let mut out = Vec::new();
     if from.comment != to.comment {
         let text = to.comment.as_deref().map_or("NULL".into(), literal);
@@ -269,7 +292,7 @@ pub(super) fn about(called: &str, from: &About, to: &About, reader: Option<&str>
 }
 
 /// `public.t` and `c` of `public.t.c`, whatever is quoted.
-pub(super) fn split_last(name: &str) -> (&str, &str) {
+pub(in crate::revision::catalog) fn split_last(name: &str) -> (&str, &str) {
     let mut quoted = false;
     let mut at = None;
     for (i, c) in name.char_indices() {
@@ -283,7 +306,7 @@ pub(super) fn split_last(name: &str) -> (&str, &str) {
 }
 
 /// The grants that a new object has, as far as they are known without its server: those of a table are the owner's own, whatever they are.
-pub(super) fn usual(what: What, to: &About) -> Vec<String> {
+pub(in crate::revision::catalog) fn usual(what: What, to: &About) -> Vec<String> {
     let mut out: Vec<String> = match what {
         What::Function => vec!["EXECUTE TO PUBLIC".into()],
         What::Enum | What::Domain | What::Composite => vec!["USAGE TO PUBLIC".into()],

@@ -1,8 +1,11 @@
 //! Reads a SQLite file's schema: the pragmas, as tables, and what only the text of the CREATE statements says.
 
+pub(super) mod change;
+pub(super) mod text;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::text::{self, named};
+use self::text::named;
 use super::{About, Catalog, Column, ForeignKey, Name, Object, Table, What};
 use crate::plan::Kind;
 use crate::revision::Result;

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::postgres_words::{about, called, column_settings, make, plain, settings, table, unmake, usual, within};
-pub(super) use super::postgres_words::{column, shown as table_shown};
-use super::{About, Catalog, Column, Object, Renames, Statement, Table, What, postgres_alter, postgres_rename};
+use super::fate::{Fate, beyond, by_id, fate, needs};
+use super::words::{about, called, column, column_settings, make, plain, settings, table, usual, within};
+use super::{alter, rename};
 use crate::plan::Kind;
+use crate::revision::catalog::{About, Catalog, Column, Object, Renames, Statement, Table, What, differences};
 
 /// Statements for a whole schema, and what none are made for.
-pub(super) fn create(catalog: &Catalog) -> (Vec<Statement>, Vec<String>) {
+pub(in crate::revision::catalog) fn create(catalog: &Catalog) -> (Vec<Statement>, Vec<String>) {
     change(&Catalog::empty(Kind::Postgres), catalog, &Renames::default())
 }
 
@@ -19,52 +20,42 @@ const SECURITY: &str = " ROW LEVEL SECURITY";
 
 /// Something that happens.
 #[derive(Default)]
-struct Action {
+pub(super) struct Action {
     /// What may happen first does so in this order.
-    rank: u8,
-    statements: Vec<Statement>,
+    pub(super) rank: u8,
+    pub(super) statements: Vec<Statement>,
     /// Ids that have to be gone before.
-    gone: BTreeSet<String>,
+    pub(super) gone: BTreeSet<String>,
     /// Ids that have to be there before.
-    made: BTreeSet<String>,
+    pub(super) made: BTreeSet<String>,
     /// Actions that have to be done before.
-    after: BTreeSet<usize>,
+    pub(super) after: BTreeSet<usize>,
 }
 
-/// What becomes of what.
-pub(super) struct Fate {
-    /// Ids of the schema before that do not stay as they are: they go, or go and come again.
-    pub gone: BTreeSet<String>,
-    /// Ids of columns that stay under another type.
-    pub retyped: BTreeSet<String>,
-    /// Types that are built anew while their columns stay.
-    pub rebuilt: BTreeSet<String>,
-}
-
-struct Work<'a> {
-    from: &'a Catalog,
-    to: &'a Catalog,
-    fate: Fate,
-    actions: Vec<Action>,
+pub(super) struct Work<'a> {
+    pub(super) from: &'a Catalog,
+    pub(super) to: &'a Catalog,
+    pub(super) fate: Fate,
+    pub(super) actions: Vec<Action>,
     /// Who makes an id, and who makes it go.
-    makes: HashMap<String, usize>,
-    ends: HashMap<String, usize>,
-    not_generated: Vec<String>,
+    pub(super) makes: HashMap<String, usize>,
+    pub(super) ends: HashMap<String, usize>,
+    pub(super) not_generated: Vec<String>,
     /// Ids for which no statement is made.
-    beyond: BTreeSet<String>,
+    pub(super) beyond: BTreeSet<String>,
     /// Of the schema before: what each needs, and who needs it.
-    needs: BTreeMap<String, BTreeSet<String>>,
-    users: HashMap<String, Vec<String>>,
-    before: HashMap<String, &'a Object>,
-    after: HashMap<String, &'a Object>,
+    pub(super) needs: BTreeMap<String, BTreeSet<String>>,
+    pub(super) users: HashMap<String, Vec<String>>,
+    pub(super) before: HashMap<String, &'a Object>,
+    pub(super) after: HashMap<String, &'a Object>,
 }
 
-fn by_id(catalog: &Catalog) -> HashMap<String, &Object> {
-    catalog.objects.iter().map(|o| (o.id(), o)).collect()
-}
-
-pub(super) fn change(from: &Catalog, to: &Catalog, renames: &Renames) -> (Vec<Statement>, Vec<String>) {
-    let (from, mut out) = postgres_rename::apply(from, to, renames);
+pub(in crate::revision::catalog) fn change(
+    from: &Catalog,
+    to: &Catalog,
+    renames: &Renames,
+) -> (Vec<Statement>, Vec<String>) {
+    let (from, mut out) = rename::apply(from, to, renames);
     let beyond = beyond(&from, to);
     let (fate, stuck) = fate(&from, to);
     let mut work = Work {
@@ -109,214 +100,19 @@ pub(super) fn change(from: &Catalog, to: &Catalog, renames: &Renames) -> (Vec<St
     (out, not_generated)
 }
 
-/// All that has an id, each with what it needs.
-fn needs(catalog: &Catalog) -> BTreeMap<String, BTreeSet<String>> {
-    let mut out = BTreeMap::new();
-    for table in &catalog.tables {
-        let id = table.id();
-        out.insert(id.clone(), table.depends.clone());
-        for column in &table.columns {
-            let mut depends = column.depends.clone();
-            depends.insert(id.clone());
-            out.insert(table.column_id(column), depends);
-            if column.default.is_some() {
-                let mut depends = column.default_depends.clone();
-                depends.insert(table.column_id(column));
-                out.insert(table.default_id(column), depends);
-            }
-        }
-    }
-    for object in &catalog.objects {
-        let mut depends = object.depends.clone();
-        // pg_depend names the columns only
-        let tables: Vec<String> = depends
-            .iter()
-            .filter_map(|d| d.strip_prefix("column "))
-            .map(|c| format!("table {}", super::postgres_words::split_last(c).0))
-            .collect();
-        depends.extend(tables);
-        if let Some(table) = object.table.as_ref().filter(|t| catalog.table(t).is_some()) {
-            depends.insert(format!("table {table}"));
-        }
-        out.insert(object.id(), depends);
-    }
-    out
-}
-
-/// What no statement is made for, and all that needs it.
-fn beyond(from: &Catalog, to: &Catalog) -> BTreeSet<String> {
-    let mut out = BTreeSet::new();
-    for catalog in [from, to] {
-        out.extend(catalog.tables.iter().filter(|t| t.beyond.is_some()).map(Table::id));
-        out.extend(catalog.objects.iter().filter(|o| o.what == What::Other).map(Object::id));
-        let needs = needs(catalog);
-        loop {
-            let more: Vec<String> = needs
-                .iter()
-                .filter(|(id, on)| !out.contains(*id) && on.iter().any(|d| out.contains(d)))
-                .map(|(id, _)| id.clone())
-                .collect();
-            // a table that has such a column
-            let tables = more.iter().filter_map(|id| id.strip_prefix("column ")).map(super::postgres_words::split_last);
-            let tables: Vec<String> = tables.map(|(table, _)| format!("table {table}")).collect();
-            let before = out.len();
-            out.extend(more);
-            out.extend(tables);
-            if out.len() == before {
-                break;
-            }
-        }
-    }
-    out
-}
-
-/// It can be altered without having to go.
-fn alterable(from: &Object, to: &Object) -> bool {
-    match from.what {
-        What::Enum | What::Domain | What::Sequence => true,
-        What::Function => {
-            let fixed = |o: &Object| o.parts.iter().filter(|(k, _)| k != "language").cloned().collect::<Vec<_>>();
-            fixed(from) == fixed(to) && from.word != Some("AGGREGATE".into())
-        }
-        // WITH SCHEMA; the public schema's comment
-        What::Schema | What::Extension => true,
-        _ => false,
-    }
-}
-
-fn fate(from: &Catalog, to: &Catalog) -> (Fate, Vec<String>) {
-    let mut fate = Fate { gone: BTreeSet::new(), retyped: BTreeSet::new(), rebuilt: BTreeSet::new() };
-    let (mut stuck, after) = (Vec::new(), by_id(to));
-    for object in &from.objects {
-        let id = object.id();
-        match after.get(&id) {
-            None => {
-                fate.gone.insert(id);
-            }
-            Some(other) => {
-                let same =
-                    object.canon == other.canon && object.parts == other.parts && (other.broken || !object.broken);
-                if !same && postgres_alter::rebuilds(object, other, to) {
-                    fate.rebuilt.insert(id);
-                } else if !same && object.what == What::Composite && held(from, &id) {
-                    stuck.push(format!(
-                        "{id}: columns of tables hold it, and values of it cannot be turned into others"
-                    ));
-                } else if !same && !alterable(object, other) {
-                    fate.gone.insert(id);
-                }
-            }
-        }
-    }
-    for table in &from.tables {
-        let Some(other) = to.table(&table.name.quoted) else {
-            fate.gone.insert(table.id());
-            fate.gone.extend(table.columns.iter().map(|c| table.column_id(c)));
-            fate.gone.extend(table.columns.iter().map(|c| table.default_id(c)));
-            continue;
-        };
-        for column in &table.columns {
-            match other.column(&column.name) {
-                None => {
-                    fate.gone.insert(table.column_id(column));
-                    fate.gone.insert(table.default_id(column));
-                }
-                Some(is) if postgres_alter::remade(column, is) => {
-                    fate.gone.insert(table.column_id(column));
-                    fate.gone.insert(table.default_id(column));
-                }
-                Some(is) => {
-                    if column.ty != is.ty || column.collation != is.collation {
-                        fate.retyped.insert(table.column_id(column));
-                        fate.gone.insert(table.default_id(column));
-                    }
-                    if column.default != is.default {
-                        fate.gone.insert(table.default_id(column));
-                    }
-                }
-            }
-        }
-    }
-    spread(from, &after, &mut fate);
-    (fate, stuck)
-}
-
-/// A column has this type.
-fn held(catalog: &Catalog, id: &str) -> bool {
-    catalog.tables.iter().flat_map(|t| &t.columns).any(|c| c.depends.contains(id))
-}
-
-/// What depends on what goes, goes too (and comes again, if it is wanted).
-fn spread(from: &Catalog, after: &HashMap<String, &Object>, fate: &mut Fate) {
-    let needs = needs(from);
-    let before = by_id(from);
-    loop {
-        let mut more = BTreeSet::new();
-        for (id, on) in &needs {
-            if fate.gone.contains(id) {
-                continue;
-            }
-            let key = before.get(id).is_some_and(|o| {
-                o.what == What::Constraint && matches!(o.parts.first(), Some((_, k)) if k == "p" || k == "u")
-            });
-            // keys of a column are built anew with its type
-            let disturbed = on
-                .iter()
-                .any(|d| fate.gone.contains(d) || !key && fate.retyped.contains(d) && !id.starts_with("sequence "));
-            let of_type = on.iter().any(|d| fate.rebuilt.contains(d));
-            if id.starts_with("column ") {
-                if of_type {
-                    fate.retyped.insert(id.clone());
-                }
-                if (disturbed || of_type) && generated(from, id) {
-                    more.insert(id.clone());
-                }
-            } else if ["table ", "schema ", "extension "].iter().any(|kind| id.starts_with(kind))
-                || fate.rebuilt.contains(id)
-            {
-                continue;
-            } else if (id.starts_with("enum ") || id.starts_with("domain ")) && (of_type || disturbed) {
-                if after.contains_key(id) {
-                    fate.rebuilt.insert(id.clone());
-                } else {
-                    more.insert(id.clone());
-                }
-            } else if disturbed || of_type {
-                more.insert(id.clone());
-            }
-        }
-        // a default of a column that is retyped
-        for id in fate.retyped.iter().filter_map(|id| id.strip_prefix("column ")) {
-            more.insert(format!("default {id}"));
-        }
-        let so_far = (fate.gone.len(), fate.rebuilt.len(), fate.retyped.len());
-        fate.gone.extend(more);
-        let retyped: Vec<String> = fate.retyped.iter().filter(|id| !fate.gone.contains(*id)).cloned().collect();
-        fate.retyped = retyped.into_iter().collect();
-        if so_far == (fate.gone.len(), fate.rebuilt.len(), fate.retyped.len()) {
-            break;
-        }
-    }
-}
-
-fn generated(catalog: &Catalog, id: &str) -> bool {
-    let of = |t: &Table| t.columns.iter().any(|c| c.generated.is_some() && t.column_id(c) == id);
-    catalog.tables.iter().any(of)
-}
-
 impl<'a> Work<'a> {
-    fn act(&mut self, action: Action) -> usize {
+    pub(super) fn act(&mut self, action: Action) -> usize {
         self.actions.push(action);
         self.actions.len() - 1
     }
 
     fn name_beyond(&mut self) {
-        for difference in super::differences(self.from, self.to) {
+        for difference in differences(self.from, self.to) {
             if difference.order_only {
                 continue;
             }
             let word = difference.what.word();
-            let why = |t: Option<&Table>| t.and_then(|t| t.beyond.clone());
+            let why = |t: Option<&Table>| t.filter(|t| self.beyond.contains(&t.id())).and_then(|t| t.beyond.clone());
             let table = why(self.to.table(&difference.object)).or_else(|| why(self.from.table(&difference.object)));
             let id = |o: &&Object| o.what == difference.what && o.title() == difference.object;
             let object = self.to.objects.iter().find(id).or_else(|| self.from.objects.iter().find(id));
@@ -334,169 +130,14 @@ impl<'a> Work<'a> {
         self.not_generated.dedup();
     }
 
-    fn goes(&self, id: &str) -> bool {
+    pub(super) fn goes(&self, id: &str) -> bool {
         self.fate.gone.contains(id)
     }
 
     /// The table that it belongs to goes, and takes it along.
-    fn taken_along(&self, object: &Object) -> Option<String> {
+    pub(super) fn taken_along(&self, object: &Object) -> Option<String> {
         let table = self.from.table(object.table.as_deref()?)?;
         self.goes(&table.id()).then(|| table.id())
-    }
-
-    fn drop_objects(&mut self) {
-        let from = self.from;
-        for object in &from.objects {
-            let id = object.id();
-            if !self.goes(&id) || self.beyond.contains(&id) {
-                continue;
-            }
-            // its table's own, or what refers to another one that goes before
-            if self.taken_along(object).is_some() && object.what != What::ForeignKey {
-                continue;
-            }
-            if let Some((_, owner)) = object.parts.iter().find(|(k, _)| k == "OWNED BY")
-                && self.goes(&format!("column {owner}"))
-            {
-                // its column takes it along
-                continue;
-            }
-            let rank = match object.what {
-                What::Policy => 0,
-                What::Trigger => 1,
-                What::Rule => 2,
-                What::View | What::MaterializedView => 3,
-                What::ForeignKey => 4,
-                What::Index | What::Statistics => 5,
-                What::Constraint => 6,
-                What::Function => 9,
-                What::Sequence => 10,
-                What::Schema | What::Extension => 13,
-                _ => 11,
-            };
-            let at = self.act(Action { rank, statements: vec![plain(unmake(object))], ..Action::default() });
-            self.ends.insert(id, at);
-        }
-        // a default that has to be away before what it needs goes
-        for table in &from.tables {
-            let Some(other) = self.to.table(&table.name.quoted) else { continue };
-            for column in table.columns.iter().filter(|c| c.default.is_some()) {
-                let id = table.default_id(column);
-                if !self.goes(&id) || self.goes(&table.column_id(column)) || other.beyond.is_some() {
-                    continue;
-                }
-                let sql = format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.name.quoted, column.quoted);
-                let retyped = self.fate.retyped.contains(&table.column_id(column));
-                let kept = other.column(&column.name).is_some_and(|c| c.default.is_some());
-                let needed = column.default_depends.iter().any(|d| self.goes(d) || self.fate.rebuilt.contains(d));
-                // SET DEFAULT alone is enough for another one
-                if !kept || retyped || needed {
-                    let at = self.act(Action { rank: 7, statements: vec![plain(sql)], ..Action::default() });
-                    self.ends.insert(id, at);
-                }
-            }
-        }
-    }
-
-    fn drop_tables(&mut self) {
-        let from = self.from;
-        for table in &from.tables {
-            let id = table.id();
-            if !self.beyond.contains(&id) && self.goes(&id) {
-                let drop = plain(format!("DROP TABLE {}", table.name.quoted));
-                let at = self.act(Action { rank: 8, statements: vec![drop], ..Action::default() });
-                self.ends.insert(id, at);
-                continue;
-            }
-            for column in &table.columns {
-                let id = table.column_id(column);
-                if !self.goes(&id) || self.beyond.contains(&table.id()) {
-                    continue;
-                }
-                let sql = format!("ALTER TABLE {} DROP COLUMN {}", table.name.quoted, column.quoted);
-                let at = self.act(Action { rank: 8, statements: vec![plain(sql)], ..Action::default() });
-                self.ends.insert(id, at);
-            }
-        }
-        // who goes with a table goes when it does
-        for table in &from.tables {
-            let Some(&at) = self.ends.get(&table.id()) else { continue };
-            for column in &table.columns {
-                self.ends.insert(table.column_id(column), at);
-                self.ends.insert(table.default_id(column), at);
-            }
-        }
-        for object in from.objects.iter() {
-            if self.ends.contains_key(&object.id()) {
-                continue;
-            }
-            if let Some(table) = self.taken_along(object)
-                && let Some(&at) = self.ends.get(&table)
-            {
-                self.ends.insert(object.id(), at);
-            }
-            if let Some((_, owner)) = object.parts.iter().find(|(k, _)| k == "OWNED BY")
-                && let Some(&at) = self.ends.get(&format!("column {owner}"))
-            {
-                if self.goes(&object.id()) {
-                    self.ends.insert(object.id(), at);
-                } else {
-                    let sql = format!("ALTER SEQUENCE {} OWNED BY NONE", object.name);
-                    let free = self.act(Action { rank: 7, statements: vec![plain(sql)], ..Action::default() });
-                    self.actions[at].after.insert(free);
-                }
-            }
-        }
-        for (id, on) in &self.needs {
-            let Some(&user) = self.ends.get(id) else { continue };
-            for needed in on {
-                if let Some(&end) = self.ends.get(needed).filter(|end| **end != user) {
-                    self.actions[end].after.insert(user);
-                }
-            }
-        }
-        // foreign keys among tables that go: children first, unless they go round
-        let keys: Vec<(String, usize)> = from
-            .objects
-            .iter()
-            .filter(|o| o.what == What::ForeignKey && self.taken_along(o).is_some())
-            .filter_map(|o| Some((o.id(), *self.ends.get(&o.id())?)))
-            .collect();
-        for (id, at) in keys {
-            let Some(own) = self.before.get(&id).and_then(|o| self.taken_along(o)) else { continue };
-            let others: Vec<usize> = self
-                .needs
-                .get(&id)
-                .into_iter()
-                .flatten()
-                .filter_map(|d| self.ends.get(d).copied())
-                .filter(|end| Some(end) != self.ends.get(&own))
-                .collect();
-            let Some(&mine) = self.ends.get(&own) else { continue };
-            if others.iter().all(|other| !self.reaches(mine, *other)) {
-                // no way leads back: the table's own DROP is enough
-                self.actions[at].statements.clear();
-                for other in others {
-                    if other != at {
-                        self.actions[other].after.insert(mine);
-                    }
-                }
-            }
-        }
-    }
-
-    /// `one` has to be done after `other`.
-    fn reaches(&self, one: usize, other: usize) -> bool {
-        let (mut open, mut seen) = (vec![one], BTreeSet::new());
-        while let Some(at) = open.pop() {
-            if at == other {
-                return true;
-            }
-            if seen.insert(at) {
-                open.extend(self.actions[at].after.iter().copied());
-            }
-        }
-        false
     }
 
     fn types(&mut self) {
@@ -507,7 +148,7 @@ impl<'a> Work<'a> {
                 continue;
             }
             let word = if object.what == What::Enum { "TYPE" } else { "DOMAIN" };
-            let (schema, name) = super::postgres_words::split_last(&object.name);
+            let (schema, name) = super::words::split_last(&object.name);
             let aside = format!("\"{}~\"", name.trim_matches('"'));
             let rename = plain(format!("ALTER {word} {} RENAME TO {aside}", object.name));
             let first = self.act(Action { rank: 11, statements: vec![rename], ..Action::default() });
@@ -555,7 +196,7 @@ impl<'a> Work<'a> {
                     Some(then) => {
                         let retyped = self.fate.retyped.contains(&id);
                         let rebuilt = retyped && then.ty == column.ty && then.collation == column.collation;
-                        let mut statements = postgres_alter::column(table, then, column, retyped, rebuilt);
+                        let mut statements = alter::column(table, then, column, retyped, rebuilt);
                         statements.extend(column_settings(table, Some(then), column));
                         let mut made = column.depends.clone();
                         made.retain(|d| !d.starts_with("column ") && !d.starts_with("table "));
@@ -566,6 +207,11 @@ impl<'a> Work<'a> {
                         }
                         let called = format!("COLUMN {id}", id = id.trim_start_matches("column "));
                         action.statements.extend(about(&called, &then.about, &column.about, None, false));
+                        let loosened = alter::loosened(table, then, column);
+                        if !loosened.is_empty() {
+                            let first = self.act(Action { rank: 7, statements: loosened, ..Action::default() });
+                            action.after.insert(first);
+                        }
                         let old_types: Vec<String> = then.depends.difference(&column.depends).cloned().collect();
                         let at = self.act(action);
                         if retyped {
@@ -582,16 +228,12 @@ impl<'a> Work<'a> {
                         if let Some(expression) = column.default.as_ref().filter(|_| changed) {
                             let sql =
                                 format!("ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT {expression}", column.quoted);
+                            let mut statements = vec![plain(sql)];
+                            statements.extend(self.counted(table, column));
                             let made = column.default_depends.clone();
                             let mut after = BTreeSet::from([at]);
                             after.extend(self.ends.get(&default).copied());
-                            let set = self.act(Action {
-                                rank: 26,
-                                statements: vec![plain(sql)],
-                                made,
-                                after,
-                                ..Action::default()
-                            });
+                            let set = self.act(Action { rank: 26, statements, made, after, ..Action::default() });
                             self.makes.insert(default, set);
                             // what the one before needed goes after
                             for need in &then.default_depends {
@@ -621,7 +263,7 @@ impl<'a> Work<'a> {
                 let went = self.from.objects.iter().any(|o| {
                     self.goes(&o.id())
                         && o.table.as_deref() == Some(&table.name.quoted)
-                        && super::postgres_words::split_last(&o.name).1 == index
+                        && super::words::split_last(&o.name).1 == index
                 });
                 if went && let Some(then) = &mut then {
                     then.options.remove(key);
@@ -637,7 +279,7 @@ impl<'a> Work<'a> {
     fn add_column(&mut self, table: &Table, one: &Column) {
         let apart = one.default.is_some() && !self.simple(&one.default_depends);
         let name = &table.name.quoted;
-        let mut statements = vec![plain(format!("ALTER TABLE {name} ADD COLUMN {}", column(one, !apart, true)))];
+        let mut statements = vec![plain(format!("ALTER TABLE {name} ADD COLUMN {}", column(table, one, !apart, true)))];
         statements.extend(column_settings(table, None, one));
         let id = table.column_id(one);
         let called = format!("COLUMN {}", id.trim_start_matches("column "));
@@ -662,6 +304,21 @@ impl<'a> Work<'a> {
             });
             self.makes.insert(table.default_id(one), set);
         }
+    }
+
+    /// A sequence that was not there goes on after the rows that are.
+    fn counted(&self, table: &Table, column: &Column) -> Option<Statement> {
+        let sequence = column.default_depends.iter().find_map(|d| d.strip_prefix("sequence "))?;
+        if self.before.contains_key(&format!("sequence {sequence}"))
+            || !column.ty.ends_with("int") && column.ty != "integer"
+        {
+            return None;
+        }
+        let name = sequence.replace('\'', "''");
+        Some(plain(format!(
+            "SELECT pg_catalog.setval('{name}', (SELECT max({}) FROM {}))",
+            column.quoted, table.name.quoted
+        )))
     }
 
     /// None of these leads to a table by way of a function: what needs them may stand within CREATE TABLE.
@@ -721,7 +378,7 @@ impl<'a> Work<'a> {
                 made.insert(format!("table {table}"));
             }
             if let Some(before) = before {
-                let mut statements = postgres_alter::object(before, object);
+                let mut statements = alter::object(before, object);
                 statements.extend(self.said(object, &before.about, false));
                 if !statements.is_empty() {
                     let at = self.act(Action { rank, statements, made, ..Action::default() });
@@ -806,6 +463,7 @@ impl<'a> Work<'a> {
             let at = self.act(Action { rank: 28, statements, made, ..Action::default() });
             self.act(Action { rank: 55, statements: secured, after: [at].into(), ..Action::default() });
             self.makes.insert(id, at);
+            self.attach(one);
             for column in &one.columns {
                 self.makes.insert(one.column_id(column), at);
                 if !apart.contains(&column.name) {
@@ -832,6 +490,21 @@ impl<'a> Work<'a> {
             }
             self.late_settings(None, one);
         }
+    }
+
+    /// A partition becomes one when it has the indexes that its parent wants, so that it keeps their names.
+    fn attach(&mut self, table: &Table) {
+        let (Some(bound), Some(parent)) = (table.options.get("partition"), table.options.get("inherits")) else {
+            return;
+        };
+        let own = |o: &&Object| {
+            matches!(o.what, What::Constraint | What::Index)
+                && o.table.as_ref().is_some_and(|t| t == parent || *t == table.name.quoted)
+        };
+        let mut made: BTreeSet<String> = self.to.objects.iter().filter(own).map(Object::id).collect();
+        made.extend([table.id(), format!("table {parent}")]);
+        let sql = format!("ALTER TABLE {parent} ATTACH PARTITION {} {bound}", table.name.quoted);
+        self.act(Action { rank: 43, statements: vec![plain(sql)], made, ..Action::default() });
     }
 
     /// The statements, in an order in which each finds what it needs.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::change::given;
-use super::postgres_words::{plain, split_last};
-use super::{Catalog, Object, Renames, Statement, What};
+use super::words::{plain, split_last};
+use crate::revision::catalog::change::given;
+use crate::revision::catalog::{Catalog, Object, Renames, Statement, What};
 use crate::store::sqlite::text::{Kind, tokens};
 
 /// The schema after the renames, and the statements for them.
@@ -86,7 +86,13 @@ fn rename_table(catalog: &mut Catalog, was: &str, is: &str) {
             }
         }
     }
-    let (schema, bare) = split_last(was);
+    let swap = |text: &mut String| *text = swapped(text, was, is);
+    for column in catalog.tables.iter_mut().flat_map(|t| &mut t.columns) {
+        // types of rows are called as their tables are
+        swap(&mut column.ty);
+        column.default.as_mut().map(swap);
+        column.generated.as_mut().map(swap);
+    }
     for object in &mut catalog.objects {
         let before = object.id();
         if object.table.as_deref() == Some(was) {
@@ -94,25 +100,37 @@ fn rename_table(catalog: &mut Catalog, was: &str, is: &str) {
             if !matches!(object.what, What::Constraint | What::ForeignKey | What::Index) {
                 object.canon.push_str("\nrenamed");
             }
-            ids.insert(before, object.id());
         }
-        if matches!(object.what, What::Constraint | What::ForeignKey | What::Index) {
-            let all = tokens(&object.sql);
-            let (mut sql, mut from) = (String::new(), 0);
-            for i in 2..all.len() {
-                if all[i].text == bare && all[i - 1].sign(".") && all[i - 2].text == schema {
-                    sql.push_str(&object.sql[from..all[i - 2].start]);
-                    sql.push_str(is);
-                    from = all[i].start + all[i].text.len();
-                }
+        object.parts.iter_mut().for_each(|(_, value)| swap(value));
+        match object.what {
+            What::Function => swap(&mut object.name),
+            What::Constraint | What::ForeignKey | What::Index | What::Composite | What::Domain => {
+                swap(&mut object.sql);
+                object.canon = object.sql.clone();
             }
-            sql.push_str(&object.sql[from..]);
-            object.canon = sql.clone();
-            object.sql = sql;
+            _ => {}
+        }
+        if before != object.id() {
+            ids.insert(before, object.id());
         }
     }
     rekey(catalog, &ids);
-    // tables come by name, and the columns of a serial are found by theirs
+}
+
+/// The text with a qualified name put in place of another.
+fn swapped(text: &str, was: &str, is: &str) -> String {
+    let (schema, bare) = split_last(was);
+    let all = tokens(text);
+    let (mut out, mut from) = (String::new(), 0);
+    for i in 2..all.len() {
+        if all[i].text == bare && all[i - 1].sign(".") && all[i - 2].text == schema {
+            out.push_str(&text[from..all[i - 2].start]);
+            out.push_str(is);
+            from = all[i].start + all[i].text.len();
+        }
+    }
+    out.push_str(&text[from..]);
+    out
 }
 
 fn rename_column(catalog: &mut Catalog, table: &str, was: (&str, &str), is: (&str, &str)) {
@@ -244,4 +262,18 @@ fn belongings(from: &mut Catalog, to: &Catalog, out: &mut Vec<Statement>) {
         ids.insert(id, object.id());
     }
     rekey(from, &ids);
+    // so is the sequence of an identity
+    for table in &mut from.tables {
+        let Some(other) = to.table(&table.name.quoted) else { continue };
+        for column in &mut table.columns {
+            let is = other.column(&column.name).and_then(|c| c.sequence.clone());
+            if let (Some(was), Some(is)) = (&column.sequence, is)
+                && *was != is
+                && split_last(was).0 == split_last(&is).0
+            {
+                out.push(plain(format!("ALTER SEQUENCE {was} RENAME TO {}", split_last(&is).1)));
+                column.sequence = Some(is);
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What PostgreSQL alters in place.
 
-use super::postgres_words::plain;
-use super::{Catalog, Column, Object, Statement, Table, What};
+use super::words::plain;
+use crate::revision::catalog::{Catalog, Column, Object, Statement, Table, What};
 
 /// The column cannot be altered into the other one, and loses nothing by being made anew: it is computed.
 pub(super) fn remade(was: &Column, is: &Column) -> bool {
@@ -85,10 +85,25 @@ pub(super) fn object(was: &Object, is: &Object) -> Vec<Statement> {
             }
         }
         What::Sequence => {
+            let number = |o: &Object, key: &str| -> i128 {
+                list(o, key).first().and_then(|v| v.parse().ok()).unwrap_or_default()
+            };
+            let (min, max) = (number(is, "MINVALUE"), number(is, "MAXVALUE"));
+            let (least, most) = (min.min(number(was, "MINVALUE")), max.max(number(was, "MAXVALUE")));
+            let narrower = least < min || most > max;
+            if narrower {
+                // where it stands may be outside of what it is to be
+                out.push(plain(format!("ALTER SEQUENCE {name} AS bigint MINVALUE {least} MAXVALUE {most}")));
+                out.push(plain(format!(
+                    "SELECT pg_catalog.setval('{}', greatest(least(last_value, {max}), {min}), \
+                     is_called AND last_value BETWEEN {min} AND {max}) FROM {name}",
+                    name.replace('\'', "''")
+                )));
+            }
             let settings: Vec<String> = is
                 .parts
                 .iter()
-                .filter(|p| p.0 != "OWNED BY" && !was.parts.contains(p))
+                .filter(|p| p.0 != "OWNED BY" && (narrower || !was.parts.contains(p)))
                 .map(|(key, value)| format!("{key} {value}").trim().to_owned())
                 .collect();
             if !settings.is_empty() {
@@ -127,6 +142,17 @@ fn first_name(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
+/// What a column has to lose first.
+pub(super) fn loosened(table: &Table, was: &Column, is: &Column) -> Vec<Statement> {
+    let options = |c: &Column| c.identity.as_ref().map(|i| i.split_once(" (").map(|(_, o)| o.to_owned()));
+    let word = match () {
+        () if was.generated.is_some() && is.generated.is_none() => "DROP EXPRESSION",
+        () if was.identity.is_some() && options(was) != options(is) => "DROP IDENTITY",
+        () => return Vec::new(),
+    };
+    vec![plain(format!("ALTER TABLE {} ALTER COLUMN {} {word}", table.name.quoted, was.quoted))]
+}
+
 /// The statements that alter a column, but for its default. `retyped`: its type, or the type's own definition, is another one;
 /// `rebuilt`: only the latter.
 pub(super) fn column(table: &Table, was: &Column, is: &Column, retyped: bool, rebuilt: bool) -> Vec<Statement> {
@@ -134,15 +160,9 @@ pub(super) fn column(table: &Table, was: &Column, is: &Column, retyped: bool, re
     let mut alter = |what: String| {
         out.push(plain(format!("ALTER TABLE {} ALTER COLUMN {} {what}", table.name.quoted, is.quoted)));
     };
-    if was.generated.is_some() && is.generated.is_none() {
-        alter("DROP EXPRESSION".into());
-    }
     let kind = |c: &Column| c.identity.as_ref().map(|i| i.split_once(" (").map_or(i.clone(), |(k, _)| k.to_owned()));
     let options = |c: &Column| c.identity.as_ref().and_then(|i| i.split_once(" (").map(|(_, o)| o.to_owned()));
     let kept = was.identity.is_some() && is.identity.is_some() && options(was) == options(is);
-    if was.identity.is_some() && !kept && was.identity != is.identity {
-        alter("DROP IDENTITY".into());
-    }
     if retyped {
         let collation = match (&was.collation, &is.collation) {
             (a, Some(b)) if a != &Some(b.clone()) => format!(" COLLATE {b}"),

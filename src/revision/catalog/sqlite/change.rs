@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::change::given;
 use super::text::{self, canonical, mentions, named};
-use super::{Catalog, Column, Object, Renames, Statement, Table, What};
+use crate::revision::catalog::change::given;
+use crate::revision::catalog::{Catalog, Column, Object, Renames, Statement, Table, What};
 use crate::store::sqlite::text::quote;
 
 fn plain(sql: String) -> Statement {
@@ -16,7 +16,7 @@ fn plain(sql: String) -> Statement {
 }
 
 /// Statements for a whole schema. SQLite checks neither foreign keys nor views when they are made.
-pub(super) fn create(catalog: &Catalog) -> Vec<Statement> {
+pub(in crate::revision::catalog) fn create(catalog: &Catalog) -> Vec<Statement> {
     let mut out: Vec<Statement> = catalog.tables.iter().map(|t| plain(t.sql.clone())).collect();
     for object in &catalog.objects {
         out.push(Statement { sql: object.sql.clone(), after_rows: object.what == What::Trigger, rights: false });
@@ -48,7 +48,11 @@ enum Plan {
     Rebuild,
 }
 
-pub(super) fn change(from: &Catalog, to: &Catalog, renames: &Renames) -> (Vec<Statement>, Vec<String>) {
+pub(in crate::revision::catalog) fn change(
+    from: &Catalog,
+    to: &Catalog,
+    renames: &Renames,
+) -> (Vec<Statement>, Vec<String>) {
     let mut not_generated = Vec::new();
     let mut altered = Vec::new();
     for table in &from.tables {
@@ -88,6 +92,7 @@ pub(super) fn change(from: &Catalog, to: &Catalog, renames: &Renames) -> (Vec<St
         let drops = matches!(&a.plan, Plan::Alter(all) if all.iter().any(|s| s.contains(" DROP COLUMN ")));
         a.moved || !a.renamed.is_empty() || drops || matches!(a.plan, Plan::Rebuild)
     });
+    let leaves = |view: &Object| !to.objects.iter().any(|o| o.id() == view.id() && o.canon == view.canon);
     loop {
         let before = away.len();
         for object in &from.objects {
@@ -95,12 +100,12 @@ pub(super) fn change(from: &Catalog, to: &Catalog, renames: &Renames) -> (Vec<St
             let text = matches!(object.what, What::View | What::Trigger);
             let by_table = touched.iter().any(|a| text && says(object, &a.from.name.name))
                 || gone.iter().any(|t| text && looks && says(object, &t.name.name));
-            let by_view = from.objects.iter().any(|v| {
-                text && v.what == What::View
-                    && v.name != object.name
-                    && away.contains(&v.id())
-                    && says(object, &unquoted(&v.name))
-            });
+            let by_view = text
+                && from
+                    .objects
+                    .iter()
+                    .filter(|v| v.what == What::View && v.name != object.name)
+                    .any(|v| (away.contains(&v.id()) || looks && leaves(v)) && says(object, &unquoted(&v.name)));
             // tables that are nowhere: a view of them is what no rename gets past
             let broken = looks && object.broken;
             if by_table || by_view || broken {
@@ -218,6 +223,15 @@ fn spelled(column: &Column, names: &[(String, String)]) -> String {
     )
 }
 
+/// A default that ADD COLUMN takes where there are rows: a literal.
+fn constant(default: &str) -> bool {
+    let number = default.trim_start_matches(['+', '-']).trim_start();
+    let word = ["NULL", "TRUE", "FALSE"].iter().any(|w| default.eq_ignore_ascii_case(w));
+    let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\''));
+    word || text.is_some_and(|t| !t.replace("''", "").contains('\''))
+        || number.starts_with(|c: char| c.is_ascii_digit()) && number.parse::<f64>().is_ok()
+}
+
 /// How a table becomes the other one.
 fn plan(one: &Altered<'_>, tables: &[(String, String)]) -> Plan {
     let mut names = one.renamed.clone();
@@ -235,7 +249,7 @@ fn plan(one: &Altered<'_>, tables: &[(String, String)]) -> Plan {
     }
     let parsed = text::table(&to.sql);
     let parsed_before = text::table(&from.sql);
-    let mut statements = Vec::new();
+    let (mut added, mut dropped) = (Vec::new(), Vec::new());
     // what goes
     for column in &from.columns {
         let name = name_now(column);
@@ -248,10 +262,10 @@ fn plan(one: &Altered<'_>, tables: &[(String, String)]) -> Plan {
                 let alone = said.is_some_and(|c| !c.key && !c.unique && !c.check && !c.references);
                 let spoken = from.constraints.iter().any(|c| mentions(c, &column.name))
                     || from.columns.iter().any(|c| c.generated.as_ref().is_some_and(|g| mentions(g, &column.name)));
-                if !alone || spoken || from.columns.len() == 1 {
+                if !alone || spoken {
                     return Plan::Rebuild;
                 }
-                statements.push(format!("ALTER TABLE {} DROP COLUMN {}", to.name.quoted, column.quoted));
+                dropped.push(format!("ALTER TABLE {} DROP COLUMN {}", to.name.quoted, column.quoted));
             }
         }
     }
@@ -261,29 +275,38 @@ fn plan(one: &Altered<'_>, tables: &[(String, String)]) -> Plan {
         let Some(said) = parsed.columns.iter().find(|c| c.name.eq_ignore_ascii_case(&column.name)) else {
             return Plan::Rebuild;
         };
-        let constant = column.default.as_deref().is_none_or(|d| {
-            let d = d.to_ascii_uppercase();
-            !d.contains('(') && !d.contains("CURRENT_") && !d.contains('"')
-        });
+        let constant = column.default.as_deref().is_none_or(constant);
         let null = column.default.as_deref().is_none_or(|d| d.eq_ignore_ascii_case("NULL"));
         let stored = column.generated.is_some() && !column.is_virtual;
-        if said.key || said.unique || !constant || stored || column.not_null && null || said.references && !null {
+        let cased = from.columns.iter().any(|c| name_now(c).eq_ignore_ascii_case(&column.name));
+        if cased
+            || said.key
+            || said.unique
+            || !constant
+            || stored
+            || column.not_null && null
+            || said.references && !null
+        {
             return Plan::Rebuild;
         }
         let alone = text::table(&format!("CREATE TABLE t ({})", said.text)).constraints;
         was.extend(alone.iter().map(|c| canonical(c)));
-        statements.push(format!("ALTER TABLE {} ADD COLUMN {}", to.name.quoted, said.text));
+        added.push(format!("ALTER TABLE {} ADD COLUMN {}", to.name.quoted, said.text));
     }
     was.sort();
     if was != is {
         return Plan::Rebuild;
     }
-    if statements.is_empty() { Plan::Nothing } else { Plan::Alter(statements) }
+    // a table has a column at any time
+    added.extend(dropped);
+    if added.is_empty() { Plan::Nothing } else { Plan::Alter(added) }
 }
 
 /// The name that a column had.
 fn name_before<'a>(one: &'a Altered<'_>, column: &'a Column) -> &'a str {
-    one.renamed.iter().find(|(_, now)| *now == column.name).map_or(&column.name, |(was, _)| was)
+    let cased = || one.from.columns.iter().map(|c| &c.name).find(|n| n.eq_ignore_ascii_case(&column.name));
+    let renamed = one.renamed.iter().find(|(_, now)| *now == column.name).map(|(was, _)| was);
+    renamed.or_else(cased).unwrap_or(&column.name)
 }
 
 /// Builds a table anew, its rows carried along; by SQLite's own recipe.

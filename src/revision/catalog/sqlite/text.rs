@@ -18,7 +18,7 @@ fn keyword(word: &str) -> bool {
 }
 
 /// A name as SQLite's statements say it: with quotes where it needs them.
-pub(super) fn named(name: &str) -> String {
+pub(in crate::revision::catalog) fn named(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !keyword(name);
@@ -40,17 +40,17 @@ fn joined(tokens: &[Token<'_>]) -> String {
 }
 
 /// A text in one spelling.
-pub(super) fn canonical(sql: &str) -> String {
+pub(in crate::revision::catalog) fn canonical(sql: &str) -> String {
     joined(&tokens(sql))
 }
 
 /// Does the text say this name, as a name of its own?
-pub(super) fn mentions(sql: &str, name: &str) -> bool {
+pub(in crate::revision::catalog) fn mentions(sql: &str, name: &str) -> bool {
     tokens(sql).iter().any(|t| t.kind != Kind::Sign && t.name().eq_ignore_ascii_case(name))
 }
 
 /// The text with names put in place of others, wherever they are said.
-pub(super) fn replaced(sql: &str, names: &[(String, String)]) -> String {
+pub(in crate::revision::catalog) fn replaced(sql: &str, names: &[(String, String)]) -> String {
     let (mut out, mut from) = (String::with_capacity(sql.len()), 0);
     for token in tokens(sql) {
         if !matches!(token.kind, Kind::Word | Kind::Name) {
@@ -67,7 +67,7 @@ pub(super) fn replaced(sql: &str, names: &[(String, String)]) -> String {
 }
 
 /// The statement with `IF NOT EXISTS` and the schema's name left out.
-pub(super) fn bare(sql: &str) -> String {
+pub(in crate::revision::catalog) fn bare(sql: &str) -> String {
     let all = tokens(sql);
     let head = all.iter().take(8).position(|t| t.is("IF"));
     match head.and_then(|i| Some((all.get(i)?.start, all.get(i + 3)?.start))) {
@@ -77,7 +77,7 @@ pub(super) fn bare(sql: &str) -> String {
 }
 
 /// A CREATE TABLE under another name; what it refers to as itself goes along.
-pub(super) fn under(sql: &str, to: &str) -> String {
+pub(in crate::revision::catalog) fn under(sql: &str, to: &str) -> String {
     let all = tokens(sql);
     let Some(open) = all.iter().position(|t| t.depth == 0 && t.sign("(")) else { return sql.to_owned() };
     let Some(own) = open.checked_sub(1).and_then(|i| all.get(i)) else { return sql.to_owned() };
@@ -86,7 +86,7 @@ pub(super) fn under(sql: &str, to: &str) -> String {
 
 /// What a CREATE TABLE says beyond the pragmas.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
+pub(in crate::revision::catalog) struct Parsed {
     /// Its columns.
     pub columns: Vec<ParsedColumn>,
     /// Its constraints in one spelling, those of columns written as the table's.
@@ -97,7 +97,7 @@ pub(super) struct Parsed {
 
 /// What a CREATE TABLE says of one column.
 #[derive(Debug, Default)]
-pub(super) struct ParsedColumn {
+pub(in crate::revision::catalog) struct ParsedColumn {
     /// Its name.
     pub name: String,
     /// As written, its name and all.
@@ -114,7 +114,7 @@ pub(super) struct ParsedColumn {
 }
 
 /// Takes a CREATE TABLE apart.
-pub(super) fn table(sql: &str) -> Parsed {
+pub(in crate::revision::catalog) fn table(sql: &str) -> Parsed {
     let all = tokens(sql);
     let mut out = Parsed::default();
     let Some(open) = all.iter().position(|t| t.depth == 0 && t.sign("(")) else { return out };
