@@ -33,7 +33,8 @@ pub fn copy(real: &mut dyn Database, catalog: &Catalog, scratch: &mut dyn Databa
             build(scratch, made)?;
         }
         let mut taken: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-        for table in parents_first(catalog.tables()) {
+        // the rows of a partition are read through its parent
+        for table in parents_first(catalog.tables()).into_iter().filter(|table| !table.is_part()) {
             let columns = stored(table);
             if columns.is_empty() {
                 continue;
