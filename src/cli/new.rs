@@ -2,7 +2,7 @@
 
 use super::diff::Wanted;
 use super::{Answer, Answered, Context};
-use backout::migrate::Options;
+use backout::migrate::{Failure, Generated, Options, Project};
 
 /// Write a new SQL revision to fill in
 ///
@@ -30,12 +30,27 @@ pub struct Command {
 }
 
 impl Command {
+    /// What differs, with the renames that are given, and those that a person says yes to.
+    fn asked(&self, cx: &Context, project: &Project) -> Result<Generated, Box<Failure>> {
+        let (file, store, mut renames) =
+            (self.wanted.file(cx), self.wanted.store.as_deref(), self.wanted.rename.clone());
+        let found = project.difference(&file, store, &renames)?;
+        let given = renames.len();
+        for likely in &found.renames {
+            let question = format!("Is {} the same under another name? [y/N]", likely.replace('=', " → "));
+            if super::terminal::ask(&question).is_some_and(|answer| answer.eq_ignore_ascii_case("y")) {
+                renames.push(likely.clone());
+            }
+        }
+        if renames.len() == given { Ok(found) } else { Ok(project.difference(&file, store, &renames)?) }
+    }
+
     pub fn run(&self, cx: &Context) -> Answered {
         let project = cx.project(Options::default())?;
         let store = self.wanted.store.as_deref();
         let mut notes = String::new();
         let path = if self.autogenerate {
-            let found = project.difference(&self.wanted.file(cx), store, &self.wanted.rename)?;
+            let found = self.asked(cx, &project)?;
             notes = super::diff::notes(&found);
             let Some(path) = project.write_generated(&self.name, store, &found)? else {
                 let text = format!("nothing to do: no difference a statement could be made for\n{notes}");

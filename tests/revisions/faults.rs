@@ -89,7 +89,7 @@ fn quick(place: &Place, gate: &Gate) -> backout::migrate::Project {
 }
 
 #[test]
-fn cut_off_at_every_effect_resume_and_rollback_end_clean() {
+fn f_cut_off_at_every_effect_resume_and_rollback_end_clean() {
     quiet();
     for kind in BOTH {
         for how in [Strike::Fails, Strike::Dies, Strike::AnswerIsLost] {

@@ -224,7 +224,7 @@ fn a_gap_is_no_matter_and_a_history_that_names_a_missing_file_says_so() {
 }
 
 #[test]
-fn crlf_and_a_byte_order_mark_change_nothing() {
+fn f_crlf_and_a_byte_order_mark_change_nothing() {
     for kind in BOTH {
         let place = Place::bare(kind);
         let text = "-- migrate:up\nCREATE TABLE t (id integer);\n-- migrate:down\nDROP TABLE t;\n";
@@ -250,4 +250,62 @@ fn what_would_be_a_parameter_is_refused() {
         assert!(e.to_string().contains("is a parameter"), "{spelled}: {e}");
         assert_eq!(place.tables(), [""; 0]);
     }
+}
+
+#[test]
+fn f_a_bare_rollback_takes_back_one_and_an_empty_down_is_never_taken_for_one() {
+    for kind in BOTH {
+        let place = Place::bare(kind);
+        for n in [1, 2] {
+            place.revision(
+                &n.to_string(),
+                "t",
+                &format!("CREATE TABLE t{n} (id integer);"),
+                &format!("DROP TABLE t{n};"),
+            );
+        }
+        place.quick().up(&UpOptions::default()).unwrap();
+        place.quick().rollback(&RollbackOptions::default()).unwrap();
+        assert_eq!(place.tables(), ["t1"]);
+        for down in ["", "-- migrate:down\n", "-- migrate:down\n-- nothing to see\n"] {
+            place.file("3_t.sql", &format!("-- migrate:up\nCREATE TABLE t3 (id integer);\n{down}"));
+            let opened = backout::migrate::Project::open(place.folder.path(), &|_| None);
+            let refused = opened.err().unwrap_or_else(|| panic!("{down:?} was taken for a down"));
+            assert_eq!(refused.exit, 2, "{refused}");
+        }
+        assert_eq!(place.tables(), ["t1"]);
+    }
+}
+
+#[test]
+fn f_whoever_waits_for_the_lock_does_not_hold_up_concurrently() {
+    use std::sync::{Arc, Barrier};
+    let place = Place::bare(Kind::Postgres);
+    place.revision("1", "a", "CREATE TABLE a (id integer, t text);", "DROP TABLE a;");
+    place.file(
+        "2_index.sql",
+        "-- migrate:up transaction:false\nCREATE INDEX CONCURRENTLY a_t ON a (t);\n\
+         -- migrate:down transaction:false\nDROP INDEX CONCURRENTLY a_t;\n",
+    );
+    let both = Arc::new(Barrier::new(2));
+    let there = both.clone();
+    // the first one is about to build the index
+    let gate = backout::gate::Gate::watched(move |what| {
+        if what == "a statement" {
+            there.wait();
+        }
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| place.quick().gated(gate).up(&UpOptions::default()));
+        let second = scope.spawn(|| {
+            let wait = std::time::Duration::from_secs(60);
+            let options = backout::migrate::Options { verify: false, wait, ..Default::default() };
+            let project = place.project().with(options);
+            both.wait();
+            project.stamp("head")
+        });
+        first.join().unwrap().unwrap();
+        assert!(second.join().unwrap().unwrap().nothing, "all was applied when its turn came");
+    });
+    assert_eq!(place.applied(), ["1", "2"]);
 }

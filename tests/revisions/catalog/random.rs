@@ -175,6 +175,15 @@ impl Bench {
         run(&mut self.other, &all)?;
         same(&catalog, &self.other.read(), &all)?;
         prop_assert_eq!(catalog.not_created(), Vec::<String>::new());
+        // and by what would be written for an empty database; its down leads back to that
+        (self.empty)(&mut self.other);
+        let nothing = self.other.read();
+        for (from, to) in [(&nothing, &catalog), (&catalog, &nothing)] {
+            let change = change(from, to, &Renames::default());
+            prop_assert_eq!(&change.not_generated, &Vec::<String>::new());
+            run(&mut self.other, &change.up)?;
+            same(to, &self.other.read(), &change.up)?;
+        }
         Ok(())
     }
 
