@@ -51,6 +51,28 @@
 //! # }
 //! ```
 //!
+//! SQL revisions are in the same history. One file with an up and a down; the down is proven on a copy before the up runs:
+//!
+//! ```
+//! use backout::migrate::{Project, RollbackOptions, UpOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! std::fs::write(folder.join("backout.toml"), "[stores]\nmain = \"sqlite:app.db\"\n")?;
+//! std::fs::create_dir(folder.join("migrations"))?;
+//! std::fs::write(folder.join("migrations/20250128140000_create_events.sql"),
+//!     "-- migrate:up\nCREATE TABLE events (id INTEGER PRIMARY KEY);\n-- migrate:down\nDROP TABLE events;\n")?;
+//!
+//! let project = Project::open(folder, &|_| None)?;
+//! assert_eq!(project.up(&UpOptions::default())?.revisions.len(), 1);
+//! // the last one; `base` takes all of them back
+//! let back = project.rollback(&RollbackOptions { to: Some("-1".into()), ..RollbackOptions::default() })?;
+//! assert_eq!(back.state, "no migration is applied");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A [`Failure`](migrate::Failure) says what happened, what state the data is in, and which command leads on. Progress goes to an
 //! [`Observer`](migrate::Observer). The library prints nothing, reads no environment variable and never exits.
 //!

@@ -335,10 +335,12 @@ impl Project {
 fn means(name: &str, stamp: &str, slug: &str) -> bool {
     let name = name.trim();
     let stem = [".sql", ".toml", ".up", ".down"].iter().fold(name, |stem, end| stem.strip_suffix(end).unwrap_or(stem));
-    let digits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+    // 20250128_140000 is how Alembic's users like to write a time
+    let number: String = name.chars().filter(|c| *c != '_').collect();
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     stem == slug
         || stem == format!("{stamp}_{slug}")
-        || digits && (stamp.starts_with(name) || order(stamp) == order(name))
+        || digits && (stamp.starts_with(&number) || order(stamp) == order(&number))
         || !digits && name.len() >= 4 && slug.starts_with(name)
 }
 

@@ -73,3 +73,31 @@ fn the_signage_player_goes_there_and_back() {
     assert_eq!((order, start.as_str()), (7, "2025-01-28 14:00:00.250000"));
     assert!(std::fs::read_to_string(path("settings.py")).unwrap().contains("sqlite3"));
 }
+
+#[test]
+fn the_versioned_bot_goes_up_by_steps_and_back_to_base() {
+    let folder = copy("versioned-bot");
+    let db = rusqlite::Connection::open(folder.path().join("bot.db")).unwrap();
+    let project = || Project::open(folder.path(), &|_| None).unwrap();
+    let back = |to: &str| project().rollback(&RollbackOptions { to: Some(to.into()), ..RollbackOptions::default() });
+    assert!(project().check().unwrap().iter().all(|c| c.lost.is_empty() && c.findings.is_empty()));
+    project().up(&UpOptions { revision: Some("+2".into()), ..UpOptions::default() }).unwrap();
+    db.execute_batch(
+        "INSERT INTO events VALUES (1, 9, 'raid', '2025-02-05 20:00'), (2, 9, 'quiz', '2025-02-06 20:00'); \
+         INSERT INTO reactions VALUES (1, 'yes')",
+    )
+    .unwrap();
+    project().up(&UpOptions::default()).unwrap();
+    db.execute_batch("UPDATE events SET title = 'pub quiz' WHERE id = 2").unwrap();
+    back("-1").unwrap();
+    let told: String = db
+        .query_row("SELECT group_concat(title || ' ' || starts_at, ', ' ORDER BY id) FROM events", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(told, "raid 2025-02-05 20:00, pub quiz 2025-02-06 20:00");
+    assert_eq!(project().drift().unwrap(), [""; 0]);
+    back("base").unwrap();
+    let left: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('events', 'reactions')", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
+}
