@@ -284,9 +284,9 @@ impl Project {
             }
             None if goal == "base" => applied.len(),
             None => {
-                let at = applied.iter().position(|a| means(goal, a.stamp(), a.slug()));
-                let Some(at) = at else {
-                    // a better word for what is not known at all
+                let names: Vec<(&str, &str)> = applied.iter().map(|a| (a.stamp(), a.slug())).collect();
+                let [at] = meant(goal, &names)[..] else {
+                    // a better word for what is not known at all, or may be several
                     let named = self.find(goal)?;
                     return Err(Error::Refused {
                         cause: format!("{}_{} is not applied", named.stamp(), named.slug()),
@@ -318,7 +318,8 @@ impl Project {
                 if many.len() > 8 { format!("there are, among others: {shown}") } else { format!("there are: {shown}") }
             }
         };
-        let found: Vec<Link<'_>> = links.iter().copied().filter(|l| means(name, l.stamp(), l.slug())).collect();
+        let names: Vec<(&str, &str)> = links.iter().map(|l| (l.stamp(), l.slug())).collect();
+        let found: Vec<Link<'_>> = meant(name, &names).into_iter().map(|i| links[i]).collect();
         match found[..] {
             [one] => Ok(one),
             [] => {
@@ -331,17 +332,23 @@ impl Project {
     }
 }
 
-/// Whether a person who says `name` may mean this one. A whole stamp or slug means no other.
-fn means(name: &str, stamp: &str, slug: &str) -> bool {
+/// Which of these, by stamp and slug, a person who says `name` may mean: those of exactly that stamp or name, else those that begin so.
+fn meant(name: &str, all: &[(&str, &str)]) -> Vec<usize> {
     let name = name.trim();
     let stem = [".sql", ".toml", ".up", ".down"].iter().fold(name, |stem, end| stem.strip_suffix(end).unwrap_or(stem));
     // 20250128_140000 is how Alembic's users like to write a time
     let number: String = name.chars().filter(|c| *c != '_').collect();
     let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    stem == slug
-        || stem == format!("{stamp}_{slug}")
-        || digits && (stamp.starts_with(&number) || order(stamp) == order(&number))
-        || !digits && name.len() >= 4 && slug.starts_with(name)
+    let those = |is: &dyn Fn(&str, &str) -> bool| -> Vec<usize> {
+        all.iter().enumerate().filter(|(_, (stamp, slug))| is(stamp, slug)).map(|(i, _)| i).collect()
+    };
+    let exact = those(&|stamp, slug| {
+        stem == slug || stem == format!("{stamp}_{slug}") || digits && order(stamp) == order(&number)
+    });
+    if !exact.is_empty() {
+        return exact;
+    }
+    those(&|stamp, slug| digits && stamp.starts_with(&number) || !digits && name.len() >= 4 && slug.starts_with(name))
 }
 
 fn one_is(n: usize) -> String {
@@ -365,6 +372,32 @@ impl From<crate::revision::Error> for Error {
             Of::Stopped => Error::Stopped,
             Of::Gate(e) => Error::Gate(e),
             other => Error::Revision(Box::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meant;
+
+    #[test]
+    fn a_whole_stamp_or_name_means_no_other() {
+        let all = [("1", "add_user"), ("0002", "add_users"), ("10", "init"), ("20250128140000", "create_events")];
+        for (name, found) in [
+            ("1", vec![0]),
+            ("2", vec![1]),
+            ("10", vec![2]),
+            ("add_user", vec![0]),
+            ("add_users", vec![1]),
+            ("add_u", vec![0, 1]),
+            ("20250128_140000", vec![3]),
+            ("2025", vec![3]),
+            ("create", vec![3]),
+            ("20250128140000_create_events.up.sql", vec![3]),
+            ("ini", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(meant(name, &all), found, "{name:?}");
         }
     }
 }
