@@ -66,7 +66,8 @@ impl Project {
         asked: &UpOptions,
     ) -> Result<Vec<Terms>> {
         if !self.options.verify {
-            let without = Terms { proof: Some("not proven: --no-verify".into()), ..Terms::default() };
+            let proof = Some("not proven: --no-verify".into());
+            let without = Terms { proof, unproven: true, ..Terms::default() };
             return Ok(group.iter().map(|_| without.clone()).collect());
         }
         let proofs = self.prove(group, homes, ledgers)?;
@@ -85,7 +86,7 @@ impl Project {
                 words.push_str(&format!("; not seen by that: {}", proof.unseen.join(", ")));
             }
             let (lost_up, lost_down) = (proof.lost_up, proof.lost_down);
-            terms.push(Terms { nth: 0, proof: Some(words), accepted_loss, lost_up, lost_down });
+            terms.push(Terms { proof: Some(words), accepted_loss, lost_up, lost_down, ..Terms::default() });
         }
         Ok(terms)
     }

@@ -40,7 +40,7 @@ impl Project {
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
             let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
             let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
-            out.notes.extend(record.conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
+            out.notes.extend(record.conflicts.iter().cloned());
             out.revisions.push(RevisionDone::of(&record, "up"));
             self.journal_revision(&record, "up", true);
             ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
@@ -192,7 +192,7 @@ impl Project {
                 run::down(ledger.db.as_mut(), &record, &stop)
             };
             let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
-            out.notes.extend(conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
+            out.notes.extend(conflicts);
             out.revisions.push(RevisionDone::of(&record, "down"));
             self.journal_revision(&record, "down", true);
             ledger.refresh().map_err(|e| untouched_by(out.revisions.len(), e))?;
@@ -284,7 +284,7 @@ impl Project {
                 let record = ledger.record(&revision.stamp);
                 if mine && within_goal(&revision.stamp) && record.is_none_or(|r| r.standing != Standing::Applied) {
                     nth += 1;
-                    let terms = Terms { nth, ..Terms::default() };
+                    let terms = Terms { nth, unproven: true, ..Terms::default() };
                     let begun = run::begun_record(revision, &terms);
                     put.push(Record { standing: Standing::Applied, stamped: true, ..begun });
                 }

@@ -15,11 +15,14 @@ mod lint_tests;
 mod look;
 pub mod offline;
 pub mod prove;
+mod put_back;
 pub mod run;
 mod sample;
 pub mod sql;
 #[cfg(test)]
 mod sql_tests;
+pub mod taken;
+mod trace;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,7 @@ mod catalog;
 #[path = "../it/database.rs"]
 mod database;
 mod faults;
+mod kept;
 mod project;
 mod proof;
 mod run;

@@ -128,6 +128,12 @@ pub struct Record {
     /// What its down will take away and keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_down: Vec<Loss>,
+    /// It was not proven: what its down takes away is found out as it runs.
+    #[serde(default)]
+    pub unproven: bool,
+    /// When that was let go which its up keeps (RFC 3339): its down cannot bring it back any more.
+    #[serde(default)]
+    pub let_go: Option<String>,
     /// What an up put back and the rows had their own word on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
