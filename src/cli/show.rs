@@ -300,6 +300,7 @@ pub fn steps(steps: &[Step]) -> String {
         if !step.back.is_empty() {
             let _ = writeln!(out, "  back      {}", wrap(&step.back, 12));
         }
+        step.keeps.iter().for_each(|kept| out.push_str(&indented(kept, "  keeps     ", 12)));
         out.push_str(&findings(&step.findings));
     }
     out

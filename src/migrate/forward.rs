@@ -240,13 +240,16 @@ impl Project {
         self.drive(run, Phase::Aborted, begun, None)
     }
 
-    /// Closes the window: the way back is given up.
+    /// Closes the window: the way back is given up. With nothing soaking, what SQL revisions keep of what they took away is let go.
     ///
     /// # Errors
     /// As for `up`.
     pub fn complete(&self, delete_source: bool) -> Done<Outcome> {
         let begun = Instant::now();
-        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return self.nothing_open(begun) };
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
+            let none = self.kept()?.is_empty();
+            return if none { self.nothing_open(begun) } else { self.let_go(begun) };
+        };
         let during = |e: Error| Failure::during(e, state.phase);
         if !matches!(state.phase, Phase::Soaking | Phase::Completing) {
             return Err(self.not_now("complete", state.phase));

@@ -20,6 +20,7 @@ mod extract;
 mod fingerprint;
 mod forward;
 mod hand_over;
+mod let_go;
 mod planning;
 mod prepare;
 mod project;
@@ -42,6 +43,7 @@ pub use answers::{Applied, MigrationState, Options, Outcome, RevisionDone, Rollb
 pub use error::{Error, Failure, Result, count, state_words, ways_out};
 pub use extract::{ExtractOptions, Extracted};
 pub use fingerprint::Fingerprint;
+pub use let_go::Kept;
 pub use planning::{Estimate, Proposal};
 pub use project::Project;
 pub use proofs::Checked;

@@ -138,6 +138,7 @@ impl Project {
                     if let FrozenDown::Irreversible(why) = &record.down {
                         return Err(run::irreversible(record, why).into());
                     }
+                    super::let_go::refuse_let_go(record, asked.force)?;
                     let file = self.revisions.iter().find(|r| order(&r.stamp) == order(&record.stamp));
                     if let Some(diff) = file.and_then(|file| edited(record, file))
                         && !asked.frozen

@@ -275,7 +275,7 @@ fn index_of(kept: &str) -> String {
 }
 
 /// Where the numbers are kept that were given last.
-pub(super) fn numbers_of(kept: &str) -> String {
+pub(crate) fn numbers_of(kept: &str) -> String {
     format!("{}_n\"", kept.trim_end_matches('"'))
 }
 

@@ -4,6 +4,7 @@
 mod catalog;
 #[path = "../it/database.rs"]
 mod database;
+mod ends;
 mod faults;
 mod kept;
 mod project;

@@ -193,6 +193,15 @@ pub fn open(url: &str, folder: &Path, create: bool, gate: &Gate) -> Result<Box<d
     }
 }
 
+/// Refuses a scratch database (its address) that is one of these stores, of which every PostgreSQL one is asked.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Locked`] while another proof uses it, or what the server says.
+pub fn check_scratch(at: &str, stores: &[&str]) -> Result<()> {
+    let asked: Vec<&str> = stores.iter().copied().filter(|url| url.starts_with("postgres")).collect();
+    postgres::check_scratch(at, &asked)
+}
+
 /// A record's standing and whole text, for its columns.
 fn written(title: &str, record: &Record) -> Result<(String, String)> {
     let unwritable = |e: serde_json::Error| Error::Database {
