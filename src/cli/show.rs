@@ -78,7 +78,11 @@ pub fn indented(text: &str, first: &str, indent: usize) -> String {
     let mut out = String::new();
     for (i, line) in text.lines().enumerate() {
         let lead = if i == 0 { first.to_owned() } else { " ".repeat(indent) };
-        let _ = writeln!(out, "{lead}{}", wrap(line, indent));
+        // what belongs to a line of a difference stands below its text, not below its sign
+        let text = line.trim_start();
+        let own = line.len() - text.len();
+        let hang = if text.starts_with("- ") || text.starts_with("+ ") { 2 } else { 0 };
+        let _ = writeln!(out, "{lead}{}{}", " ".repeat(own), wrap(text, indent + own + hang));
     }
     out
 }

@@ -10,7 +10,7 @@ use super::answers::{Outcome, RollbackOptions, Until, UpOptions};
 use super::chain::Link;
 use super::planning::Proposal;
 use super::project::{Done, Project};
-use super::revisions::leading;
+use super::revisions::{halfway, leading};
 use super::{Error, Failure, Result, Run, close, drain, hand_over, prepare};
 
 impl Project {
@@ -43,6 +43,9 @@ impl Project {
             return self.go_on(m, state, until, begun);
         }
         let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
+        if let Some(record) = ledgers.iter().flat_map(|l| &l.records).find(|r| r.standing.is_halfway()) {
+            return Err(Failure::untouched(halfway(record)));
+        }
         let mut steps = self
             .pending(&ledgers)
             .and_then(|pending| self.up_to(pending, asked.revision.as_deref()))

@@ -113,8 +113,8 @@ impl Project {
             }
         } else {
             failure.state = format!("{name} stopped half-way; what ran of it stays{done}");
-            failure.hint = "backout resume     goes on with the statement that failed\n\
-                 backout rollback   finishes it and takes it back"
+            failure.hint = "backout resume     goes on with the statement that failed, as the file then says it\n\
+                 backout rollback   does the same, and then takes it back"
                 .into();
             failure.exit = 7;
         }
@@ -140,8 +140,10 @@ impl Project {
                     }
                     super::let_go::refuse_let_go(record, asked.force)?;
                     let file = self.revisions.iter().find(|r| order(&r.stamp) == order(&record.stamp));
+                    // what stopped half-way may have been edited to mend the statement that failed
                     if let Some(diff) = file.and_then(|file| edited(record, file))
                         && !asked.frozen
+                        && !record.standing.is_halfway()
                     {
                         return Err(Error::Refused {
                             cause: format!("{}_{} was edited after it ran:\n{diff}", record.stamp, record.slug),
@@ -178,7 +180,8 @@ impl Project {
                 };
                 if half {
                     failure.exit = 8;
-                    failure.hint = "backout resume     goes on with the statement that failed".into();
+                    failure.hint =
+                        "backout resume     goes on with the statement that failed, as the file then says it".into();
                 }
                 self.journal_failure(&name, &failure);
                 failure
@@ -213,7 +216,8 @@ impl Project {
             let done = run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map_err(|e| {
                 let mut failure = Failure::untouched(e.into());
                 failure.state = format!("{}_{} stopped half-way; what ran of it stays", record.stamp, record.slug);
-                failure.hint = "backout resume     goes on with the statement that failed".into();
+                failure.hint =
+                    "backout resume     goes on with the statement that failed, as the file then says it".into();
                 failure.exit = if way == "up" { 7 } else { 8 };
                 failure
             })?;

@@ -10,6 +10,7 @@ use super::run::{self, Terms};
 use super::taken::Taken;
 use super::{Down, Error, Result, Revision, sample, sql};
 use crate::plan::Kind;
+use crate::store;
 use crate::value::Value;
 
 /// Lines of a difference that are shown.
@@ -125,7 +126,7 @@ fn one(
         }
         FrozenDown::Sql { .. } => {}
     }
-    let left = run::down(scratch, &record, stop)?;
+    let left = run::down(scratch, &record, stop).map_err(|e| down_fails(e, revision))?;
     let back = Snapshot::take(scratch, Some(&before))?;
     proof.lost.extend(before.differences(&back));
     // nobody wrote in between: what is in the way is the down's own
@@ -133,7 +134,9 @@ fn one(
     // a down that leaves something behind may make the next up fail
     match run::up(scratch, revision, &terms, stop) {
         Ok(_) => {}
-        Err(Error::Statement { cause, .. }) if !proof.lost.is_empty() => {
+        Err(Error::Statement { cause, .. } | Error::Store(store::Error::Database { cause, .. }))
+            if !proof.lost.is_empty() =>
+        {
             proof.lost.push(format!("after that, the up cannot run again: {cause}"));
             return Ok((proof, None));
         }
@@ -148,6 +151,30 @@ fn one(
         proof.words.push_str(&format!("; what the up takes away is kept: {}", kept.join("; ")));
     }
     Ok((proof, Some(twice)))
+}
+
+/// A down that does not even run, with its line in the file.
+fn down_fails(error: Error, revision: &Revision) -> Error {
+    match error {
+        Error::Statement { line, statement, cause, .. } => {
+            let file = revision.down_path.as_ref().unwrap_or(&revision.path);
+            let begins = |s: &&super::Statement| s.sql.lines().next().unwrap_or_default().starts_with(&statement);
+            let line = match &revision.down {
+                Down::Sql(script) => script.statements.iter().find(begins).map_or(line, |s| s.line),
+                _ => line,
+            };
+            Error::Refused {
+                cause: format!(
+                    "the down of {}_{} fails on a copy that its up has just run on: {}:{line}: {cause}",
+                    revision.stamp,
+                    revision.slug,
+                    super::shown(file)
+                ),
+                hint: "mend the down, then run the same command again".into(),
+            }
+        }
+        other => other,
+    }
 }
 
 fn again(error: Error, revision: &Revision) -> Error {

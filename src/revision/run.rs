@@ -221,6 +221,9 @@ pub fn go_on(
     stop: &dyn Fn() -> bool,
 ) -> Result<Record> {
     let begun = Instant::now();
+    if let Some(file) = file {
+        take_edit(db, &mut record, file)?;
+    }
     let (statements, file) = match (&record.standing, &record.down) {
         (Standing::GoingUp, _) => match file.filter(|file| file.up.text == record.up) {
             // the same, with the lines of the file
@@ -254,6 +257,36 @@ pub fn go_on(
         record = after;
     }
     Ok(record)
+}
+
+/// A file that was edited to mend the statement that failed: what is still to be run is as it says now, if what ran already is the same.
+fn take_edit(db: &mut dyn Database, record: &mut Record, file: &Revision) -> Result<()> {
+    let (kind, name) = (db.kind(), PathBuf::from("as it began"));
+    let same_so_far = |began: &str, now: &[Statement], done: usize| -> Result<bool> {
+        let (began, now) = (units(sql::split(began, kind, &name)?, kind), units(now.to_vec(), kind));
+        let texts = |units: &[Vec<Statement>]| -> Vec<Vec<String>> {
+            units.iter().take(done).map(|unit| unit.iter().map(|s| s.sql.clone()).collect()).collect()
+        };
+        Ok(began.len() >= done && now.len() >= done && texts(&began) == texts(&now))
+    };
+    match (record.standing, &record.down, &file.down) {
+        (Standing::GoingUp, ..) => {
+            let same = file.up.text == record.up && frozen(&file.down) == record.down;
+            if !same && !file.up.transaction && same_so_far(&record.up, &file.up.statements, record.done)? {
+                record.up.clone_from(&file.up.text);
+                record.down = frozen(&file.down);
+                record.proof = Some("not proven: its file was edited when it had stopped half-way".into());
+                record.unproven = true;
+            }
+        }
+        (Standing::GoingDown, FrozenDown::Sql { text, .. }, Down::Sql(down)) => {
+            if down.text != *text && !down.transaction && same_so_far(text, &down.statements, record.done)? {
+                record.down = frozen(&file.down);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Notes why a statement failed, if the record still says that it is the next one: an answer may have been lost, and its effect not.
@@ -384,7 +417,7 @@ fn clear_invalid(db: &mut dyn Database, unit: &[Statement]) -> Result<()> {
 fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
     db.run(&statement.sql).map_err(|e| {
         let outside = db.wants_no_transaction(&e);
-        let place = format!("{}:{}", file.display(), statement.line);
+        let place = format!("{}:{}", super::shown(file), statement.line);
         match e {
             // nothing is wrong with the statement
             store::Error::Locked { store, cause } => {

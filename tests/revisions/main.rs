@@ -6,6 +6,7 @@ mod catalog;
 mod database;
 mod ends;
 mod faults;
+mod halfway;
 mod kept;
 mod project;
 mod proof;
