@@ -29,7 +29,7 @@ impl Command {
             if let Some(proof) = c.proof.as_ref().filter(|_| c.lost.is_empty()) {
                 text.push_str(&show::indented(proof, "  proven    ", 12));
             }
-            for (mark, list) in [("  lost      ", &c.lost), ("  not seen  ", &c.unseen)] {
+            for (mark, list) in [("  lost      ", &c.lost), ("  keeps     ", &c.keeps), ("  not seen  ", &c.unseen)] {
                 list.iter().for_each(|line| text.push_str(&show::indented(line, mark, 12)));
             }
             text.push_str(&show::findings(&c.findings));

@@ -18,7 +18,7 @@ use backout::migrate::{Options, Project, RollbackOptions, Status};
 /// If it is cut off, `backout resume` goes on.
 ///
 /// It asks for the project's name only where it would drop tables that hold rows
-/// (--clean-target, or `base` with clean_target in backout.toml).
+/// (--clean-target, or `base`).
 ///
 /// Where the target is gone or does not answer, --emergency goes back without it:
 /// what was carried until the last drain is there, and the rest comes with
@@ -129,6 +129,15 @@ impl Command {
                 let what = format!("this rollback drops {}", list.join(", "));
                 let command = if self.to == "base" { "rollback base" } else { "rollback --clean-target" };
                 super::confirm(&project.config.name, self.confirm.as_deref(), &what, command)?;
+            }
+        }
+        if self.to == "base" && !(self.emergency || self.discard || self.until.is_some()) {
+            let base = RollbackOptions { to: Some(self.to.clone()), ..RollbackOptions::default() };
+            let drops = project.rows_dropped(&base)?;
+            if !drops.is_empty() {
+                let list: Vec<String> = drops.iter().map(|(t, n)| format!("{t} ({})", show::rows(*n))).collect();
+                let what = format!("this rollback drops {}", list.join(", "));
+                super::confirm(&project.config.name, self.confirm.as_deref(), &what, "rollback base")?;
             }
         }
         let o = project.rollback(&RollbackOptions {

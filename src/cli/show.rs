@@ -78,7 +78,11 @@ pub fn indented(text: &str, first: &str, indent: usize) -> String {
     let mut out = String::new();
     for (i, line) in text.lines().enumerate() {
         let lead = if i == 0 { first.to_owned() } else { " ".repeat(indent) };
-        let _ = writeln!(out, "{lead}{}", wrap(line, indent));
+        // what belongs to a line of a difference stands below its text, not below its sign
+        let text = line.trim_start();
+        let own = line.len() - text.len();
+        let hang = if text.starts_with("- ") || text.starts_with("+ ") { 2 } else { 0 };
+        let _ = writeln!(out, "{lead}{}{}", " ".repeat(own), wrap(text, indent + own + hang));
     }
     out
 }
@@ -300,6 +304,7 @@ pub fn steps(steps: &[Step]) -> String {
         if !step.back.is_empty() {
             let _ = writeln!(out, "  back      {}", wrap(&step.back, 12));
         }
+        step.keeps.iter().for_each(|kept| out.push_str(&indented(kept, "  keeps     ", 12)));
         out.push_str(&findings(&step.findings));
     }
     out

@@ -2,13 +2,26 @@
 
 use serde::Serialize;
 
-use crate::revision::{Down, Revision, lint};
+use crate::revision::database::Database;
+use crate::revision::taken::{Taken, rows_of};
+use crate::revision::{Down, Revision, lint, sql};
 
 use super::answers::RollbackOptions;
-use super::chain::Applied;
+use super::chain::{Applied, Ledger};
 use super::project::{Done, Project};
 use super::revisions::leading;
 use super::{Failure, Result};
+
+/// What a script takes away, by its words, and how many rows that is of.
+fn keeps(db: &mut dyn Database, taken: &Taken) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for (what, tables) in [("the table", &taken.dropped), ("columns of", &taken.narrowed)] {
+        for (table, rows) in rows_of(db, tables)? {
+            all.push(format!("{what} {table}, {}", super::count(rows as usize, "row")));
+        }
+    }
+    Ok(all)
+}
 
 /// A SQL revision that a command would run.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +40,8 @@ pub struct Step {
     pub transaction: bool,
     /// How it can be taken back, in plain words.
     pub back: String,
+    /// What it takes away and keeps, with rows: as its words tell, before anything is tried.
+    pub keeps: Vec<String>,
     /// What is worth a second look.
     pub findings: Vec<lint::Finding>,
 }
@@ -38,16 +53,22 @@ impl Project {
     /// What a store says.
     pub fn steps_up(&self, goal: Option<&str>) -> Done<Vec<Step>> {
         let made = || -> Result<Vec<Step>> {
-            let ledgers = self.ledgers(false)?;
+            let mut ledgers = self.ledgers(false)?;
             let links = self.up_to(self.pending(&ledgers)?, goal)?;
-            leading(&links).into_iter().map(|revision| self.step_up(revision)).collect()
+            leading(&links).into_iter().map(|revision| self.step_up(revision, &mut ledgers)).collect()
         };
         made().map_err(Failure::untouched)
     }
 
-    fn step_up(&self, revision: &Revision) -> Result<Step> {
+    fn step_up(&self, revision: &Revision, ledgers: &mut [Ledger]) -> Result<Step> {
         let store = self.home(revision)?;
         let kind = self.kind_of(&store);
+        let keeps = match (&revision.down, ledgers.iter_mut().find(|l| l.store == store)) {
+            (Down::Sql(_), Some(ledger)) if revision.up.transaction => {
+                keeps(ledger.db.as_mut(), &Taken::by(&revision.up.statements, kind))?
+            }
+            _ => Vec::new(),
+        };
         Ok(Step {
             stamp: revision.stamp.clone(),
             title: revision.title.clone(),
@@ -59,6 +80,7 @@ impl Project {
                 Down::Nothing => "nothing to undo".into(),
                 Down::Irreversible(why) => format!("irreversible: {why}"),
             },
+            keeps,
             findings: lint::lint(revision, kind),
             store,
         })
@@ -71,14 +93,21 @@ impl Project {
     /// What `rollback` would refuse.
     pub fn steps_down(&self, asked: &RollbackOptions) -> Done<Vec<Step>> {
         let made = || -> Result<Vec<Step>> {
-            let ledgers = self.ledgers(false)?;
+            let mut ledgers = self.ledgers(false)?;
             let chain = self.down_to(self.applied(&ledgers)?, asked.to.as_deref().unwrap_or("-1"))?;
             self.may_go_down(&chain, asked)?;
             let mut steps = Vec::new();
             for link in &chain {
                 let Applied::Sql(ledger, record) = link else { break };
                 let (text, transaction) = record.down.text();
+                let mut keep = Vec::new();
+                if let (Some(text), true, Some(ledger)) = (text, transaction, ledgers.get_mut(*ledger)) {
+                    let kind = ledger.db.kind();
+                    let statements = sql::split(text, kind, std::path::Path::new("frozen down"))?;
+                    keep = keeps(ledger.db.as_mut(), &Taken::by(&statements, kind))?;
+                }
                 steps.push(Step {
+                    keeps: keep,
                     stamp: record.stamp.clone(),
                     title: record.title.clone(),
                     store: ledgers.get(*ledger).map(|l| l.store.clone()).unwrap_or_default(),

@@ -209,6 +209,7 @@ backout rollback --emergency   goes back to the source without the target: what 
             own_hint(cause)
         ),
         Error::App(e) => e.hint().to_owned(),
+        Error::Revision(_) => "mend that file, then run the same command again".into(),
         _ => String::new(),
     }
 }

@@ -10,7 +10,7 @@ use super::answers::{Outcome, RollbackOptions, Until, UpOptions};
 use super::chain::Link;
 use super::planning::Proposal;
 use super::project::{Done, Project};
-use super::revisions::leading;
+use super::revisions::{halfway, leading};
 use super::{Error, Failure, Result, Run, close, drain, hand_over, prepare};
 
 impl Project {
@@ -43,6 +43,9 @@ impl Project {
             return self.go_on(m, state, until, begun);
         }
         let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
+        if let Some(record) = ledgers.iter().flat_map(|l| &l.records).find(|r| r.standing.is_halfway()) {
+            return Err(Failure::untouched(halfway(record)));
+        }
         let mut steps = self
             .pending(&ledgers)
             .and_then(|pending| self.up_to(pending, asked.revision.as_deref()))
@@ -240,13 +243,16 @@ impl Project {
         self.drive(run, Phase::Aborted, begun, None)
     }
 
-    /// Closes the window: the way back is given up.
+    /// Closes the window: the way back is given up. With nothing soaking, what SQL revisions keep of what they took away is let go.
     ///
     /// # Errors
     /// As for `up`.
     pub fn complete(&self, delete_source: bool) -> Done<Outcome> {
         let begun = Instant::now();
-        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else { return self.nothing_open(begun) };
+        let Some((m, state)) = self.open_state().map_err(Failure::untouched)? else {
+            let none = self.kept()?.is_empty();
+            return if none { self.nothing_open(begun) } else { self.let_go(begun) };
+        };
         let during = |e: Error| Failure::during(e, state.phase);
         if !matches!(state.phase, Phase::Soaking | Phase::Completing) {
             return Err(self.not_now("complete", state.phase));

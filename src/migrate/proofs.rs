@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::revision::prove::{self, Proof};
 use crate::revision::run::Terms;
-use crate::revision::{Down, Revision, lint};
+use crate::revision::{Down, Revision, database, keep, lint};
 
 use super::answers::UpOptions;
 use super::chain::Ledger;
@@ -25,6 +25,8 @@ pub struct Checked {
     pub lost: Vec<String>,
     /// What a proof cannot see.
     pub unseen: Vec<String>,
+    /// What its up takes away and keeps, with the rows that the real database has of it.
+    pub keeps: Vec<String>,
     /// What is worth a second look: code, line, what, why.
     pub findings: Vec<lint::Finding>,
 }
@@ -45,7 +47,19 @@ impl Project {
         let proofs = self.prove(&group, &homes, &mut ledgers).map_err(untouched)?;
         let mut all = Vec::new();
         for ((revision, home), proof) in group.iter().zip(&homes).zip(proofs) {
+            let mut keeps = Vec::new();
+            if let Some(ledger) = ledgers.iter_mut().find(|l| l.store == *home) {
+                for loss in &proof.lost_up {
+                    // a table that is only pending has no rows yet
+                    if let Ok(counted) = keep::counted(ledger.db.as_mut(), std::slice::from_ref(loss)) {
+                        keeps.extend(
+                            counted.into_iter().map(|(w, n)| format!("{w}, {}", super::count(n as usize, "row"))),
+                        );
+                    }
+                }
+            }
             all.push(Checked {
+                keeps,
                 stamp: revision.stamp.clone(),
                 title: revision.title.clone(),
                 proof: Some(proof.words),
@@ -66,7 +80,8 @@ impl Project {
         asked: &UpOptions,
     ) -> Result<Vec<Terms>> {
         if !self.options.verify {
-            let without = Terms { proof: Some("not proven: --no-verify".into()), ..Terms::default() };
+            let proof = Some("not proven: --no-verify".into());
+            let without = Terms { proof, unproven: true, ..Terms::default() };
             return Ok(group.iter().map(|_| without.clone()).collect());
         }
         let proofs = self.prove(group, homes, ledgers)?;
@@ -85,7 +100,7 @@ impl Project {
                 words.push_str(&format!("; not seen by that: {}", proof.unseen.join(", ")));
             }
             let (lost_up, lost_down) = (proof.lost_up, proof.lost_down);
-            terms.push(Terms { nth: 0, proof: Some(words), accepted_loss, lost_up, lost_down });
+            terms.push(Terms { proof: Some(words), accepted_loss, lost_up, lost_down, ..Terms::default() });
         }
         Ok(terms)
     }
@@ -95,6 +110,11 @@ impl Project {
         let stop = self.stop.clone();
         let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
         let mut proofs: Vec<Option<Proof>> = group.iter().map(|_| None).collect();
+        let on_a_server = homes.iter().any(|home| self.kind_of(home) == crate::plan::Kind::Postgres);
+        if let (Some(at), true) = (&self.config.scratch, on_a_server) {
+            let stores: Vec<&str> = self.config.stores.iter().map(|(_, url)| url.as_str()).collect();
+            database::check_scratch(at, &stores)?;
+        }
         for ledger in ledgers {
             let mine: Vec<usize> = (0..group.len()).filter(|i| homes[*i] == ledger.store).collect();
             let revisions: Vec<&Revision> = mine.iter().map(|i| group[*i]).collect();

@@ -43,7 +43,7 @@ impl Project {
             let begun = Instant::now();
             let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
             let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
-            out.notes.extend(record.conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
+            out.notes.extend(record.conflicts.iter().cloned());
             let done = RevisionDone::of(&record, "up", begun.elapsed());
             self.journal(&mut journal, &done.stamp, "apply", &done.title, true, done.ms);
             out.revisions.push(done);
@@ -118,8 +118,8 @@ impl Project {
             }
         } else {
             failure.state = format!("{name} stopped half-way; what ran of it stays{done}");
-            failure.hint = "backout resume     goes on with the statement that failed\n\
-                 backout rollback   finishes it and takes it back"
+            failure.hint = "backout resume     goes on with the statement that failed, as the file then says it\n\
+                 backout rollback   does the same, and then takes it back"
                 .into();
             failure.exit = 7;
         }
@@ -143,9 +143,12 @@ impl Project {
                     if let FrozenDown::Irreversible(why) = &record.down {
                         return Err(run::irreversible(record, why).into());
                     }
+                    super::let_go::refuse_let_go(record, asked.force)?;
                     let file = self.revisions.iter().find(|r| order(&r.stamp) == order(&record.stamp));
+                    // what stopped half-way may have been edited to mend the statement that failed
                     if let Some(diff) = file.and_then(|file| edited(record, file))
                         && !asked.frozen
+                        && !record.standing.is_halfway()
                     {
                         return Err(Error::Refused {
                             cause: format!("{}_{} was edited after it ran:\n{diff}", record.stamp, record.slug),
@@ -183,7 +186,8 @@ impl Project {
                 };
                 if half {
                     failure.exit = 8;
-                    failure.hint = "backout resume     goes on with the statement that failed".into();
+                    failure.hint =
+                        "backout resume     goes on with the statement that failed, as the file then says it".into();
                 }
                 self.journal_failure(&name, &failure);
                 failure
@@ -199,7 +203,7 @@ impl Project {
                 run::down(ledger.db.as_mut(), &record, &stop)
             };
             let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
-            out.notes.extend(conflicts.iter().map(|c| format!("changed since, so not put back: {c}")));
+            out.notes.extend(conflicts);
             let done = RevisionDone::of(&record, "down", begun.elapsed());
             self.journal(&mut journal, &done.stamp, "take back", &done.title, true, done.ms);
             out.revisions.push(done);
@@ -221,7 +225,8 @@ impl Project {
             let done = run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map_err(|e| {
                 let mut failure = Failure::untouched(e.into());
                 failure.state = format!("{}_{} stopped half-way; what ran of it stays", record.stamp, record.slug);
-                failure.hint = "backout resume     goes on with the statement that failed".into();
+                failure.hint =
+                    "backout resume     goes on with the statement that failed, as the file then says it".into();
                 failure.exit = if way == "up" { 7 } else { 8 };
                 failure
             })?;
@@ -298,7 +303,7 @@ impl Project {
                 let record = ledger.record(&revision.stamp);
                 if mine && within_goal(&revision.stamp) && record.is_none_or(|r| r.standing != Standing::Applied) {
                     nth += 1;
-                    let terms = Terms { nth, ..Terms::default() };
+                    let terms = Terms { nth, unproven: true, ..Terms::default() };
                     let begun = run::begun_record(revision, &terms);
                     put.push(Record { standing: Standing::Applied, stamped: true, ..begun });
                 }

@@ -1,4 +1,4 @@
-//! What an up or a down destroys is kept first, under its key, and put back by the opposite step.
+//! What an up or a down destroys is kept first, under its key, to be put back by the opposite step.
 //!
 //! It covers what DDL takes away: tables that are dropped, columns that are dropped or get another type. What is kept lies in the schema
 //! `migration_backup` (in SQLite in tables `migration_backup__…`). A row that was not touched since gets back what it had; of one that was
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, Column, Table};
 use super::database::Database;
-use super::look::{Alteration, Look, same};
-use super::{Result, Statement, sql};
+use super::trace::Trace;
+use super::{Error, Result, Statement, sql};
 use crate::plan::Kind;
 use crate::value::{Row, Value};
 
@@ -39,13 +39,26 @@ pub enum Lost {
     Columns {
         /// The table as it is called afterwards, quoted.
         after: String,
-        /// The key's columns before and after, quoted, and whether they have the same type.
-        key: Vec<(String, String, bool)>,
+        /// The columns that tell its rows apart.
+        key: Vec<KeyColumn>,
         /// The columns.
         columns: Vec<LostColumn>,
         /// All columns afterwards, quoted, in the order of their names: by them it is told whether a row was changed.
         rest: Vec<String>,
     },
+}
+
+/// A column of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// Its name before, quoted.
+    pub before: String,
+    /// Its name afterwards, quoted.
+    pub after: String,
+    /// It has the same type afterwards.
+    pub alike: bool,
+    /// SQLite: it is a key, and may be NULL all the same.
+    pub nullable: bool,
 }
 
 /// A column that is lost.
@@ -55,8 +68,10 @@ pub struct LostColumn {
     pub name: String,
     /// Its default before: a value that nobody chose.
     pub default: Option<String>,
-    /// It stays, with another type.
-    pub retyped: bool,
+    /// The database gives each row another value: a number, a random one, the time.
+    pub given: bool,
+    /// It stays under this name, quoted, with another type.
+    pub retyped: Option<String>,
 }
 
 impl Loss {
@@ -75,141 +90,110 @@ impl Loss {
 /// What goes when a schema `before` becomes `after` by these statements. `way` is `up` or `down`.
 pub fn losses(before: &Catalog, after: &Catalog, statements: &[Statement], stamp: &str, way: &str) -> Vec<Loss> {
     let kind = before.kind;
-    let names = Renames::of(statements, kind);
+    let trace = Trace::of(before, statements);
     let mut losses = Vec::new();
     for table in before.tables() {
-        let short: String = table.name.name.chars().filter(|c| c.is_alphanumeric() || *c == '_').take(20).collect();
+        let short: String =
+            table.name.name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(20).collect();
         let name = format!("{stamp}_{way}_{}_{short}", losses.len() + 1);
         let kept = match kind {
             Kind::Sqlite => format!("\"migration_backup__{name}\""),
             _ => format!("migration_backup.\"{name}\""),
         };
-        let lost = match names.table(table, after) {
-            None => Lost::Table {
-                columns: table
-                    .columns
-                    .iter()
-                    .filter(|c| c.generated.is_none())
-                    .map(|c| c.quoted().to_owned())
-                    .collect(),
-                key: quoted(table, &table.key),
-            },
-            Some(now) => match columns(table, now, &names) {
-                Some(lost) => lost,
-                None => continue,
-            },
+        let lost = match trace.table(table, after) {
+            None => {
+                let stored = table.columns.iter().filter(|c| c.generated.is_none());
+                Lost::Table { columns: stored.map(|c| c.quoted().to_owned()).collect(), key: quoted(table, &table.key) }
+            }
+            Some(now) => {
+                let lost = lost_columns(kind, table, now, &trace);
+                match key(kind, table, now, &trace).filter(|_| !lost.is_empty()) {
+                    Some(key) => columns(now, key, lost),
+                    None => continue,
+                }
+            }
         };
         losses.push(Loss { kept, table: table.name.quoted().to_owned(), lost });
     }
     losses
 }
 
-/// Columns that go from a table; `None` where none does, or nothing tells its rows apart.
-fn columns(table: &Table, now: &Table, names: &Renames) -> Option<Lost> {
-    let called = |column: &Column| names.column(table, &column.name);
-    let find = |column: &Column| now.columns.iter().find(|c| same_name(&c.name, &called(column)));
+/// What goes and cannot be kept, as nothing tells the rows apart that it belongs to: tables, and the columns' names in words.
+pub fn keyless(before: &Catalog, after: &Catalog, statements: &[Statement]) -> Vec<(String, String)> {
+    let trace = Trace::of(before, statements);
+    let mut found = Vec::new();
+    for table in before.tables() {
+        let Some(now) = trace.table(table, after) else { continue };
+        let lost = lost_columns(before.kind, table, now, &trace);
+        if !lost.is_empty() && key(before.kind, table, now, &trace).is_none() {
+            let names = lost.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            found.push((table.name.quoted().to_owned(), names));
+        }
+    }
+    found
+}
+
+/// Columns that go from a table, or get another type.
+fn lost_columns(kind: Kind, table: &Table, now: &Table, trace: &Trace) -> Vec<LostColumn> {
     let mut lost = Vec::new();
     for column in table.columns.iter().filter(|c| c.generated.is_none()) {
-        let retyped = match find(column) {
+        let retyped = match trace.column(table, column, now) {
             Some(there) if there.ty == column.ty && there.generated.is_none() => continue,
-            other => other.is_some(),
+            other => other.map(|there| there.quoted().to_owned()),
         };
-        lost.push(LostColumn { name: column.quoted().to_owned(), default: column.default.clone(), retyped });
+        let default = column.default.clone();
+        let changing = |d: &String| sql::words(d, kind).iter().any(|word| VOLATILE.contains(&word.as_str()));
+        let given = column.identity.is_some() && kind == Kind::Postgres || default.as_ref().is_some_and(changing);
+        lost.push(LostColumn { name: column.quoted().to_owned(), default, given, retyped });
     }
-    if lost.is_empty() {
-        return None;
-    }
-    let certain = |key: &&Vec<String>| {
-        key.iter().all(|name| {
-            table
-                .columns
-                .iter()
-                .any(|c| c.name == *name && (c.not_null || table.key.contains(name)) && find(c).is_some())
-        })
-    };
-    let key = std::iter::once(&table.key).chain(&table.unique).filter(|key| !key.is_empty()).find(certain)?;
+    lost
+}
+
+/// What gives another value each time.
+pub(super) const VOLATILE: &[&str] = &[
+    "RANDOM",
+    "RANDOMBLOB",
+    "NOW",
+    "CLOCK_TIMESTAMP",
+    "STATEMENT_TIMESTAMP",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_TIME",
+    "CURRENT_DATE",
+    "GEN_RANDOM_UUID",
+    "UUID_GENERATE_V4",
+    "NEXTVAL",
+    "TXID_CURRENT",
+];
+
+/// The columns that tell a table's rows apart, before and afterwards.
+fn key(kind: Kind, table: &Table, now: &Table, trace: &Trace) -> Option<Vec<KeyColumn>> {
+    let column = |name: &String| table.columns.iter().find(|c| c.name == *name);
+    let stays = |name: &String| column(name).is_some_and(|c| trace.column(table, c, now).is_some());
+    let certain = |name: &String| column(name).is_some_and(|c| c.not_null);
+    let unique = table.unique.iter().filter(|key| key.iter().all(certain));
+    let key = std::iter::once(&table.key).chain(unique).find(|key| !key.is_empty() && key.iter().all(stays))?;
     let key = key.iter().filter_map(|name| {
-        let column = table.columns.iter().find(|c| c.name == *name)?;
-        let there = find(column)?;
-        Some((column.quoted().to_owned(), there.quoted().to_owned(), there.ty == column.ty))
+        let column = column(name)?;
+        let there = trace.column(table, column, now)?;
+        Some(KeyColumn {
+            before: column.quoted().to_owned(),
+            after: there.quoted().to_owned(),
+            alike: there.ty == column.ty,
+            nullable: kind == Kind::Sqlite && !column.not_null && column.identity.is_none(),
+        })
     });
+    Some(key.collect())
+}
+
+fn columns(now: &Table, key: Vec<KeyColumn>, columns: Vec<LostColumn>) -> Lost {
     let mut rest: Vec<&Column> = now.columns.iter().collect();
     rest.sort_by(|a, b| a.name.cmp(&b.name));
-    Some(Lost::Columns {
-        after: now.name.quoted().to_owned(),
-        key: key.collect(),
-        columns: lost,
-        rest: rest.iter().map(|c| c.quoted().to_owned()).collect(),
-    })
+    let rest = rest.iter().map(|c| c.quoted().to_owned()).collect();
+    Lost::Columns { after: now.name.quoted().to_owned(), key, columns, rest }
 }
 
 fn quoted(table: &Table, names: &[String]) -> Vec<String> {
     names.iter().filter_map(|n| table.columns.iter().find(|c| c.name == *n)).map(|c| c.quoted().to_owned()).collect()
-}
-
-fn same_name(a: &str, b: &str) -> bool {
-    a == b || a.eq_ignore_ascii_case(b)
-}
-
-/// Renames that a script makes, in its order.
-struct Renames {
-    tables: Vec<(String, String)>,
-    columns: Vec<(String, String, String)>,
-    kind: Kind,
-}
-
-impl Renames {
-    fn of(statements: &[Statement], kind: Kind) -> Renames {
-        let mut names = Renames { tables: Vec::new(), columns: Vec::new(), kind };
-        for statement in statements {
-            let look = Look { kind, tokens: sql::tokens(&statement.sql, kind).collect() };
-            for action in look.actions() {
-                let table = action.table.clone();
-                match (Look { kind, tokens: action.tokens }).alteration() {
-                    Alteration::RenameTable(to) => names.tables.push((table, to)),
-                    Alteration::RenameColumn { from, to } => names.columns.push((table, from, to)),
-                    _ => {}
-                }
-            }
-        }
-        names
-    }
-
-    fn spelled(&self, table: &Table) -> String {
-        let name = match &table.name.schema {
-            Some(schema) => format!("{schema}.{}", table.name.name),
-            None => table.name.name.clone(),
-        };
-        if self.kind == Kind::Sqlite { name.to_ascii_lowercase() } else { name }
-    }
-
-    /// The table that `table` is afterwards: the one it was renamed to, else the one of its name.
-    fn table<'a>(&self, table: &Table, after: &'a Catalog) -> Option<&'a Table> {
-        let mut name = self.spelled(table);
-        for (from, to) in &self.tables {
-            if same(&name, from) {
-                name = match name.rsplit_once('.') {
-                    Some((schema, _)) if !to.contains('.') => format!("{schema}.{to}"),
-                    _ => to.clone(),
-                };
-            }
-        }
-        let named = |name: &str| after.tables().iter().find(|t| self.spelled(t) == name);
-        named(&name).or_else(|| named(&self.spelled(table)))
-    }
-
-    /// What a column of `table` is called afterwards.
-    fn column(&self, table: &Table, column: &str) -> String {
-        let mut name = column.to_owned();
-        let spelled = self.spelled(table);
-        for (of, from, to) in &self.columns {
-            let renamed = self.tables.iter().any(|(a, b)| same(&spelled, a) && same(of, b));
-            if (same(&spelled, of) || renamed) && same_name(&name, from) {
-                name.clone_from(to);
-            }
-        }
-        name
-    }
 }
 
 /// Keeps what is about to be lost. Within the step's transaction, before its first statement.
@@ -223,35 +207,132 @@ pub fn keep(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
         db.run("CREATE SCHEMA migration_backup")?;
     }
     for loss in losses {
-        db.run(&format!("DROP TABLE IF EXISTS {}", loss.kept))?;
+        set_aside(db, &loss.kept)?;
         let list = match &loss.lost {
             Lost::Table { columns, .. } => columns.join(", "),
             Lost::Columns { key, columns, .. } => {
-                let keys = key.iter().enumerate().map(|(i, (name, ..))| format!("{name} AS k{i}"));
+                told_apart(db, loss, key)?;
+                let keys = key.iter().enumerate().map(|(i, column)| format!("{} AS k{i}", column.before));
                 let values = columns.iter().enumerate().map(|(i, column)| format!("{} AS c{i}", column.name));
-                let all: Vec<String> =
-                    keys.chain(values).chain(["CAST(NULL AS text) AS row_then".to_owned()]).collect();
-                all.join(", ")
+                let then = columns.iter().enumerate().filter(|(_, c)| c.retyped.is_some());
+                let then = then.map(|(i, _)| format!("CAST(NULL AS text) AS then{i}"));
+                let all = keys.chain(values).chain(then).chain(["CAST(NULL AS text) AS row_then".to_owned()]);
+                all.collect::<Vec<_>>().join(", ")
             }
         };
         let list = if list.is_empty() { "1".to_owned() } else { list };
         db.run(&format!("CREATE TABLE {} AS SELECT {list} FROM {}", loss.kept, loss.table))?;
         if let Lost::Columns { key, .. } = &loss.lost {
             let keys: Vec<String> = (0..key.len()).map(|i| format!("k{i}")).collect();
-            let (table, index) = (&loss.kept, loss.kept.replace("migration_backup.", "").replace('"', ""));
-            let short: String = index.chars().rev().take(50).collect::<Vec<_>>().into_iter().rev().collect();
-            db.run(&format!("CREATE INDEX \"{short}_key\" ON {table} ({})", keys.join(", ")))?;
+            db.run(&format!("CREATE INDEX {} ON {} ({})", index_of(&loss.kept), loss.kept, keys.join(", ")))?;
         }
+        keep_numbers(db, loss)?;
     }
     Ok(())
+}
+
+/// What lies there already was kept before and not put back: it gets another name, and stays.
+fn set_aside(db: &mut dyn Database, kept: &str) -> Result<()> {
+    if !is_there(db, kept)? {
+        return Ok(());
+    }
+    let mut n = 1;
+    let aside = |n: u32| format!("{}_{n}\"", kept.trim_end_matches('"'));
+    while is_there(db, &aside(n))? {
+        n += 1;
+    }
+    let place = if db.kind() == Kind::Postgres { "migration_backup." } else { "" };
+    db.run(&format!("DROP INDEX IF EXISTS {place}{}", index_of(kept)))?;
+    let bare = aside(n);
+    let bare = bare.strip_prefix("migration_backup.").unwrap_or(&bare);
+    db.run(&format!("ALTER TABLE {kept} RENAME TO {bare}"))?;
+    Ok(db.run(&format!("DROP TABLE IF EXISTS {}", numbers_of(kept)))?)
+}
+
+/// Refuses rows that share a key: in SQLite one that is NULL.
+fn told_apart(db: &mut dyn Database, loss: &Loss, key: &[KeyColumn]) -> Result<()> {
+    let absent: Vec<String> = key.iter().filter(|c| c.nullable).map(|c| format!("{} IS NULL", c.before)).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let names = key.iter().map(|c| c.before.as_str()).collect::<Vec<_>>().join(", ");
+    let (table, absent) = (&loss.table, absent.join(" OR "));
+    let twice = format!("SELECT 1 FROM {table} WHERE {absent} GROUP BY {names} HAVING count(*) > 1 LIMIT 1");
+    if db.query(&twice)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        cause: format!(
+            "rows of {table} have NULL as their key ({names}): what {} held could not be put back",
+            loss.words()
+        ),
+        hint: "give those rows a key first".into(),
+    })
+}
+
+fn index_of(kept: &str) -> String {
+    format!("\"{}_key\"", kept.replace("migration_backup.", "").replace('"', ""))
+}
+
+/// Where the numbers are kept that were given last.
+pub(crate) fn numbers_of(kept: &str) -> String {
+    format!("{}_n\"", kept.trim_end_matches('"'))
+}
+
+/// The numbers that the table or its lost columns gave last.
+fn keep_numbers(db: &mut dyn Database, loss: &Loss) -> Result<()> {
+    let numbers = numbers_of(&loss.kept);
+    if db.kind() != Kind::Postgres {
+        let counts = !db.query("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'")?.is_empty();
+        if counts && matches!(loss.lost, Lost::Table { .. }) {
+            let name = text(&plain(&loss.table));
+            let found = format!("SELECT name, seq FROM sqlite_sequence WHERE name = {name} COLLATE NOCASE");
+            if !db.query(&found)?.is_empty() {
+                db.run(&format!("CREATE TABLE {numbers} AS {found}"))?;
+            }
+        }
+        return Ok(());
+    }
+    let all: Vec<&str> = match &loss.lost {
+        Lost::Table { columns, .. } => columns.iter().map(String::as_str).collect(),
+        Lost::Columns { columns, .. } => columns.iter().map(|c| c.name.as_str()).collect(),
+    };
+    let mut made = false;
+    for (column, sequence) in sequences(db, &loss.table)? {
+        if !all.iter().any(|name| plain(name) == column) {
+            continue;
+        }
+        if !made {
+            db.run(&format!("CREATE TABLE {numbers} (name text, seq bigint)"))?;
+            made = true;
+        }
+        let name = text(&column);
+        db.run(&format!("INSERT INTO {numbers} SELECT {name}, last_value FROM {sequence} WHERE is_called"))?;
+    }
+    Ok(())
+}
+
+/// PostgreSQL: columns that take their value from a sequence of their own, and the sequences.
+pub(super) fn sequences(db: &mut dyn Database, table: &str) -> Result<Vec<(String, String)>> {
+    let rows = db.query(&format!(
+        "SELECT a.attname, s FROM pg_catalog.pg_attribute a, LATERAL pg_get_serial_sequence({0}, a.attname::text) s \
+         WHERE a.attrelid = to_regclass({0}) AND a.attnum > 0 AND NOT a.attisdropped AND s IS NOT NULL",
+        text(table)
+    ))?;
+    Ok(rows.iter().filter_map(|row| Some((words(row.first()?), words(row.get(1)?)))).collect())
 }
 
 /// Notes how rows look right after the step, to tell later which were changed. Within its transaction, after its last statement.
 pub fn note_rows(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
     for loss in losses {
-        let Lost::Columns { after, rest, .. } = &loss.lost else { continue };
-        let (kept, digest, on) = (&loss.kept, digest(db.kind(), rest), on(db.kind(), loss));
-        db.run(&format!("UPDATE {kept} SET row_then = {digest} FROM {after} AS t WHERE {on}"))?;
+        let Lost::Columns { after, rest, columns, .. } = &loss.lost else { continue };
+        let (kept, on) = (&loss.kept, on(db.kind(), loss));
+        let mut set = vec![format!("row_then = {}", digest(db.kind(), rest))];
+        for (i, column) in columns.iter().enumerate() {
+            let Some(name) = &column.retyped else { continue };
+            set.push(format!("then{i} = {}", digest(db.kind(), std::slice::from_ref(name))));
+        }
+        db.run(&format!("UPDATE {kept} SET {} FROM {after} AS t WHERE {on}", set.join(", ")))?;
     }
     Ok(())
 }
@@ -259,57 +340,22 @@ pub fn note_rows(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
 /// Forgets how rows looked that were changed since: for them the opposite step's own word counts. Before that step's first statement.
 pub fn mark_changed(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
     for loss in losses {
-        let Lost::Columns { after, rest, .. } = &loss.lost else { continue };
+        let Lost::Columns { after, rest, columns, .. } = &loss.lost else { continue };
         if !is_there(db, &loss.kept)? {
             continue;
         }
-        let (kept, digest, on) = (&loss.kept, digest(db.kind(), rest), on(db.kind(), loss));
-        db.run(&format!("UPDATE {kept} SET row_then = NULL FROM {after} AS t WHERE {on} AND row_then <> {digest}"))?;
-    }
-    Ok(())
-}
-
-/// Puts back early what the opposite step has just made room for, so that what it does next (NOT NULL, an index) finds it. What does not
-/// go yet goes at its end.
-pub fn put_back_early(db: &mut dyn Database, losses: &[Loss], done: &mut Vec<usize>) -> Result<()> {
-    for (i, loss) in losses.iter().enumerate() {
-        if done.contains(&i) || !is_there(db, &loss.kept)? || !has_room(db, loss)? {
-            continue;
-        }
-        db.run("SAVEPOINT kept")?;
-        let put = match &loss.lost {
-            Lost::Table { .. } => put_rows(db, loss),
-            Lost::Columns { .. } => put_values(db, loss, true),
+        let (kept, on) = (&loss.kept, on(db.kind(), loss));
+        let mut forget = |name: &str, digest: String| {
+            db.run(&format!("UPDATE {kept} SET {name} = NULL FROM {after} AS t WHERE {on} AND {name} <> {digest}"))
         };
-        match put {
-            Ok(()) => {
-                db.run("RELEASE SAVEPOINT kept")?;
-                done.push(i);
-            }
-            Err(_) => db.run("ROLLBACK TO SAVEPOINT kept; RELEASE SAVEPOINT kept")?,
+        let kind = if matches!(kept.as_bytes().first(), Some(b'"')) { Kind::Sqlite } else { Kind::Postgres };
+        forget("row_then", digest(kind, rest))?;
+        for (i, column) in columns.iter().enumerate() {
+            let Some(name) = &column.retyped else { continue };
+            forget(&format!("then{i}"), digest(kind, std::slice::from_ref(name)))?;
         }
     }
     Ok(())
-}
-
-/// Puts back what was kept, and lets it go. Returns what both sides have their own word on. After the opposite step's last statement.
-pub fn put_back(db: &mut dyn Database, losses: &[Loss], early: &[usize]) -> Result<Vec<String>> {
-    let mut conflicts = Vec::new();
-    for (i, loss) in losses.iter().enumerate() {
-        if !is_there(db, &loss.kept)? {
-            continue;
-        }
-        match &loss.lost {
-            Lost::Table { .. } if early.contains(&i) => {}
-            Lost::Table { .. } => put_rows(db, loss)?,
-            Lost::Columns { .. } => {
-                conflicts.extend(differing(db, loss)?);
-                put_values(db, loss, false)?;
-            }
-        }
-        db.run(&format!("DROP TABLE {}", loss.kept))?;
-    }
-    Ok(conflicts)
 }
 
 /// Whether what is kept here can be found.
@@ -321,125 +367,55 @@ pub fn is_there(db: &mut dyn Database, kept: &str) -> Result<bool> {
     Ok(!db.query(&asked)?.is_empty())
 }
 
-/// The table is there again, or the columns that were dropped are.
-fn has_room(db: &mut dyn Database, loss: &Loss) -> Result<bool> {
-    let columns: Vec<&str> = match &loss.lost {
-        Lost::Table { columns, .. } => columns.iter().map(String::as_str).collect(),
-        Lost::Columns { columns, .. } if columns.iter().any(|c| c.retyped) => return Ok(false),
-        Lost::Columns { columns, .. } => columns.iter().map(|c| c.name.as_str()).collect(),
+/// Tables in which something is kept, quoted, each with its bare name.
+pub fn all_kept(db: &mut dyn Database) -> Result<Vec<(String, String)>> {
+    let (asked, prefix) = match db.kind() {
+        Kind::Sqlite => (
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'migration\\_backup\\_\\_%' ESCAPE '\\' ORDER BY name",
+            "migration_backup__",
+        ),
+        _ => (
+            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind = 'r' AND n.nspname = 'migration_backup' ORDER BY c.relname",
+            "",
+        ),
     };
-    let table = &loss.table;
-    db.run("SAVEPOINT room")?;
-    let list = if columns.is_empty() { "1".to_owned() } else { columns.join(", ") };
-    let there = db.query(&format!("SELECT {list} FROM {table} LIMIT 0")).is_ok();
-    db.run(if there { "RELEASE SAVEPOINT room" } else { "ROLLBACK TO SAVEPOINT room; RELEASE SAVEPOINT room" })?;
-    // SQLite takes a name in double quotes that is no column for a text
-    Ok(there && (db.kind() != Kind::Sqlite || named_in_sqlite(db, table, &columns)?))
-}
-
-fn named_in_sqlite(db: &mut dyn Database, table: &str, columns: &[&str]) -> Result<bool> {
-    let rows = db.query(&format!("SELECT name FROM pragma_table_info({})", text(&plain(table))))?;
-    let there: Vec<String> = rows.iter().filter_map(|row| row.first()).map(words).collect();
-    Ok(columns.iter().all(|column| there.iter().any(|name| same_name(name, &plain(column)))))
-}
-
-/// A table's rows that are not there, in place of the triggers that would write more.
-fn put_rows(db: &mut dyn Database, loss: &Loss) -> Result<()> {
-    let Lost::Table { columns, key } = &loss.lost else { return Ok(()) };
-    let (table, kept, list) = (&loss.table, &loss.kept, columns.join(", "));
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let absent = if key.is_empty() {
-        format!("NOT EXISTS (SELECT 1 FROM {table})")
-    } else {
-        let equal: Vec<String> = key.iter().map(|k| format!("t.{k} = k.{k}")).collect();
-        format!("NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {})", equal.join(" AND "))
+    let rows = db.query(asked)?;
+    let names = rows.iter().filter_map(|row| row.first()).map(words);
+    // a migration's source may rest beside them
+    let ours = |name: &String| {
+        let mut parts = name.strip_prefix(prefix).unwrap_or_default().splitn(4, '_');
+        let number = |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+        number(parts.next()) && matches!(parts.next(), Some("up" | "down")) && number(parts.next())
     };
-    let own = if db.kind() == Kind::Postgres { " OVERRIDING SYSTEM VALUE" } else { "" };
-    without_triggers(db, table, |db| {
-        Ok(db.run(&format!("INSERT INTO {table} ({list}){own} SELECT {list} FROM {kept} AS k WHERE {absent}"))?)
-    })?;
-    go_on_numbering(db, table)
+    let place = if db.kind() == Kind::Postgres { "migration_backup." } else { "" };
+    Ok(names
+        .filter(ours)
+        .map(|name| (format!("{place}\"{name}\""), name.strip_prefix(prefix).unwrap_or(&name).to_owned()))
+        .collect())
 }
 
-/// Columns' values. `early`: wherever nobody chose one; else of every row that was not changed, and of others where nobody chose one.
-fn put_values(db: &mut dyn Database, loss: &Loss, early: bool) -> Result<()> {
-    let Lost::Columns { columns, .. } = &loss.lost else { return Ok(()) };
-    let (kind, table, kept) = (db.kind(), &loss.table, &loss.kept);
-    let on = on_before(loss);
-    without_triggers(db, table, |db| {
-        for (i, column) in columns.iter().enumerate() {
-            let name = &column.name;
-            let unchosen = unchosen(kind, column);
-            let rows = match (early, column.retyped) {
-                (true, _) => unchosen,
-                (false, true) => "k.row_then IS NOT NULL".to_owned(),
-                (false, false) => format!("(k.row_then IS NOT NULL OR {unchosen})"),
-            };
-            db.run(&format!("UPDATE {table} AS t SET {name} = k.c{i} FROM {kept} AS k WHERE {on} AND {rows}"))?;
-        }
-        Ok(())
-    })
-}
-
-/// Rows that were changed, and for which the step made another value than the one that is kept.
-fn differing(db: &mut dyn Database, loss: &Loss) -> Result<Vec<String>> {
-    let Lost::Columns { columns, key, .. } = &loss.lost else { return Ok(Vec::new()) };
-    let (kind, table, kept) = (db.kind(), &loss.table, &loss.kept);
-    let mut told = Vec::new();
-    for (i, column) in columns.iter().enumerate() {
-        let name = &column.name;
-        let keys: Vec<String> = (0..key.len()).map(|i| format!("k.k{i}")).collect();
-        let differs = match kind {
-            Kind::Sqlite => format!("t.{name} IS NOT k.c{i}"),
-            _ => format!("t.{name} IS DISTINCT FROM k.c{i}"),
-        };
-        let rows = db.query(&format!(
-            "SELECT {}, k.c{i}, t.{name} FROM {table} AS t, {kept} AS k WHERE {} AND k.row_then IS NULL AND {differs} \
-             AND NOT {} LIMIT 21",
-            keys.join(", "),
-            on_before(loss),
-            unchosen(kind, column)
-        ))?;
-        for row in rows.iter().take(20) {
-            let (key, values) = row.split_at(key.len());
-            let [kept, now] = values else { continue };
-            let key: Vec<String> = key.iter().map(words).collect();
-            told.push(format!("{table} {}: {name} stays {}, was {} before", key.join(", "), words(now), words(kept)));
-        }
-        if rows.len() > 20 {
-            told.push(format!("{table}: {name} of more rows than these"));
-        }
-    }
-    Ok(told)
-}
-
-/// The value is the one that a row has of whom nobody said anything.
-fn unchosen(kind: Kind, column: &LostColumn) -> String {
-    let same = if kind == Kind::Sqlite { "IS" } else { "IS NOT DISTINCT FROM" };
-    match &column.default {
-        Some(default) => format!("(t.{0} IS NULL OR t.{0} {same} ({default}))", column.name),
-        None => format!("(t.{} IS NULL)", column.name),
-    }
+/// Whether anything is kept under a name that begins so.
+pub(super) fn lies_there(db: &mut dyn Database, begins: &str) -> Result<bool> {
+    Ok(all_kept(db)?.iter().any(|(_, bare)| bare.starts_with(begins)))
 }
 
 /// The kept row (without a name of its own) of the row `t` as the table is afterwards.
 fn on(kind: Kind, loss: &Loss) -> String {
     let Lost::Columns { key, .. } = &loss.lost else { return "1 = 0".to_owned() };
     let kept = &loss.kept;
-    let part = |(i, (_, after, alike)): (usize, &(String, String, bool))| match (alike, kind) {
-        (false, Kind::Postgres) => format!("t.{after}::text = {kept}.k{i}::text"),
-        _ => format!("t.{after} = {kept}.k{i}"),
+    let part = |(i, column): (usize, &KeyColumn)| match (column.alike, kind) {
+        (false, Kind::Postgres) => format!("t.{}::text = {kept}.k{i}::text", column.after),
+        _ => format!("t.{} {} {kept}.k{i}", column.after, column.equals()),
     };
     key.iter().enumerate().map(part).collect::<Vec<_>>().join(" AND ")
 }
 
-/// The kept row `k` of the row `t` as the table is before.
-fn on_before(loss: &Loss) -> String {
-    let Lost::Columns { key, .. } = &loss.lost else { return "1 = 0".to_owned() };
-    let part = |(i, (before, ..)): (usize, &(String, String, bool))| format!("t.{before} = k.k{i}");
-    key.iter().enumerate().map(part).collect::<Vec<_>>().join(" AND ")
+impl KeyColumn {
+    /// How it is held against another value.
+    pub(super) fn equals(&self) -> &'static str {
+        if self.nullable { "IS" } else { "=" }
+    }
 }
 
 /// One text for all values of a row `t`.
@@ -455,82 +431,19 @@ fn digest(kind: Kind, columns: &[String]) -> String {
     }
 }
 
-/// The table's own triggers do not see what we put back: it is what they saw already.
-fn without_triggers(
-    db: &mut dyn Database,
-    table: &str,
-    body: impl FnOnce(&mut dyn Database) -> Result<()>,
-) -> Result<()> {
-    if db.kind() == Kind::Postgres {
-        let enabled = format!(
-            "SELECT format('%I', tgname), tgenabled::text FROM pg_catalog.pg_trigger \
-             WHERE tgrelid = to_regclass({}) AND NOT tgisinternal AND tgenabled <> 'D'",
-            text(table)
-        );
-        let enabled = db.query(&enabled)?;
-        for row in &enabled {
-            db.run(&format!("ALTER TABLE {table} DISABLE TRIGGER {}", row.first().map(words).unwrap_or_default()))?;
-        }
-        body(db)?;
-        for row in &enabled {
-            let [name, how] = &row[..] else { continue };
-            let how = match words(how).as_str() {
-                "A" => "ENABLE ALWAYS",
-                "R" => "ENABLE REPLICA",
-                _ => "ENABLE",
-            };
-            db.run(&format!("ALTER TABLE {table} {how} TRIGGER {}", words(name)))?;
-        }
-        return Ok(());
-    }
-    let named = format!(
-        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = {} COLLATE NOCASE",
-        text(&plain(table))
-    );
-    let triggers = db.query(&named)?;
-    for row in &triggers {
-        let name = row.first().map(words).unwrap_or_default();
-        db.run(&format!("DROP TRIGGER \"{}\"", name.replace('"', "\"\"")))?;
-    }
-    body(db)?;
-    for row in &triggers {
-        db.run(&row.get(1).map(words).unwrap_or_default())?;
-    }
-    Ok(())
-}
-
-/// Numbers that the table gives go on after those that were put back.
-fn go_on_numbering(db: &mut dyn Database, table: &str) -> Result<()> {
-    if db.kind() != Kind::Postgres {
-        return Ok(());
-    }
-    let sequences = db.query(&format!(
-        "SELECT format('SELECT setval(%L, max(%I)) FROM {} HAVING max(%I) > coalesce((SELECT last_value FROM %s), 0)', \
-         s, a.attname, a.attname, s) FROM pg_catalog.pg_attribute a, LATERAL pg_get_serial_sequence({}, a.attname::text) s \
-         WHERE a.attrelid = to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped AND s IS NOT NULL",
-        table.replace('%', "%%").replace('\'', "''"),
-        text(table),
-        text(table)
-    ))?;
-    for row in &sequences {
-        db.run(&row.first().map(words).unwrap_or_default())?;
-    }
-    Ok(())
-}
-
 /// A quoted identifier without its quotes.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
         Some(inner) => inner.replace("\"\"", "\""),
         None => name.to_owned(),
     }
 }
 
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn words(value: &Value<'_>) -> String {
+pub(super) fn words(value: &Value<'_>) -> String {
     match value {
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
         other => super::sample::literal(other),

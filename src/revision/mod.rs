@@ -16,11 +16,14 @@ mod lint_tests;
 mod look;
 pub mod offline;
 pub mod prove;
+mod put_back;
 pub mod run;
 mod sample;
 pub mod sql;
 #[cfg(test)]
 mod sql_tests;
+pub mod taken;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -102,7 +105,7 @@ pub enum Error {
         hint: String,
     },
     /// A statement failed.
-    #[error("{}:{line}: {cause}", file.display())]
+    #[error("{}:{line}: {cause}", shown(file))]
     Statement {
         /// Its file.
         file: PathBuf,
@@ -125,6 +128,11 @@ pub enum Error {
 
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A file's path for people: below the present folder without its `./`.
+pub(crate) fn shown(file: &std::path::Path) -> String {
+    file.strip_prefix(".").unwrap_or(file).display().to_string()
+}
 
 /// What differs between a revision's file and what ran of it, as lines with `-` and `+`; `None` where nothing does.
 pub(crate) fn edited(record: &database::Record, file: &Revision) -> Option<String> {

@@ -13,7 +13,7 @@ use crate::store;
 /// # Errors
 /// A revision that cannot be taken back.
 pub fn script(revision: &Revision, nth: u64, kind: Kind, down: bool) -> Result<String> {
-    let begun = run::begun_record(revision, &Terms { nth, ..Terms::default() });
+    let begun = run::begun_record(revision, &Terms { nth, unproven: true, ..Terms::default() });
     let record = Record { standing: Standing::Applied, proof: Some("not proven: run from a script".into()), ..begun };
     let (text, transaction) = match (&record.down, down) {
         (_, false) => (record.up.clone(), record.up_transaction),

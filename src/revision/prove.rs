@@ -7,8 +7,10 @@ use super::catalog::{self, Catalog};
 use super::database::{Database, FrozenDown};
 use super::keep::{self, Loss};
 use super::run::{self, Terms};
+use super::taken::Taken;
 use super::{Down, Error, Result, Revision, sample, sql};
 use crate::plan::Kind;
+use crate::store;
 use crate::value::Value;
 
 /// Lines of a difference that are shown.
@@ -81,10 +83,25 @@ fn one(
 ) -> Result<(Proof, Option<Snapshot>)> {
     let mut proof = Proof { stamp: revision.stamp.clone(), ..Proof::default() };
     proof.unseen = unseen(revision, scratch.kind());
+    let alone =
+        [("up", Some(&revision.up)), ("down", if let Down::Sql(down) = &revision.down { Some(down) } else { None })];
+    for (way, script) in alone.into_iter().filter_map(|(way, script)| Some((way, script?))) {
+        if !script.transaction && !Taken::by(&script.statements, scratch.kind()).is_nothing() {
+            proof.unseen.push(format!("its {way} runs outside a transaction, so that what it takes away is not kept"));
+        }
+    }
     if let (true, Down::Sql(down)) = (revision.up.transaction, &revision.down) {
         // what goes is known once it is gone; so it goes in a transaction that is taken back
         let tried = run::tried(scratch, revision, |scratch| catalog::read(scratch))?;
         let stamp = &revision.stamp;
+        for (table, columns) in keep::keyless(&before.catalog, &tried, &revision.up.statements) {
+            // the copy has all of its rows, or they are not all seen to come back
+            if before.rows.get(&table).is_some_and(|rows| rows.rows.len() >= sample::ROWS) {
+                proof.lost.push(format!(
+                    "{table} has no key that tells its rows apart: what {columns} held cannot be kept for all of them"
+                ));
+            }
+        }
         proof.lost_up = keep::losses(&before.catalog, &tried, &revision.up.statements, stamp, "up");
         if down.transaction {
             proof.lost_down = keep::losses(&tried, &before.catalog, &down.statements, stamp, "down");
@@ -109,13 +126,17 @@ fn one(
         }
         FrozenDown::Sql { .. } => {}
     }
-    run::down(scratch, &record, stop)?;
+    let left = run::down(scratch, &record, stop).map_err(|e| down_fails(e, revision))?;
     let back = Snapshot::take(scratch, Some(&before))?;
-    proof.lost = before.differences(&back);
+    proof.lost.extend(before.differences(&back));
+    // nobody wrote in between: what is in the way is the down's own
+    proof.lost.extend(left);
     // a down that leaves something behind may make the next up fail
     match run::up(scratch, revision, &terms, stop) {
         Ok(_) => {}
-        Err(Error::Statement { cause, .. }) if !proof.lost.is_empty() => {
+        Err(Error::Statement { cause, .. } | Error::Store(store::Error::Database { cause, .. }))
+            if !proof.lost.is_empty() =>
+        {
             proof.lost.push(format!("after that, the up cannot run again: {cause}"));
             return Ok((proof, None));
         }
@@ -132,6 +153,30 @@ fn one(
     Ok((proof, Some(twice)))
 }
 
+/// A down that does not even run, with its line in the file.
+fn down_fails(error: Error, revision: &Revision) -> Error {
+    match error {
+        Error::Statement { line, statement, cause, .. } => {
+            let file = revision.down_path.as_ref().unwrap_or(&revision.path);
+            let begins = |s: &&super::Statement| s.sql.lines().next().unwrap_or_default().starts_with(&statement);
+            let line = match &revision.down {
+                Down::Sql(script) => script.statements.iter().find(begins).map_or(line, |s| s.line),
+                _ => line,
+            };
+            Error::Refused {
+                cause: format!(
+                    "the down of {}_{} fails on a copy that its up has just run on: {}:{line}: {cause}",
+                    revision.stamp,
+                    revision.slug,
+                    super::shown(file)
+                ),
+                hint: "mend the down, then run the same command again".into(),
+            }
+        }
+        other => other,
+    }
+}
+
 fn again(error: Error, revision: &Revision) -> Error {
     match error {
         Error::Statement { file, line, statement, cause, outside } => {
@@ -144,27 +189,13 @@ fn again(error: Error, revision: &Revision) -> Error {
 
 /// What a copy does not show: values that are another each time, and effects elsewhere.
 fn unseen(revision: &Revision, kind: Kind) -> Vec<String> {
-    const VOLATILE: &[&str] = &[
-        "RANDOM",
-        "RANDOMBLOB",
-        "NOW",
-        "CLOCK_TIMESTAMP",
-        "STATEMENT_TIMESTAMP",
-        "CURRENT_TIMESTAMP",
-        "CURRENT_TIME",
-        "CURRENT_DATE",
-        "GEN_RANDOM_UUID",
-        "UUID_GENERATE_V4",
-        "NEXTVAL",
-        "TXID_CURRENT",
-    ];
     const OUTSIDE: &[&str] =
         &["NOTIFY", "PG_NOTIFY", "DBLINK", "DBLINK_EXEC", "PROGRAM", "ATTACH", "PG_TERMINATE_BACKEND"];
     let mut found: Vec<String> = Vec::new();
     let down = if let Down::Sql(script) = &revision.down { &script.statements[..] } else { &[] };
     for statement in revision.up.statements.iter().chain(down) {
         for word in sql::words(&statement.sql, kind) {
-            let said = if VOLATILE.contains(&word.as_str()) {
+            let said = if keep::VOLATILE.contains(&word.as_str()) {
                 format!("{} gives another value each time", word.to_lowercase())
             } else if OUTSIDE.contains(&word.as_str()) {
                 format!("{} has effects outside of the database", word.to_lowercase())

@@ -7,8 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::catalog::{self, Catalog};
 use super::database::{Database, FrozenDown, Record, Standing};
 use super::keep::{self, Loss};
+use super::put_back::Returning;
+use super::taken::Taken;
 use super::{Down, Error, Result, Revision, Statement, sql};
 use crate::plan::Kind;
 use crate::store;
@@ -26,6 +29,8 @@ pub struct Terms {
     pub lost_up: Vec<Loss>,
     /// What the down takes away, and keeps; an up that comes after it puts it back.
     pub lost_down: Vec<Loss>,
+    /// It was not proven, so that what it takes away is found out as it runs.
+    pub unproven: bool,
 }
 
 /// Runs an up to its end.
@@ -45,9 +50,11 @@ pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn 
     let done = within(db, &format!("apply {}", revision.stamp), |db| {
         db.prepare()?;
         let statements = (&revision.up.statements[..], &*revision.path);
-        let conflicts = step_across(db, statements, &terms.lost_up, &terms.lost_down, stop)?;
+        let (lost_up, lost_down) =
+            if terms.unproven { found_out_up(db, revision)? } else { (terms.lost_up.clone(), terms.lost_down.clone()) };
+        let conflicts = step_across(db, statements, &lost_up, &lost_down, stop)?;
         let (standing, ms, at) = (Standing::Applied, since(begun), crate::now());
-        let record = Record { standing, ms, at, conflicts, ..record.clone() };
+        let record = Record { standing, ms, at, conflicts, lost_up, lost_down, ..record.clone() };
         db.put_record(&record)?;
         Ok(record)
     });
@@ -60,6 +67,54 @@ pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn 
         });
     }
     done
+}
+
+/// What a step that was not proven takes away: it is tried, looked at, and undone. Within the step's transaction.
+fn found_out(
+    db: &mut dyn Database,
+    (statements, file): (&[Statement], &Path),
+    stamp: &str,
+    way: &str,
+) -> Result<Vec<Loss>> {
+    if !Taken::by(statements, db.kind()).holds_rows(db)? {
+        return Ok(Vec::new());
+    }
+    let (before, after) = around(db, (statements, file))?;
+    for (table, columns) in keep::keyless(&before, &after, statements) {
+        if !db.query(&format!("SELECT 1 FROM {table} LIMIT 1"))?.is_empty() {
+            return Err(Error::Refused {
+                cause: format!(
+                    "{table} has no key that tells its rows apart: what {columns} held could not be put back"
+                ),
+                hint: "give it a key first; or have it proven, with --accept-loss \"REASON\"".into(),
+            });
+        }
+    }
+    Ok(keep::losses(&before, &after, statements, stamp, way))
+}
+
+/// What an up that was not proven takes away, and what its down has kept.
+fn found_out_up(db: &mut dyn Database, revision: &Revision) -> Result<(Vec<Loss>, Vec<Loss>)> {
+    let up = (&revision.up.statements[..], &*revision.path);
+    let lost_up = found_out(db, up, &revision.stamp, "up")?;
+    let mut lost_down = Vec::new();
+    if let Down::Sql(down) = &revision.down
+        && keep::lies_there(db, &format!("{}_down_", revision.stamp))?
+    {
+        let (before, after) = around(db, up)?;
+        lost_down = keep::losses(&after, &before, &down.statements, &revision.stamp, "down");
+    }
+    Ok((lost_up, lost_down))
+}
+
+/// The schema before and after a script, of which nothing is left.
+fn around(db: &mut dyn Database, (statements, file): (&[Statement], &Path)) -> Result<(Catalog, Catalog)> {
+    let before = catalog::read(db)?;
+    db.run("SAVEPOINT tried")?;
+    let ran = statements.iter().try_for_each(|statement| run(db, statement, file));
+    let after = ran.and_then(|()| catalog::read(db));
+    db.run("ROLLBACK TO SAVEPOINT tried; RELEASE SAVEPOINT tried")?;
+    Ok((before, after?))
 }
 
 /// Runs an up in a transaction, looks, and takes it back.
@@ -97,7 +152,12 @@ pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> 
     let file = frozen_name(record);
     let statements = sql::split(text, db.kind(), &file)?;
     within(db, &forget, |db| {
-        let conflicts = step_across(db, (&statements, &file), &record.lost_down, &record.lost_up, stop)?;
+        let found = if record.unproven || record.stamped {
+            found_out(db, (&statements, &file), &record.stamp, "down")?
+        } else {
+            record.lost_down.clone()
+        };
+        let conflicts = step_across(db, (&statements, &file), &found, &record.lost_up, stop)?;
         db.remove_record(&record.stamp)?;
         Ok(conflicts)
     })
@@ -113,19 +173,41 @@ fn step_across(
 ) -> Result<Vec<String>> {
     keep::keep(db, loses)?;
     keep::mark_changed(db, returns)?;
-    let mut early = Vec::new();
+    let mut returning = Returning::begin(db, returns)?;
+    if returning.waits() {
+        db.run("SAVEPOINT step")?;
+    }
+    let ran = statements_across(db, (statements, file), &mut returning, stop);
+    match ran {
+        // the script puts rows there itself, or alters what waits for a check: it runs as it was written
+        Err(Error::Statement { .. }) if returning.has_begun() => {
+            db.run("ROLLBACK TO SAVEPOINT step")?;
+            returning.at_the_end();
+            statements_across(db, (statements, file), &mut returning, stop)?;
+        }
+        other => other?,
+    }
+    let told = returning.finish(db)?;
+    keep::note_rows(db, loses)?;
+    Ok(told)
+}
+
+fn statements_across(
+    db: &mut dyn Database,
+    (statements, file): (&[Statement], &Path),
+    returning: &mut Returning<'_>,
+    stop: &dyn Fn() -> bool,
+) -> Result<()> {
     for statement in statements {
         if stop() {
             return Err(Error::Stopped);
         }
         run(db, statement, file)?;
-        if early.len() < returns.len() && matches!(first_word(statement, db.kind()).as_str(), "ALTER" | "CREATE") {
-            keep::put_back_early(db, returns, &mut early)?;
+        if returning.waits() && matches!(first_word(statement, db.kind()).as_str(), "ALTER" | "CREATE") {
+            returning.put_early(db)?;
         }
     }
-    let conflicts = keep::put_back(db, returns, &early)?;
-    keep::note_rows(db, loses)?;
-    Ok(conflicts)
+    Ok(())
 }
 
 /// Goes on with a revision that runs statement by statement, from where its record stands. Returns the record of an up.
@@ -139,6 +221,9 @@ pub fn go_on(
     stop: &dyn Fn() -> bool,
 ) -> Result<Record> {
     let begun = Instant::now();
+    if let Some(file) = file {
+        take_edit(db, &mut record, file)?;
+    }
     let (statements, file) = match (&record.standing, &record.down) {
         (Standing::GoingUp, _) => match file.filter(|file| file.up.text == record.up) {
             // the same, with the lines of the file
@@ -172,6 +257,36 @@ pub fn go_on(
         record = after;
     }
     Ok(record)
+}
+
+/// A file that was edited to mend the statement that failed: what is still to be run is as it says now, if what ran already is the same.
+fn take_edit(db: &mut dyn Database, record: &mut Record, file: &Revision) -> Result<()> {
+    let (kind, name) = (db.kind(), PathBuf::from("as it began"));
+    let same_so_far = |began: &str, now: &[Statement], done: usize| -> Result<bool> {
+        let (began, now) = (units(sql::split(began, kind, &name)?, kind), units(now.to_vec(), kind));
+        let texts = |units: &[Vec<Statement>]| -> Vec<Vec<String>> {
+            units.iter().take(done).map(|unit| unit.iter().map(|s| s.sql.clone()).collect()).collect()
+        };
+        Ok(began.len() >= done && now.len() >= done && texts(&began) == texts(&now))
+    };
+    match (record.standing, &record.down, &file.down) {
+        (Standing::GoingUp, ..) => {
+            let same = file.up.text == record.up && frozen(&file.down) == record.down;
+            if !same && !file.up.transaction && same_so_far(&record.up, &file.up.statements, record.done)? {
+                record.up.clone_from(&file.up.text);
+                record.down = frozen(&file.down);
+                record.proof = Some("not proven: its file was edited when it had stopped half-way".into());
+                record.unproven = true;
+            }
+        }
+        (Standing::GoingDown, FrozenDown::Sql { text, .. }, Down::Sql(down))
+            if down.text != *text && !down.transaction && same_so_far(text, &down.statements, record.done)? =>
+        {
+            record.down = frozen(&file.down);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Notes why a statement failed, if the record still says that it is the next one: an answer may have been lost, and its effect not.
@@ -303,7 +418,18 @@ fn clear_invalid(db: &mut dyn Database, unit: &[Statement]) -> Result<()> {
 pub(crate) fn run(db: &mut dyn Database, statement: &Statement, file: &Path) -> Result<()> {
     db.run(&statement.sql).map_err(|e| {
         let outside = db.wants_no_transaction(&e);
+        let place = format!("{}:{}", super::shown(file), statement.line);
         match e {
+            // nothing is wrong with the statement
+            store::Error::Locked { store, cause } => {
+                let said = cause.trim_start_matches("run: ");
+                let cause = format!("{place} waited too long for a lock that another transaction holds ({said})");
+                store::Error::Locked { store, cause }.into()
+            }
+            store::Error::Refused { store, cause, hint } => {
+                let cause = format!("{place}: {}", cause.trim_start_matches("run: "));
+                store::Error::Refused { store, cause, hint }.into()
+            }
             store::Error::Database { cause, .. } => Error::Statement {
                 file: file.to_owned(),
                 line: statement.line,
@@ -350,6 +476,8 @@ pub fn begun_record(revision: &Revision, terms: &Terms) -> Record {
         accepted_loss: terms.accepted_loss.clone(),
         lost_up: terms.lost_up.clone(),
         lost_down: terms.lost_down.clone(),
+        unproven: terms.unproven,
+        let_go: None,
         conflicts: Vec::new(),
         stamped: false,
         error: None,

@@ -5,8 +5,11 @@ mod adopt;
 mod catalog;
 #[path = "../it/database.rs"]
 mod database;
+mod ends;
 mod faults;
 mod generate;
+mod halfway;
+mod kept;
 mod peers;
 mod project;
 mod proof;

@@ -155,7 +155,15 @@ fn postgres(url: &str) -> String {
     let beside = programs.join("pg_dump");
     let program = if beside.is_file() { beside } else { PathBuf::from("pg_dump") };
     let mut command = Command::new(program);
-    command.args(["--no-owner", "--no-privileges", "--inserts", "--dbname", url, "--exclude-schema=backout"]);
+    command.args([
+        "--no-owner",
+        "--no-privileges",
+        "--inserts",
+        "--dbname",
+        url,
+        "--exclude-schema=backout",
+        "--exclude-schema=migration_backup",
+    ]);
     command.args(HISTORIES.iter().map(|history| format!("--exclude-table={history}")));
     let dump = run(&mut command);
     // what names the tool's release, and a word that is another one each time

@@ -128,6 +128,12 @@ pub struct Record {
     /// What its down will take away and keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_down: Vec<Loss>,
+    /// It was not proven: what its down takes away is found out as it runs.
+    #[serde(default)]
+    pub unproven: bool,
+    /// When that was let go which its up keeps (RFC 3339): its down cannot bring it back any more.
+    #[serde(default)]
+    pub let_go: Option<String>,
     /// What an up put back and the rows had their own word on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
@@ -185,6 +191,15 @@ pub fn open(url: &str, folder: &Path, create: bool, gate: &Gate) -> Result<Box<d
                 .into(),
         })
     }
+}
+
+/// Refuses a scratch database (its address) that is one of these stores, of which every PostgreSQL one is asked.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Locked`] while another proof uses it, or what the server says.
+pub fn check_scratch(at: &str, stores: &[&str]) -> Result<()> {
+    let asked: Vec<&str> = stores.iter().copied().filter(|url| url.starts_with("postgres")).collect();
+    postgres::check_scratch(at, &asked)
 }
 
 /// A record's standing and whole text, for its columns.

@@ -20,6 +20,12 @@ const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = '10s'; SET
     SET client_min_messages = warning; SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');";
 
+/// The advisory lock of whoever proves in a scratch database.
+const TAKEN: i64 = 0x6261_636b;
+
+/// How long we wait for another proof.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// A PostgreSQL database.
 pub struct Postgres {
     client: Client,
@@ -29,6 +35,8 @@ pub struct Postgres {
     open: bool,
     /// A scratch database: its name, and the database it was made from, from where it is dropped.
     made: Option<(String, Config)>,
+    /// A scratch database that others made: it is emptied when we leave it.
+    lent: bool,
 }
 
 impl Postgres {
@@ -40,7 +48,7 @@ impl Postgres {
         let mut client = connect(&config)?;
         let title = title_of(&config);
         client.batch_execute(SETTINGS).map_err(|e| failed(&title, "setting the session up", &e))?;
-        Ok(Postgres { client, config, title, gate: gate.clone(), open: false, made: None })
+        Ok(Postgres { client, config, title, gate: gate.clone(), open: false, made: None, lent: false })
     }
 
     fn fail(&self, operation: &str, e: &postgres::Error) -> Error {
@@ -74,6 +82,41 @@ impl Postgres {
         }
     }
 
+    /// Takes a scratch database for ourselves: one proof at a time. What it is taken by is seen from each session in the same database.
+    fn take(&mut self) -> Result<()> {
+        let begun = std::time::Instant::now();
+        while self.query(&format!("SELECT 1 WHERE pg_try_advisory_lock({TAKEN})"))?.is_empty() {
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::Locked {
+                    store: self.title.clone(),
+                    cause: format!("another proof uses this scratch database; waited {} s", PATIENCE.as_secs()),
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Refuses to use this database as a scratch one if that other session is in it, too.
+    fn is_not(&mut self, other: &mut Postgres) -> Result<()> {
+        let mine = self.query("SELECT pg_backend_pid()")?;
+        let Some(Value::Text(pid)) = mine.first().and_then(|row| row.first()) else { return Ok(()) };
+        let seen = other.query(&format!(
+            "SELECT 1 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database \
+             WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objid = {TAKEN} AND l.granted AND l.pid = {}",
+            String::from_utf8_lossy(pid)
+        ))?;
+        if seen.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            store: other.title.clone(),
+            cause: "[project] scratch names a store of this project, and everything in a scratch database is dropped"
+                .into(),
+            hint: "give the proofs an empty database of their own in [project] scratch".into(),
+        })
+    }
+
     /// Empties a database that is ours to empty: it has nothing in it, or what an earlier proof left there.
     fn empty(&mut self) -> Result<()> {
         let foreign = self.query(
@@ -98,8 +141,27 @@ impl Postgres {
     }
 }
 
+/// Refuses a scratch database that is one of these stores; one that cannot be reached cannot be asked.
+pub(super) fn check_scratch(at: &str, stores: &[&str]) -> Result<()> {
+    let mut scratch = Postgres::open(at, &Gate::default())?;
+    scratch.take()?;
+    for url in stores {
+        if let Ok(mut other) = Postgres::open(url, &Gate::default()) {
+            scratch.is_not(&mut other)?;
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
+        if self.lent {
+            self.rollback();
+            // copies of rows stay nowhere; what cannot be emptied now is emptied by the next proof, which knows it by that schema
+            if self.empty().is_ok() {
+                let _ = self.client.batch_execute("DROP SCHEMA backout_scratch");
+            }
+        }
         if let Some((name, config)) = self.made.take()
             && let Ok(mut client) = connect(&config)
         {
@@ -211,7 +273,10 @@ impl Database for Postgres {
     fn scratch(&mut self, at: Option<&str>) -> Result<Box<dyn Database>> {
         if let Some(url) = at {
             let mut scratch = Postgres::open(url, &Gate::default())?;
+            scratch.take()?;
+            scratch.is_not(self)?;
             scratch.empty()?;
+            scratch.lent = true;
             return Ok(Box::new(scratch));
         }
         self.sweep();

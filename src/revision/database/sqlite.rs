@@ -16,6 +16,9 @@ use crate::value::Row;
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS backout_revision \
     (version TEXT PRIMARY KEY, name TEXT NOT NULL, standing TEXT NOT NULL, at TEXT NOT NULL, record TEXT NOT NULL)";
 
+/// How the folders of scratch databases are called.
+const SCRATCH: &str = "backout-scratch";
+
 /// A SQLite file.
 pub struct Sqlite {
     path: PathBuf,
@@ -146,6 +149,18 @@ impl Sqlite {
     }
 }
 
+/// Scratch databases that someone who was killed left behind a day ago or earlier. What cannot be removed stays.
+fn sweep() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(SCRATCH)) {
+        let used = std::fs::metadata(entry.path().join("scratch.db")).or_else(|_| entry.metadata());
+        let age = used.and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > std::time::Duration::from_secs(24 * 3600)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Database for Sqlite {
     fn kind(&self) -> Kind {
         Kind::Sqlite
@@ -225,7 +240,8 @@ impl Database for Sqlite {
     fn scratch(&mut self, _at: Option<&str>) -> Result<Box<dyn Database>> {
         let failed =
             |cause| Error::File { operation: "make a folder for".into(), path: "a scratch database".into(), cause };
-        let folder = tempfile::Builder::new().prefix("backout-scratch").tempdir().map_err(failed)?;
+        sweep();
+        let folder = tempfile::Builder::new().prefix(SCRATCH).tempdir().map_err(failed)?;
         let path = folder.path().join("scratch.db");
         let mut scratch = Sqlite::open(&path, "the scratch database", true, &Gate::default())?;
         // nothing in it has to outlive us
