@@ -20,6 +20,9 @@ pub struct Loss {
     pub kept: String,
     /// The table that it is taken from, quoted, as it is called before.
     pub table: String,
+    /// Columns, quoted, that are kept as text, so that what is kept does not hold on to a type that goes as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub as_text: Vec<String>,
     /// What it is.
     pub lost: Lost,
 }
@@ -55,7 +58,7 @@ pub struct KeyColumn {
     pub before: String,
     /// Its name afterwards, quoted.
     pub after: String,
-    /// It has the same type afterwards.
+    /// It has the same type afterwards, and is kept as one of it.
     pub alike: bool,
     /// SQLite: it is a key, and may be NULL all the same.
     pub nullable: bool,
@@ -87,6 +90,26 @@ impl Loss {
     }
 }
 
+impl Loss {
+    /// A column as it is taken into the table that it is kept in, where it is called `kept`.
+    fn taken(&self, column: &str, kept: &str) -> String {
+        let cast = if self.as_text.iter().any(|name| name == column) { "::text" } else { "" };
+        format!("{column}{cast} AS {kept}")
+    }
+
+    /// What is kept as text: its name in the table it comes from, and in the one it is kept in.
+    pub(super) fn texts(&self) -> Vec<(&str, String)> {
+        let all: Vec<(&str, String)> = match &self.lost {
+            Lost::Table { columns, .. } => columns.iter().map(|c| (c.as_str(), c.clone())).collect(),
+            Lost::Columns { key, columns, .. } => {
+                let keys = key.iter().enumerate().map(|(i, c)| (c.before.as_str(), format!("k{i}")));
+                keys.chain(columns.iter().enumerate().map(|(i, c)| (c.name.as_str(), format!("c{i}")))).collect()
+            }
+        };
+        all.into_iter().filter(|(name, _)| self.as_text.iter().any(|text| text == name)).collect()
+    }
+}
+
 /// What goes when a schema `before` becomes `after` by these statements. `way` is `up` or `down`.
 pub fn losses(before: &Catalog, after: &Catalog, statements: &[Statement], stamp: &str, way: &str) -> Vec<Loss> {
     let kind = before.kind;
@@ -113,9 +136,16 @@ pub fn losses(before: &Catalog, after: &Catalog, statements: &[Statement], stamp
                 }
             }
         };
-        losses.push(Loss { kept, table: table.name.quoted().to_owned(), lost });
+        let as_text = table.columns.iter().filter(|c| kind == Kind::Postgres && of_a_user(&c.ty));
+        let as_text = as_text.map(|c| c.quoted().to_owned()).collect();
+        losses.push(Loss { kept, table: table.name.quoted().to_owned(), as_text, lost });
     }
     losses
+}
+
+/// A type of PostgreSQL's that is not the server's own: it is written with its schema.
+fn of_a_user(ty: &str) -> bool {
+    ty.contains('.')
 }
 
 /// What goes and cannot be kept, as nothing tells the rows apart that it belongs to: tables, and the columns' names in words.
@@ -178,7 +208,7 @@ fn key(kind: Kind, table: &Table, now: &Table, trace: &Trace) -> Option<Vec<KeyC
         Some(KeyColumn {
             before: column.quoted().to_owned(),
             after: there.quoted().to_owned(),
-            alike: there.ty == column.ty,
+            alike: there.ty == column.ty && !(kind == Kind::Postgres && of_a_user(&column.ty)),
             nullable: kind == Kind::Sqlite && !column.not_null && column.identity.is_none(),
         })
     });
@@ -209,11 +239,13 @@ pub fn keep(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
     for loss in losses {
         set_aside(db, &loss.kept)?;
         let list = match &loss.lost {
-            Lost::Table { columns, .. } => columns.join(", "),
+            Lost::Table { columns, .. } => {
+                columns.iter().map(|name| loss.taken(name, name)).collect::<Vec<_>>().join(", ")
+            }
             Lost::Columns { key, columns, .. } => {
                 told_apart(db, loss, key)?;
-                let keys = key.iter().enumerate().map(|(i, column)| format!("{} AS k{i}", column.before));
-                let values = columns.iter().enumerate().map(|(i, column)| format!("{} AS c{i}", column.name));
+                let keys = key.iter().enumerate().map(|(i, column)| loss.taken(&column.before, &format!("k{i}")));
+                let values = columns.iter().enumerate().map(|(i, column)| loss.taken(&column.name, &format!("c{i}")));
                 let then = columns.iter().enumerate().filter(|(_, c)| c.retyped.is_some());
                 let then = then.map(|(i, _)| format!("CAST(NULL AS text) AS then{i}"));
                 let all = keys.chain(values).chain(then).chain(["CAST(NULL AS text) AS row_then".to_owned()]);

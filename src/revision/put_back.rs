@@ -47,9 +47,12 @@ impl<'a> Returning<'a> {
             if self.early[i] || !self.waits[i] || !has_room(db, loss)? {
                 continue;
             }
-            self.early[i] = attempt(db, |db| match &loss.lost {
-                Lost::Table { .. } => without_triggers(db, &loss.table, |db| put_rows(db, loss)),
-                Lost::Columns { .. } => without_triggers(db, &loss.table, |db| put_values(db, loss, true)),
+            self.early[i] = attempt(db, |db| {
+                typed(db, loss)?;
+                match &loss.lost {
+                    Lost::Table { .. } => without_triggers(db, &loss.table, |db| put_rows(db, loss)),
+                    Lost::Columns { .. } => without_triggers(db, &loss.table, |db| put_values(db, loss, true)),
+                }
             })
             .is_ok();
         }
@@ -112,6 +115,7 @@ fn attempt<T>(db: &mut dyn Database, body: impl FnOnce(&mut dyn Database) -> Res
 }
 
 fn put(db: &mut dyn Database, loss: &Loss, early: bool) -> Result<Vec<String>> {
+    typed(db, loss)?;
     match &loss.lost {
         Lost::Table { .. } => {
             if !early {
@@ -125,6 +129,23 @@ fn put(db: &mut dyn Database, loss: &Loss, early: bool) -> Result<Vec<String>> {
             Ok(conflicts)
         }
     }
+}
+
+/// Gives what is kept as text the types that it goes back to.
+fn typed(db: &mut dyn Database, loss: &Loss) -> Result<()> {
+    for (name, kept) in loss.texts() {
+        let ty = db.query(&format!(
+            "SELECT format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+             WHERE attrelid = to_regclass({}) AND attname = {} AND NOT attisdropped",
+            text(&loss.table),
+            text(&plain(name))
+        ))?;
+        if let Some(ty) = ty.first().and_then(|row| row.first()).map(words) {
+            let table = &loss.kept;
+            db.run(&format!("ALTER TABLE {table} ALTER COLUMN {kept} TYPE {ty} USING {kept}::text::{ty}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The table is there, or the columns that were dropped are.

@@ -281,3 +281,34 @@ fn a_rollback_of_an_irreversible_one_is_refused() {
         assert!(e.to_string().contains("the law asks for it"));
     }
 }
+
+#[test]
+fn what_is_kept_does_not_hold_on_to_a_type_that_goes() {
+    let place = users(Kind::Postgres);
+    place.revision(
+        "2",
+        "moods",
+        "CREATE TYPE mood AS ENUM ('sad', 'ok');\nCREATE DOMAIN code AS text CHECK (value <> '');\n\
+         CREATE TABLE feelings (code code PRIMARY KEY, mood mood NOT NULL, moods mood[]);",
+        "DROP TABLE feelings;\nDROP DOMAIN code;\nDROP TYPE mood;",
+    );
+    place.revision(
+        "3",
+        "mood",
+        "ALTER TABLE feelings ADD COLUMN later mood;",
+        "ALTER TABLE feelings DROP COLUMN later;",
+    );
+    place.up("head");
+    place.sql("INSERT INTO feelings VALUES ('a', 'ok', '{sad,ok}', 'sad'), ('b', 'sad', NULL, NULL)");
+    let all = "SELECT code || ' ' || mood || ' ' || coalesce(moods::text, '-') || ' ' || coalesce(later::text, '-') \
+        FROM feelings ORDER BY code";
+    let before = place.list(all);
+    place.back("-1");
+    place.up("head");
+    assert_eq!(place.list(all), before, "a column of such a type, under a key of such a type");
+    place.back("-2");
+    assert_eq!(place.tables(), ["users"]);
+    assert_eq!(place.ask("SELECT count(*) FROM pg_type WHERE typname IN ('mood', 'code')"), "0");
+    place.up("head");
+    assert_eq!(place.list(all), before);
+}
