@@ -178,6 +178,13 @@ impl Project {
                 } else {
                     format!("{name} is applied as before{}", done_before(out))
                 };
+                if matches!(*failure.error, Error::Revision(_)) {
+                    // the file does not count any more
+                    failure.hint =
+                        "clear away what is in its way, then run the same command again; or undo it by hand, and \
+                         `backout stamp` says how far that is"
+                            .into();
+                }
                 if half {
                     failure.exit = 8;
                     failure.hint =

@@ -330,6 +330,17 @@ fn disable(db: &mut dyn Database, tables: &[&str]) -> Result<Vec<Trigger>> {
                 db.run(&format!("ALTER TABLE {table} DISABLE TRIGGER {}", words(name)))?;
                 back.push(format!("ALTER TABLE {table} {how} TRIGGER {}", words(name)));
             }
+            // a check that is not valid holds of no row that was there, until that row is touched
+            let checks = db.query(&format!(
+                "SELECT format('%I', conname), pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint \
+                 WHERE conrelid = to_regclass({}) AND contype = 'c' AND NOT convalidated AND conislocal AND coninhcount = 0",
+                text(table)
+            ))?;
+            for row in &checks {
+                let [name, made] = &row[..] else { continue };
+                db.run(&format!("ALTER TABLE {table} DROP CONSTRAINT {}", words(name)))?;
+                back.push(format!("ALTER TABLE {table} ADD CONSTRAINT {} {}", words(name), words(made)));
+            }
             continue;
         }
         let triggers = db.query(&format!(

@@ -139,3 +139,48 @@ fn a_lock_that_is_held_too_long_holds_up_nobody_later() {
         assert_eq!(place.applied(), ["1"]);
     }
 }
+
+#[test]
+fn a_proof_beside_what_cannot_be_copied_or_read() {
+    let place = dropped(Kind::Postgres);
+    place.sql(
+        "CREATE TABLE part (id int, d int) PARTITION BY RANGE (d); CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (9); \
+         INSERT INTO part VALUES (1, 1); ALTER TABLE t ADD CONSTRAINT small CHECK (id < 2) NOT VALID; \
+         CREATE MATERIALIZED VIEW mv AS SELECT count(*) FROM t",
+    );
+    place
+        .database
+        .as_ref()
+        .unwrap()
+        .admin()
+        .batch_execute("CREATE TABLE closed (id int); INSERT INTO closed VALUES (1)")
+        .unwrap();
+    let checked = place.project().check().unwrap();
+    assert!(checked[0].lost.is_empty(), "{checked:?}");
+    let unseen = checked[0].unseen.join("\n");
+    assert!(unseen.contains("part") && unseen.contains("closed"), "{unseen}");
+    place.up("head");
+    place.back("-1");
+    assert_eq!(place.list("SELECT x FROM t ORDER BY id"), ["one", "two"]);
+}
+
+#[test]
+fn rows_that_row_security_hides_are_never_passed_over() {
+    let place = with_policy();
+    place.revision("1", "drop", "DROP TABLE t;", "CREATE TABLE t (id integer PRIMARY KEY, x text);");
+    let refused = place.quick().up(&UpOptions::default()).unwrap_err();
+    assert!(refused.to_string().contains("row-level security"), "{refused}");
+    assert_eq!(refused.exit, 4, "{refused}");
+    let mut admin = place.database.as_ref().unwrap().admin();
+    assert_eq!(admin.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0), 2);
+}
+
+fn with_policy() -> Place {
+    let place = Place::new(Kind::Postgres);
+    place.sql(
+        "CREATE TABLE t (id integer PRIMARY KEY, x text); INSERT INTO t VALUES (1, 'one'), (2, 'two'); \
+         ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON t USING (id = 1)",
+    );
+    place
+}

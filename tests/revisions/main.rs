@@ -8,6 +8,7 @@ mod ends;
 mod faults;
 mod halfway;
 mod kept;
+mod model;
 mod project;
 mod proof;
 mod run;
