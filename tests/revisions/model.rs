@@ -5,8 +5,14 @@ use std::collections::BTreeMap;
 use backout::migrate::{Options, RollbackOptions, UpOptions};
 use backout::plan::Kind;
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
 
 use crate::project::Place;
+
+/// The same cases each time.
+fn config(cases: u32) -> Config {
+    Config { cases, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::default() }
+}
 
 /// What an up takes away. A table that is dropped or made anew is written to by nobody in between.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,7 +132,7 @@ fn takes() -> impl Strategy<Value = Takes> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(config(60))]
 
     #[test]
     fn sqlite(rows in rows(), takes in takes(), writes in writes(), proves: bool) {
@@ -135,7 +141,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
+    #![proptest_config(config(25))]
 
     #[test]
     fn postgres(rows in rows(), takes in takes(), writes in writes()) {
