@@ -83,7 +83,10 @@ fn one(
 ) -> Result<(Proof, Option<Snapshot>)> {
     let mut proof = Proof { stamp: revision.stamp.clone(), ..Proof::default() };
     proof.unseen = unseen(revision, scratch.kind());
-    proof.unseen.extend(copied.absent.iter().map(|what| format!("not in the copy: {what}")));
+    proof.unseen.extend(copied.absent.iter().take(3).map(|what| format!("{what} (not in the copy)")));
+    if copied.absent.len() > 3 {
+        proof.unseen.push(format!("{} more that are not in the copy", copied.absent.len() - 3));
+    }
     let alone =
         [("up", Some(&revision.up)), ("down", if let Down::Sql(down) = &revision.down { Some(down) } else { None })];
     for (way, script) in alone.into_iter().filter_map(|(way, script)| Some((way, script?))) {

@@ -279,10 +279,10 @@ fn take_edit(db: &mut dyn Database, record: &mut Record, file: &Revision) -> Res
                 record.unproven = true;
             }
         }
-        (Standing::GoingDown, FrozenDown::Sql { text, .. }, Down::Sql(down)) => {
-            if down.text != *text && !down.transaction && same_so_far(text, &down.statements, record.done)? {
-                record.down = frozen(&file.down);
-            }
+        (Standing::GoingDown, FrozenDown::Sql { text, .. }, Down::Sql(down))
+            if down.text != *text && !down.transaction && same_so_far(text, &down.statements, record.done)? =>
+        {
+            record.down = frozen(&file.down);
         }
         _ => {}
     }
