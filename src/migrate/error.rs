@@ -117,6 +117,9 @@ impl Failure {
         let (mut hint, exit) = (own_hint(&error), plain_exit(&error));
         // there is no run yet that could be resumed
         let exit = if matches!(error, Error::Stopped) { 1 } else { exit };
+        if matches!(error, Error::Stopped) {
+            hint = "the same command again goes on".into();
+        }
         if hint.is_empty() {
             hint = "run the same command again once the cause is out of the way".into();
         }

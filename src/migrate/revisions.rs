@@ -42,7 +42,7 @@ impl Project {
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
             let begun = Instant::now();
             let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
-            let record = record.map_err(|e| self.failed_up(e.into(), revision, out))?;
+            let record = record.map_err(|e| self.failed_up(e.into(), revision, home, out))?;
             out.notes.extend(record.conflicts.iter().cloned());
             let done = RevisionDone::of(&record, "up", begun.elapsed());
             self.journal(&mut journal, &done.stamp, "apply", &done.title, true, done.ms);
@@ -106,13 +106,29 @@ impl Project {
         Ok(())
     }
 
-    fn failed_up(&self, error: Error, revision: &Revision, out: &Outcome) -> Failure {
+    /// Whether a revision is recorded as applied, asked anew: where an answer was lost, what it spoke of may have happened all the same.
+    fn is_applied(&self, home: &str, stamp: &str) -> Option<bool> {
+        let ledgers = self.ledgers(false).ok()?;
+        let ledger = ledgers.iter().find(|l| l.store == home)?;
+        Some(ledger.record(stamp).is_some_and(|r| r.standing == Standing::Applied))
+    }
+
+    fn failed_up(&self, error: Error, revision: &Revision, home: &str, out: &Outcome) -> Failure {
         let name = format!("{}_{}", revision.stamp, revision.slug);
         let done = done_before(out);
         let ran = matches!(error, Error::Revision(_));
+        let stopped = matches!(error, Error::Stopped);
         let mut failure = Failure::untouched(error);
         if revision.up.transaction {
-            failure.state = format!("nothing of {name} was left{done}");
+            let applied = if ran || stopped { Some(false) } else { self.is_applied(home, &revision.stamp) };
+            failure.state = match applied {
+                Some(false) => format!("nothing of {name} was left{done}"),
+                Some(true) => format!("{name} is applied all the same{done}"),
+                None => format!("{name} may be applied, or nothing of it is; `backout current` tells{done}"),
+            };
+            if stopped {
+                failure.hint = "backout up         goes on\nbackout rollback   takes the newest one back".into();
+            }
             if ran {
                 failure.hint = "mend the file, then `backout up --acknowledge`".into();
             }
@@ -177,13 +193,28 @@ impl Project {
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
             let file = self.revisions.iter().find(|r| r.stamp == record.stamp);
             let transaction = !matches!(record.down, FrozenDown::Sql { transaction: false, .. });
+            let (home, stamp) = (ledger.store.clone(), record.stamp.clone());
             let failed = |e: crate::revision::Error, out: &Outcome, half: bool| {
+                let stopped = matches!(e, crate::revision::Error::Stopped | crate::revision::Error::Statement { .. });
                 let mut failure = Failure::untouched(e.into());
-                failure.state = if half {
-                    format!("{name} stopped half-way; what ran of it stays{}", done_before(out))
-                } else {
-                    format!("{name} is applied as before{}", done_before(out))
+                let applied = if half || stopped { Some(true) } else { self.is_applied(&home, &stamp) };
+                let done = done_before(out);
+                failure.state = match applied {
+                    _ if half => format!("{name} stopped half-way; what ran of it stays{done}"),
+                    Some(true) => format!("{name} is applied as before{done}"),
+                    Some(false) => format!("{name} is taken back all the same{done}"),
+                    None => format!("{name} may be taken back, or is applied as before; `backout current` tells{done}"),
                 };
+                if matches!(*failure.error, Error::Stopped) {
+                    failure.hint = "the same command again goes on".into();
+                }
+                if matches!(*failure.error, Error::Revision(_)) {
+                    // the file does not count any more
+                    failure.hint =
+                        "clear away what is in its way, then run the same command again; or undo it by hand, and \
+                         `backout stamp` says how far that is"
+                            .into();
+                }
                 if half {
                     failure.exit = 8;
                     failure.hint =

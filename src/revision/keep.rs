@@ -237,6 +237,7 @@ pub fn keep(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
         db.run("CREATE SCHEMA migration_backup")?;
     }
     for loss in losses {
+        let forced = see_all(db, &loss.table)?;
         set_aside(db, &loss.kept)?;
         let list = match &loss.lost {
             Lost::Table { columns, .. } => {
@@ -259,6 +260,33 @@ pub fn keep(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
             db.run(&format!("CREATE INDEX {} ON {} ({})", index_of(&loss.kept), loss.kept, keys.join(", ")))?;
         }
         keep_numbers(db, loss)?;
+        see_as_before(db, forced)?;
+    }
+    Ok(())
+}
+
+/// PostgreSQL: no row of a table is hidden from us by row security; where that cannot be, to read it is an error. Within a transaction.
+/// Returns the statement that makes it as it was.
+pub(super) fn see_all(db: &mut dyn Database, table: &str) -> Result<Option<String>> {
+    if db.kind() != Kind::Postgres {
+        return Ok(None);
+    }
+    db.run("SET LOCAL row_security = off")?;
+    let forced = "SELECT 1 FROM pg_catalog.pg_class WHERE relforcerowsecurity AND pg_has_role(relowner, 'USAGE')";
+    if db.query(&format!("{forced} AND oid = to_regclass({})", text(table)))?.is_empty() {
+        return Ok(None);
+    }
+    db.run(&format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY"))?;
+    Ok(Some(format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY")))
+}
+
+/// Row security as it was.
+pub(super) fn see_as_before(db: &mut dyn Database, forced: Option<String>) -> Result<()> {
+    if let Some(sql) = forced {
+        db.run(&sql)?;
+    }
+    if db.kind() == Kind::Postgres {
+        db.run("SET LOCAL row_security TO DEFAULT")?;
     }
     Ok(())
 }
@@ -364,7 +392,9 @@ pub fn note_rows(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
             let Some(name) = &column.retyped else { continue };
             set.push(format!("then{i} = {}", digest(db.kind(), std::slice::from_ref(name))));
         }
+        let forced = see_all(db, after)?;
         db.run(&format!("UPDATE {kept} SET {} FROM {after} AS t WHERE {on}", set.join(", ")))?;
+        see_as_before(db, forced)?;
     }
     Ok(())
 }
@@ -377,6 +407,7 @@ pub fn mark_changed(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
             continue;
         }
         let (kept, on) = (&loss.kept, on(db.kind(), loss));
+        let forced = see_all(db, after)?;
         let mut forget = |name: &str, digest: String| {
             db.run(&format!("UPDATE {kept} SET {name} = NULL FROM {after} AS t WHERE {on} AND {name} <> {digest}"))
         };
@@ -386,6 +417,7 @@ pub fn mark_changed(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
             let Some(name) = &column.retyped else { continue };
             forget(&format!("then{i}"), digest(kind, std::slice::from_ref(name)))?;
         }
+        see_as_before(db, forced)?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn prove(
     let mut proofs = Vec::new();
     let mut now = Snapshot::take(scratch.as_mut(), None)?;
     for (i, revision) in revisions.iter().enumerate() {
-        let (proof, after) = one(scratch.as_mut(), revision, now, copied, stop)?;
+        let (proof, after) = one(scratch.as_mut(), revision, now, &copied, stop)?;
         tell(revision, &proof);
         proofs.push(proof);
         now = match after {
@@ -78,11 +78,15 @@ fn one(
     scratch: &mut dyn Database,
     revision: &Revision,
     before: Snapshot,
-    copied: sample::Copied,
+    copied: &sample::Copied,
     stop: &dyn Fn() -> bool,
 ) -> Result<(Proof, Option<Snapshot>)> {
     let mut proof = Proof { stamp: revision.stamp.clone(), ..Proof::default() };
     proof.unseen = unseen(revision, scratch.kind());
+    proof.unseen.extend(copied.absent.iter().take(3).map(|what| format!("{what} (not in the copy)")));
+    if copied.absent.len() > 3 {
+        proof.unseen.push(format!("{} more that are not in the copy", copied.absent.len() - 3));
+    }
     let alone =
         [("up", Some(&revision.up)), ("down", if let Down::Sql(down) = &revision.down { Some(down) } else { None })];
     for (way, script) in alone.into_iter().filter_map(|(way, script)| Some((way, script?))) {

@@ -3,7 +3,9 @@
 
 use super::Result;
 use super::database::Database;
-use super::keep::{Loss, Lost, LostColumn, is_there, numbers_of, plain, sequences, text, words};
+use super::keep::{
+    Loss, Lost, LostColumn, is_there, numbers_of, plain, see_all, see_as_before, sequences, text, words,
+};
 use crate::plan::Kind;
 
 /// What is to be put back by a step, and how far that is.
@@ -351,6 +353,18 @@ fn disable(db: &mut dyn Database, tables: &[&str]) -> Result<Vec<Trigger>> {
                 db.run(&format!("ALTER TABLE {table} DISABLE TRIGGER {}", words(name)))?;
                 back.push(format!("ALTER TABLE {table} {how} TRIGGER {}", words(name)));
             }
+            back.extend(see_all(db, table)?);
+            // a check that is not valid holds of no row that was there, until that row is touched
+            let checks = db.query(&format!(
+                "SELECT format('%I', conname), pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint \
+                 WHERE conrelid = to_regclass({}) AND contype = 'c' AND NOT convalidated AND conislocal AND coninhcount = 0",
+                text(table)
+            ))?;
+            for row in &checks {
+                let [name, made] = &row[..] else { continue };
+                db.run(&format!("ALTER TABLE {table} DROP CONSTRAINT {}", words(name)))?;
+                back.push(format!("ALTER TABLE {table} ADD CONSTRAINT {} {}", words(name), words(made)));
+            }
             continue;
         }
         let triggers = db.query(&format!(
@@ -370,7 +384,8 @@ fn enable(db: &mut dyn Database, triggers: Vec<Trigger>) -> Result<()> {
     if db.kind() == Kind::Postgres && !triggers.is_empty() {
         db.run("SET CONSTRAINTS ALL IMMEDIATE")?;
     }
-    Ok(triggers.iter().try_for_each(|sql| db.run(sql))?)
+    triggers.iter().try_for_each(|sql| db.run(sql))?;
+    see_as_before(db, None)
 }
 
 /// Numbers go on after those that were given before, and those that are there.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Result;
 use super::catalog::{Catalog, Statement, Table};
 use super::database::Database;
+use super::keep::{text, words};
 use super::run::within;
 use crate::plan::Kind;
 use crate::value::{Row, Value};
@@ -13,12 +14,12 @@ use crate::value::{Row, Value};
 pub const ROWS: usize = 1_000;
 
 /// What a scratch copy holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Tables.
-    pub tables: usize,
-    /// Rows in all of them.
+    /// Rows in all tables.
     pub rows: usize,
+    /// What is not in the copy, each with the reason.
+    pub absent: Vec<String>,
 }
 
 /// Makes `scratch`, which is empty, a small copy of `real`, of which nothing is changed.
@@ -26,8 +27,12 @@ pub struct Copied {
 /// # Errors
 /// What either database says; a schema that cannot be built again is an error that names the statement.
 pub fn copy(real: &mut dyn Database, catalog: &Catalog, scratch: &mut dyn Database) -> Result<Copied> {
-    let (first, rest): (Vec<_>, Vec<_>) = catalog.create().into_iter().partition(|made| !made.after_rows);
-    let mut copied = Copied { tables: catalog.tables().len(), rows: 0 };
+    // a check that is not valid holds of rows that come, not of those that are there
+    let early = |made: &Statement| !made.after_rows && !made.sql.ends_with("NOT VALID");
+    let (first, rest): (Vec<_>, Vec<_>) = catalog.create().into_iter().partition(early);
+    let mut copied = Copied { rows: 0, absent: catalog.not_created() };
+    let closed = closed(real, catalog)?;
+    copied.absent.extend(closed.iter().map(|table| format!("rows of {table}, which may not be read")));
     within(scratch, "build the scratch copy", |scratch| {
         for made in &first {
             build(scratch, made)?;
@@ -37,6 +42,9 @@ pub fn copy(real: &mut dyn Database, catalog: &Catalog, scratch: &mut dyn Databa
         for table in parents_first(catalog.tables()).into_iter().filter(|table| !table.is_part()) {
             let columns = stored(table);
             if columns.is_empty() {
+                continue;
+            }
+            if closed.iter().any(|name| name == table.name.quoted()) || !is_made(scratch, table)? {
                 continue;
             }
             let rows = real.query(&select(table, catalog, &taken))?;
@@ -51,6 +59,29 @@ pub fn copy(real: &mut dyn Database, catalog: &Catalog, scratch: &mut dyn Databa
         numbers(real, scratch)
     })?;
     Ok(copied)
+}
+
+/// Tables whose rows we may not read.
+fn closed(real: &mut dyn Database, catalog: &Catalog) -> Result<Vec<String>> {
+    if real.kind() != Kind::Postgres || catalog.tables().is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<String> = catalog.tables().iter().map(|t| text(t.name.quoted())).collect();
+    let asked = format!(
+        "SELECT n FROM unnest(ARRAY[{}]) n WHERE NOT has_table_privilege(n, 'SELECT') \
+         OR NOT has_schema_privilege((SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = to_regclass(n)), 'USAGE')",
+        names.join(", ")
+    );
+    Ok(real.query(&asked)?.iter().filter_map(|row| row.first()).map(words).collect())
+}
+
+/// A table that could be built at all.
+fn is_made(scratch: &mut dyn Database, table: &Table) -> Result<bool> {
+    if scratch.kind() != Kind::Postgres {
+        return Ok(true);
+    }
+    let asked = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", text(table.name.quoted()));
+    Ok(!scratch.query(&asked)?.is_empty())
 }
 
 /// Makes a part of the schema; who may use it is said as far as we may say it.
@@ -131,6 +162,9 @@ fn orphans(catalog: &Catalog, scratch: &mut dyn Database, copied: &mut Copied) -
         for table in catalog.tables() {
             for key in &table.foreign_keys {
                 let Some(parent) = catalog.tables().iter().find(|t| t.name == key.table) else { continue };
+                if !is_made(scratch, table)? || !is_made(scratch, parent)? {
+                    continue;
+                }
                 let child = table.name.quoted();
                 let absent = key.columns.iter().map(|c| format!("{child}.{} IS NULL", column(table, c)));
                 let same = key.columns.iter().zip(&key.references);

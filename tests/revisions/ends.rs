@@ -139,3 +139,47 @@ fn a_lock_that_is_held_too_long_holds_up_nobody_later() {
         assert_eq!(place.applied(), ["1"]);
     }
 }
+
+#[test]
+fn a_proof_beside_what_cannot_be_copied_or_read() {
+    let place = dropped(Kind::Postgres);
+    place.sql(
+        "CREATE TABLE part (id int, d int) PARTITION BY RANGE (d); CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (9); \
+         INSERT INTO part VALUES (1, 1); ALTER TABLE t ADD CONSTRAINT small CHECK (id < 2) NOT VALID; \
+         CREATE MATERIALIZED VIEW mv AS SELECT count(*) FROM t",
+    );
+    place
+        .database
+        .as_ref()
+        .unwrap()
+        .admin()
+        .batch_execute("CREATE TABLE closed (id int); INSERT INTO closed VALUES (1)")
+        .unwrap();
+    let checked = place.project().check().unwrap();
+    assert!(checked[0].lost.is_empty(), "{checked:?}");
+    let unseen = checked[0].unseen.join("\n");
+    assert!(unseen.contains("part") && unseen.contains("closed"), "{unseen}");
+    place.up("head");
+    place.back("-1");
+    assert_eq!(place.list("SELECT x FROM t ORDER BY id"), ["one", "two"]);
+}
+
+#[test]
+fn rows_that_row_security_hides_are_kept_like_all_others() {
+    for up in ["DROP TABLE t;", "ALTER TABLE t DROP COLUMN x;"] {
+        let place = Place::new(Kind::Postgres);
+        let policy = "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY; \
+            CREATE POLICY p ON t USING (id = 1);";
+        let table = format!("CREATE TABLE t (id integer PRIMARY KEY, x text); {policy}");
+        place.sql(&table);
+        let mut admin = place.database.as_ref().unwrap().admin();
+        admin.batch_execute("INSERT INTO t VALUES (1, 'one'), (2, 'two')").unwrap();
+        let down = if up.starts_with("DROP") { table.as_str() } else { "ALTER TABLE t ADD COLUMN x text;" };
+        place.revision("1", "drop", up, down);
+        place.quick().up(&UpOptions::default()).unwrap();
+        place.quick().rollback(&RollbackOptions::default()).unwrap();
+        let found = "SELECT string_agg(x, ' ' ORDER BY id) || ' ' || (SELECT relforcerowsecurity FROM pg_class \
+            WHERE oid = 't'::regclass) FROM t";
+        assert_eq!(admin.query_one(found, &[]).unwrap().get::<_, String>(0), "one two true", "{up}");
+    }
+}

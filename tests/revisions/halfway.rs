@@ -112,3 +112,65 @@ fn an_application_that_writes_all_the_while() {
     assert_eq!(place.ask("SELECT count(*) FROM t WHERE x = 'x' || id"), "5000");
     assert_eq!(place.ask("SELECT count(*) FROM w"), written.load(SeqCst).to_string());
 }
+
+#[test]
+fn an_answer_that_is_lost_is_asked_for_again() {
+    use backout::gate::Gate;
+    for kind in BOTH {
+        for strikes in [1, 2, 3, 4] {
+            let place = Place::bare(kind);
+            place.revision("1", "a", "CREATE TABLE a (id integer PRIMARY KEY);", "DROP TABLE a;");
+            let (gate, done) = (Gate::losing(strikes, |_| {}), |place: &Place| place.applied() == ["1"]);
+            if let Err(e) = place.quick().gated(gate).up(&UpOptions::default()) {
+                assert_eq!(done(&place), e.state.contains("is applied"), "{kind:?} {strikes}: {}", e.state);
+            }
+            place.quick().up(&UpOptions::default()).unwrap();
+            let gate = Gate::losing(strikes, |_| {});
+            if let Err(e) = place.quick().gated(gate).rollback(&RollbackOptions::default()) {
+                assert_eq!(done(&place), e.state.contains("is applied"), "{kind:?} {strikes}: {}", e.state);
+            }
+        }
+    }
+}
+
+#[test]
+fn told_to_stop_between_revisions() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    for kind in BOTH {
+        let place = Place::bare(kind);
+        for n in 1..4 {
+            place.revision(
+                &n.to_string(),
+                "t",
+                &format!("CREATE TABLE t{n} (id integer);"),
+                &format!("DROP TABLE t{n};"),
+            );
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let raise = stop.clone();
+        let gate = backout::gate::Gate::between(move |what| {
+            if what == "apply 2" {
+                raise.store(true, SeqCst);
+            }
+        });
+        let stopped = place.quick().gated(gate).stopped_by(stop).up(&UpOptions::default()).unwrap_err();
+        assert!(stopped.state.contains("2 revisions"), "{}", stopped.state);
+        assert!(stopped.hint.contains("backout up"), "{}", stopped.hint);
+        assert_eq!(place.applied(), ["1", "2"]);
+        place.quick().up(&UpOptions::default()).unwrap();
+        assert_eq!(place.applied(), ["1", "2", "3"]);
+    }
+}
+
+#[test]
+fn a_file_of_sqlite_that_does_not_exist_yet() {
+    let place = Place::new(Kind::Sqlite);
+    let path = place.folder.path().join("app.db");
+    std::fs::remove_file(&path).unwrap();
+    place.revision("1", "a", "CREATE TABLE a (id integer PRIMARY KEY);", "DROP TABLE a;");
+    place.project().check().unwrap();
+    assert!(!path.exists(), "a proof makes nothing");
+    place.up("head");
+    assert_eq!(place.tables(), ["a"]);
+}

@@ -10,6 +10,7 @@ mod faults;
 mod generate;
 mod halfway;
 mod kept;
+mod model;
 mod peers;
 mod project;
 mod proof;

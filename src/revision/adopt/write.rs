@@ -91,7 +91,7 @@ fn place(folder: &Path, wanted: Vec<(PathBuf, String)>, gate: &Gate, written: &m
 /// order in which revisions were applied in the project.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn records(import: &Import, config: &Config, store: &str, nth: u64) -> Result<Vec<Record>> {
     let applied = import.revisions.iter().filter(|one| import.applied.contains(&one.stamp));
     let record = |(nth, one): (u64, &Imported)| {
