@@ -119,8 +119,12 @@ impl Project {
             let mine: Vec<usize> = (0..group.len()).filter(|i| homes[*i] == ledger.store).collect();
             let revisions: Vec<&Revision> = mine.iter().map(|i| group[*i]).collect();
             let tell = |revision: &Revision, proof: &Proof| {
-                let lost = if proof.lost.is_empty() { "" } else { ", and something is lost" };
-                let words = format!("proven {}_{}: {}{lost}", revision.stamp, revision.slug, proof.words);
+                let name = format!("{}_{}", revision.stamp, revision.slug);
+                let words = if proof.lost.is_empty() {
+                    format!("proven {name}: {}", proof.words)
+                } else {
+                    format!("{name} loses something")
+                };
                 self.observer.event(Event::Note(words));
             };
             let at = self.config.scratch.as_deref();
