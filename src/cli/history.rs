@@ -27,7 +27,8 @@ impl Command {
         let mut text = String::new();
         for m in &list {
             let mark = if m.applied { "*" } else { " " };
-            let _ = writeln!(text, "{mark} {}", show::wrap(&format!("{}  {:12} {}", m.migration, m.state, m.title), 4));
+            let _ =
+                writeln!(text, "{mark} {}", show::wrap(&format!("{}  {:11}  {}", m.migration, m.state, m.title), 4));
             if m.edited.is_some() && !self.verbose {
                 let _ = writeln!(text, "    its file was edited after it ran: `backout history -v` shows how");
             }

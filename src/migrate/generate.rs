@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::plan::read;
+use crate::plan::{Kind, read};
 use crate::revision::catalog::{self, Catalog, Renames};
 use crate::revision::database::{Database, Record, Standing};
 use crate::revision::run::within;
@@ -63,6 +63,9 @@ impl Project {
         let kind = self.kind_of(&home);
         let there = catalog::read(db.as_mut())?.without_rights();
         let statements = sql::split(&sql::plain(&read(schema, "`--schema FILE` says where it is")?), kind, schema)?;
+        if kind == Kind::Postgres {
+            self.check_scratch()?;
+        }
         let mut scratch = db.scratch(self.config.scratch.as_deref())?;
         within(scratch.as_mut(), "build the wanted schema", |scratch| {
             for statement in &statements {
@@ -133,6 +136,9 @@ impl Project {
             return Ok(Vec::new());
         }
         let there = catalog::read(ledger.db.as_mut())?.without_rights();
+        if ledger.db.kind() == Kind::Postgres {
+            self.check_scratch()?;
+        }
         let mut scratch = ledger.db.scratch(self.config.scratch.as_deref())?;
         let mut records: Vec<Record> =
             ledger.records.iter().filter(|r| r.standing == Standing::Applied).cloned().collect();

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::plan::Kind;
 use crate::revision::prove::{self, Proof};
 use crate::revision::run::Terms;
 use crate::revision::{Down, Revision, database, keep, lint};
@@ -105,15 +106,20 @@ impl Project {
         Ok(terms)
     }
 
+    /// Refuses a scratch database that is a store of the project's.
+    pub(crate) fn check_scratch(&self) -> Result<()> {
+        let Some(at) = &self.config.scratch else { return Ok(()) };
+        let stores: Vec<&str> = self.config.stores.iter().map(|(_, url)| url.as_str()).collect();
+        Ok(database::check_scratch(at, &stores)?)
+    }
+
     /// Proves the revisions of each store on a scratch copy of it.
     fn prove(&self, group: &[&Revision], homes: &[String], ledgers: &mut [Ledger]) -> Result<Vec<Proof>> {
         let stop = self.stop.clone();
         let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
         let mut proofs: Vec<Option<Proof>> = group.iter().map(|_| None).collect();
-        let on_a_server = homes.iter().any(|home| self.kind_of(home) == crate::plan::Kind::Postgres);
-        if let (Some(at), true) = (&self.config.scratch, on_a_server) {
-            let stores: Vec<&str> = self.config.stores.iter().map(|(_, url)| url.as_str()).collect();
-            database::check_scratch(at, &stores)?;
+        if homes.iter().any(|home| self.kind_of(home) == Kind::Postgres) {
+            self.check_scratch()?;
         }
         for ledger in ledgers {
             let mine: Vec<usize> = (0..group.len()).filter(|i| homes[*i] == ledger.store).collect();

@@ -435,7 +435,7 @@ pub fn is_there(db: &mut dyn Database, kept: &str) -> Result<bool> {
 pub fn all_kept(db: &mut dyn Database) -> Result<Vec<(String, String)>> {
     let (asked, prefix) = match db.kind() {
         Kind::Sqlite => (
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'migration\\_backup\\_\\_%' ESCAPE '\\' ORDER BY name",
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'migration_backup__*' ORDER BY name",
             "migration_backup__",
         ),
         _ => (

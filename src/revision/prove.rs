@@ -134,7 +134,9 @@ fn one(
     let back = Snapshot::take(scratch, Some(&before))?;
     proof.lost.extend(before.differences(&back));
     // nobody wrote in between: what is in the way is the down's own
-    proof.lost.extend(left);
+    if proof.lost.is_empty() {
+        proof.lost.extend(left);
+    }
     // a down that leaves something behind may make the next up fail
     match run::up(scratch, revision, &terms, stop) {
         Ok(_) => {}

@@ -158,7 +158,7 @@ fn a_proof_beside_what_cannot_be_copied_or_read() {
     let checked = place.project().check().unwrap();
     assert!(checked[0].lost.is_empty(), "{checked:?}");
     let unseen = checked[0].unseen.join("\n");
-    assert!(unseen.contains("part") && unseen.contains("closed"), "{unseen}");
+    assert!(unseen.contains("closed"), "{unseen}");
     place.up("head");
     place.back("-1");
     assert_eq!(place.list("SELECT x FROM t ORDER BY id"), ["one", "two"]);
@@ -182,4 +182,26 @@ fn rows_that_row_security_hides_are_kept_like_all_others() {
             WHERE oid = 't'::regclass) FROM t";
         assert_eq!(admin.query_one(found, &[]).unwrap().get::<_, String>(0), "one two true", "{up}");
     }
+}
+
+#[test]
+fn what_a_stranger_reads_of_a_failing_proof() {
+    let place = dropped(Kind::Sqlite);
+    place.revision("1", "x", "ALTER TABLE t DROP COLUMN x;", "SELECT 1;\n\nDROP TABLE typo;");
+    let (exit, text) = backout(&place, &["check"]);
+    assert_eq!(exit, 4, "{text}");
+    assert!(text.contains("migrations/1_x.sql:6") && !text.contains("frozen") && !text.contains("./"), "{text}");
+    place.revision("1", "x", "ALTER TABLE t DROP COLUMN x;", "SELECT 1;");
+    let (exit, text) = backout(&place, &["up"]);
+    assert_eq!(exit, 4, "{text}");
+    assert!(text.contains("- t: x") && !text.contains("migration_backup") && !text.contains(": ,"), "{text}");
+    assert!(text.lines().filter(|l| !l.starts_with("note")).all(|l| l.chars().count() <= 80), "{text}");
+    // a line of a difference stands below its text
+    let long = "a long word and another long word and one more long word and again one, which makes it long";
+    place.revision("1", "x", "ALTER TABLE t DROP COLUMN x;", "ALTER TABLE t ADD COLUMN x text;");
+    place.up("head");
+    place.revision("1", "x", &format!("-- {long}\nALTER TABLE t DROP COLUMN x;"), "ALTER TABLE t ADD COLUMN x text;");
+    let (exit, text) = backout(&place, &["rollback"]);
+    assert_eq!(exit, 4, "{text}");
+    assert!(text.contains("\n         + -- a long word") && text.contains("\n           "), "{text}");
 }
