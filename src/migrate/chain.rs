@@ -123,6 +123,7 @@ impl Project {
 
     /// The databases that revisions run in. `lock`: nobody else's command changes them meanwhile.
     pub(crate) fn ledgers(&self, lock: bool) -> Result<Vec<Ledger>> {
+        self.readable()?;
         let mut homes: Vec<String> = Vec::new();
         for revision in &self.revisions {
             let home = self.home(revision)?;
@@ -305,6 +306,7 @@ impl Project {
     /// # Errors
     /// None or several are meant.
     pub(crate) fn find(&self, name: &str) -> Result<Link<'_>> {
+        self.readable()?;
         let links = self.links();
         let refuse = |message: String, hint: String| {
             let file = self.config.migrations.clone();

@@ -24,8 +24,9 @@ pub struct Project {
     pub config: Config,
     /// The migrations that move data, oldest first.
     pub migrations: Migrations,
-    /// The SQL revisions, oldest first.
+    /// The SQL revisions, oldest first; none if one of their files cannot be read.
     pub revisions: Vec<Revision>,
+    unread: bool,
     pub(crate) gate: Gate,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -42,16 +43,29 @@ impl Project {
     pub fn open(folder: &Path, lookup: Lookup<'_>) -> Done<Project> {
         let config = Config::load(&folder.join("backout.toml"), lookup).map_err(|e| Failure::untouched(e.into()))?;
         let migrations = config.migrations().map_err(|e| Failure::untouched(e.into()))?;
-        let revisions = revision::file::load(&config, &migrations.sql).map_err(|e| Failure::untouched(e.into()))?;
+        // a file that cannot be read stands in the way of revisions, not of a migration's way back
+        let (revisions, unread) = match revision::file::load(&config, &migrations.sql) {
+            Ok(revisions) => (revisions, false),
+            Err(_) => (Vec::new(), true),
+        };
         Ok(Project {
             config,
             migrations,
             revisions,
+            unread,
             gate: Gate::default(),
             observer: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
             options: Options::default(),
         })
+    }
+
+    /// Says which file of a SQL revision cannot be read, if there is one.
+    pub(crate) fn readable(&self) -> Result<()> {
+        if self.unread {
+            revision::file::load(&self.config, &self.migrations.sql)?;
+        }
+        Ok(())
     }
 
     /// The same project with other options.

@@ -13,6 +13,7 @@ impl Project {
     /// A place that is not there, or a revision that cannot be taken back.
     pub fn script(&self, range: &str, down: bool) -> Done<String> {
         let made = || -> Result<String> {
+            self.readable()?;
             let (from, to) = range.split_once(':').unwrap_or(if down { (range, "base") } else { ("base", range) });
             let (low, high) = if down { (to, from) } else { (from, to) };
             let place = |goal: &str| -> Result<usize> {

@@ -240,6 +240,16 @@ pub fn go_on(
         _ => return Ok(record),
     };
     let units = units(statements, db.kind());
+    if units.is_empty() {
+        // nothing but comments, or a transaction with nothing in it
+        let (what, at) = (format!("record {} as done", record.stamp), crate::now());
+        let done = Record { standing: Standing::Applied, at, ..record.clone() };
+        within(db, &what, |db| match record.standing {
+            Standing::GoingDown => Ok(db.remove_record(&record.stamp)?),
+            _ => Ok(db.put_record(&done)?),
+        })?;
+        return Ok(done);
+    }
     while record.done < units.len() {
         if stop() {
             return Err(Error::Stopped);

@@ -269,8 +269,7 @@ fn f_a_bare_rollback_takes_back_one_and_an_empty_down_is_never_taken_for_one() {
         assert_eq!(place.tables(), ["t1"]);
         for down in ["", "-- migrate:down\n", "-- migrate:down\n-- nothing to see\n"] {
             place.file("3_t.sql", &format!("-- migrate:up\nCREATE TABLE t3 (id integer);\n{down}"));
-            let opened = backout::migrate::Project::open(place.folder.path(), &|_| None);
-            let refused = opened.err().unwrap_or_else(|| panic!("{down:?} was taken for a down"));
+            let refused = place.project().list().err().unwrap_or_else(|| panic!("{down:?} was taken for a down"));
             assert_eq!(refused.exit, 2, "{refused}");
         }
         assert_eq!(place.tables(), ["t1"]);
@@ -308,4 +307,21 @@ fn f_whoever_waits_for_the_lock_does_not_hold_up_concurrently() {
         assert!(second.join().unwrap().unwrap().nothing, "all was applied when its turn came");
     });
     assert_eq!(place.applied(), ["1", "2"]);
+}
+
+#[test]
+fn an_up_of_nothing_but_comments_is_applied_and_taken_back() {
+    for kind in BOTH {
+        for option in ["", " transaction:false"] {
+            let place = Place::bare(kind);
+            place.file(
+                "1_t.sql",
+                &format!("-- migrate:up{option}\n-- done by hand in March\n-- migrate:down nothing\n"),
+            );
+            place.quick().up(&UpOptions::default()).unwrap();
+            assert_eq!(place.applied(), ["1"]);
+            place.back("-1");
+            assert!(place.applied().is_empty());
+        }
+    }
 }

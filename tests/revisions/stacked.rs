@@ -107,3 +107,15 @@ fn p18_a_revision_of_the_resting_side_is_refused() {
     assert_eq!(refused.exit, 4, "{refused}");
     assert!(refused.to_string().contains("rests"), "{refused}");
 }
+
+#[test]
+fn a_revision_that_cannot_be_read_does_not_stand_in_the_way_of_an_emergency() {
+    let home = Home::new();
+    home.project().up(&UpOptions::default()).unwrap();
+    home.sql("UPDATE notes SET text = 'oat milk' WHERE id = 'n1'");
+    home.file("migrations/20250102000000_broken.sql", "-- migrate:up\nSELECT 'never closed;\n");
+    assert_eq!(home.back("-1").unwrap_err().exit, 2, "it is said");
+    let asked = RollbackOptions { emergency: true, force: true, ..RollbackOptions::default() };
+    home.project().rollback(&asked).unwrap();
+    assert!(home.json().contains("oat milk"));
+}
