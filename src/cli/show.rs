@@ -284,7 +284,9 @@ pub fn outcome(o: &Outcome) -> String {
             Some((b, false)) => format!(", longer than the {} it had until its commit point", seconds(b)),
             None => String::new(),
         };
-        let _ = writeln!(out, "took      {}{budget}", seconds(o.seconds));
+        let proofs =
+            if o.proof_seconds > 0.0 { format!(", {} of it proofs", seconds(o.proof_seconds)) } else { String::new() };
+        let _ = writeln!(out, "took      {}{budget}{proofs}", seconds(o.seconds));
     }
     out.push_str(&indented(&o.next, "next:     ", 10));
     out

@@ -110,6 +110,8 @@ pub struct Outcome {
     pub upto: Option<String>,
     /// Seconds that a rollback had until its commit point, and whether that was enough.
     pub budget: Option<(f64, bool)>,
+    /// Of them, seconds that proofs of SQL revisions took.
+    pub proof_seconds: f64,
     /// SQL revisions that were run, in that order.
     pub revisions: Vec<RevisionDone>,
     /// What else a person has to know.

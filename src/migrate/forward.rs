@@ -83,7 +83,8 @@ impl Project {
             steps.remove(0);
             let (run, proposal) = self.start(m, asked, until).map_err(Failure::untouched)?;
             let moved = self.drive(run, until, begun, Some(&proposal))?;
-            out = Outcome { revisions: std::mem::take(&mut out.revisions), ..moved };
+            let (revisions, proof_seconds) = (std::mem::take(&mut out.revisions), out.proof_seconds);
+            out = Outcome { revisions, proof_seconds, ..moved };
             if until == Phase::Ready {
                 return Ok(out);
             }

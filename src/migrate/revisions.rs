@@ -29,7 +29,9 @@ impl Project {
         let mut ledgers = self.ledgers(true).map_err(before)?;
         self.may_go_up(&mut ledgers, asked).map_err(before)?;
         let mut journal = Journal::open(&self.config.folder, &self.gate);
+        let begun = Instant::now();
         let terms = self.proven(group, &homes, &mut ledgers, asked).map_err(before)?;
+        out.proof_seconds += begun.elapsed().as_secs_f64();
         for ((revision, home), mut terms) in group.iter().zip(&homes).zip(terms) {
             terms.nth = 1 + ledgers.iter().flat_map(|l| &l.records).map(|r| r.nth).max().unwrap_or_default();
             let ledger = the(&mut ledgers, home).map_err(|e| untouched_by(out.revisions.len(), e))?;
