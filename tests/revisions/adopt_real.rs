@@ -302,7 +302,7 @@ fn a_dbmate_folder_does_what_dbmate_does() {
     }
 }
 
-/// sqlx itself has to be compiled; what it does is to run each file's text.
+/// What sqlx does is to run each file's text. It has to be compiled; where it is there, BACKOUT_TEST_SQLX names it, and it is run.
 #[test]
 fn a_sqlx_folder_does_what_sqlx_does() {
     for kind in BOTH {
@@ -321,9 +321,21 @@ fn a_sqlx_folder_does_what_sqlx_does() {
         let empty = contents(&store(&place));
         write(&place, &adopt::read(&Origin::of(Tool::Sqlx, folder.path(), kind), None).unwrap());
         up(&place);
-        files.iter().filter(|(name, _)| name.ends_with(".up.sql")).for_each(|(_, text)| other.sql(text));
+        let sqlx = |arguments: &[&str]| {
+            let program = std::env::var_os("BACKOUT_TEST_SQLX")?;
+            let url = store(&other).replacen("sqlite:", "sqlite://", 1);
+            let mut command = std::process::Command::new(program);
+            command.arg("migrate").args(arguments).arg("--source").arg(folder.path()).args(["--database-url", &url]);
+            Some(crate::peers::run(&mut command))
+        };
+        if sqlx(&["run"]).is_none() {
+            files.iter().filter(|(name, _)| name.ends_with(".up.sql")).for_each(|(_, text)| other.sql(text));
+        }
         same(&contents(&store(&place)), &contents(&store(&other)));
         place.back("base");
         same(&contents(&store(&place)), &empty);
+        if sqlx(&["revert", "--target-version", "0"]).is_some() {
+            same(&contents(&store(&other)), &empty);
+        }
     }
 }
