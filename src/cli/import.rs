@@ -78,12 +78,9 @@ impl Command {
             self.from.name(),
             done.irreversible
         );
-        let _ = writeln!(
-            text,
-            "wrote     {} in {}",
-            show::counted(done.wrote.len(), "revision"),
-            project.config.migrations.display()
-        );
+        let folder = &project.config.migrations;
+        let folder = folder.strip_prefix(&project.config.folder).unwrap_or(folder);
+        let _ = writeln!(text, "wrote     {} in {}", show::counted(done.wrote.len(), "revision"), folder.display());
         let _ = writeln!(text, "recorded  {} as applied", show::counted(done.stamped.len(), "revision"));
         done.notes.iter().for_each(|note| text.push_str(&show::indented(note, "note      ", 10)));
         text.push_str("next:     backout current --check, then backout up\n");

@@ -309,7 +309,8 @@ impl Project {
         self.readable()?;
         let links = self.links();
         let refuse = |message: String, hint: String| {
-            let file = self.config.migrations.clone();
+            let folder = &self.config.migrations;
+            let file = folder.strip_prefix(&self.config.folder).unwrap_or(folder).to_owned();
             Err(Error::Config(ConfigError::File { file, message, hint: Some(hint) }))
         };
         let known = |links: &[Link<'_>]| match links {

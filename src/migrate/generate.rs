@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::plan::{Kind, read};
+use crate::revision::adopt::HISTORIES;
 use crate::revision::catalog::{self, Catalog, Renames};
 use crate::revision::database::{Database, Record, Standing};
 use crate::revision::run::within;
@@ -61,7 +62,7 @@ impl Project {
         drop(ledgers);
         let mut db = self.ledger(&home, false)?.db;
         let kind = self.kind_of(&home);
-        let there = catalog::read(db.as_mut())?.without_rights();
+        let there = catalog::read(db.as_mut())?.without_rights().without(HISTORIES);
         let statements = sql::split(&sql::plain(&read(schema, "`--schema FILE` says where it is")?), kind, schema)?;
         if kind == Kind::Postgres {
             self.check_scratch()?;
@@ -73,7 +74,7 @@ impl Project {
             }
             Ok(())
         })?;
-        let wanted = catalog::read(scratch.as_mut())?.without_rights();
+        let wanted = catalog::read(scratch.as_mut())?.without_rights().without(HISTORIES);
         let (up, down) =
             (catalog::change(&there, &wanted, &renames), catalog::change(&wanted, &there, &renames.reversed()));
         let mut not_generated = up.not_generated;
@@ -135,7 +136,7 @@ impl Project {
             // its tables come from a plan, not from statements
             return Ok(Vec::new());
         }
-        let there = catalog::read(ledger.db.as_mut())?.without_rights();
+        let there = catalog::read(ledger.db.as_mut())?.without_rights().without(HISTORIES);
         if ledger.db.kind() == Kind::Postgres {
             self.check_scratch()?;
         }
@@ -149,7 +150,7 @@ impl Project {
                 return Ok(vec![format!("{}: the history does not run on an empty copy: {name}: {e}", ledger.store)]);
             }
         }
-        let made = catalog::read(scratch.as_mut())?.without_rights();
+        let made = catalog::read(scratch.as_mut())?.without_rights().without(HISTORIES);
         let differs = differences(&made, &there);
         Ok(differs.into_iter().map(|d| format!("{} is not what its history made of it:\n{d}", ledger.store)).collect())
     }

@@ -73,3 +73,20 @@ fn drift_is_found_and_nothing_else() {
         assert!(drift.len() == 1 && drift[0].contains("by_hand"), "{drift:?}");
     }
 }
+
+#[test]
+fn the_history_of_another_tool_is_no_part_of_the_schema() {
+    for kind in BOTH {
+        let place = Place::new(kind);
+        place.revision("1", "first", FIRST, "DROP TABLE posts;\nDROP TABLE users;");
+        place.up("head");
+        let id = if kind == backout::plan::Kind::Sqlite { "integer PRIMARY KEY" } else { "serial PRIMARY KEY" };
+        place.sql(&format!(
+            "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)); \
+             CREATE TABLE goose_db_version (id {id}, version_id bigint); CREATE INDEX g ON goose_db_version (version_id)"
+        ));
+        assert_eq!(place.project().drift().unwrap(), [""; 0], "{kind:?}");
+        let file = wanted(&place, FIRST);
+        assert_eq!(place.project().difference(&file, None, &[]).unwrap().differences, [""; 0], "{kind:?}");
+    }
+}

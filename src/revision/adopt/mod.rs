@@ -51,6 +51,21 @@ pub enum Tool {
     Yoyo,
 }
 
+/// The tables that the tools keep their histories in: no part of anybody's schema.
+pub const HISTORIES: &[&str] = &[
+    "alembic_version",
+    "schema_migrations",
+    "_sqlx_migrations",
+    "goose_db_version",
+    "flyway_schema_history",
+    "refinery_schema_history",
+    "__diesel_schema_migrations",
+    "_yoyo_migration",
+    "_yoyo_log",
+    "_yoyo_version",
+    "yoyo_lock",
+];
+
 impl Tool {
     /// All of them.
     pub const ALL: [Tool; 9] = [

@@ -323,6 +323,27 @@ impl Catalog {
         self
     }
 
+    /// The same without tables of these bare names, and what belongs to them.
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Catalog {
+        let gone: BTreeSet<String> = self
+            .tables
+            .iter()
+            .filter(|table| names.contains(&table.name.name.as_str()))
+            .map(|table| table.name.quoted.clone())
+            .collect();
+        let numbers = |object: &Object| {
+            object.what == What::Sequence
+                && gone
+                    .iter()
+                    .any(|table| object.name.starts_with(&format!("{table}_")) && object.name.ends_with("_seq"))
+        };
+        self.tables.retain(|table| !gone.contains(&table.name.quoted));
+        self.objects
+            .retain(|object| !object.table.as_ref().is_some_and(|table| gone.contains(table)) && !numbers(object));
+        self
+    }
+
     /// It holds nothing.
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty() && self.objects.iter().all(|o| o.what == What::Schema && o.name == "public")
