@@ -169,32 +169,41 @@ impl Project {
 
     /// What is applied, in the order in which it was.
     pub(crate) fn applied(&self, ledgers: &[Ledger]) -> Result<Vec<Applied<'_>>> {
-        let mut all: Vec<(String, u64, Applied<'_>)> = Vec::new();
+        // revisions know their order among themselves, whatever the clock said
+        let mut sql: Vec<(usize, &Record)> = Vec::new();
         for (i, ledger) in ledgers.iter().enumerate() {
-            for record in ledger.records.iter().filter(|r| r.standing != Standing::Failed) {
-                all.push((record.at.clone(), record.nth, Applied::Sql(i, Box::new(record.clone()))));
-            }
+            sql.extend(ledger.records.iter().filter(|r| r.standing != Standing::Failed).map(|r| (i, r)));
         }
+        sql.sort_by_key(|(_, record)| record.nth);
+        let mut moves: Vec<(String, Applied<'_>)> = Vec::new();
         if !self.migrations.list.is_empty() {
             for (_, line) in self.history().map_err(|f| *f.error)?.lines {
-                let twice = all.iter().any(|(_, _, a)| matches!(a, Applied::Completed(s, ..) if *s == line.migration));
+                let twice = moves.iter().any(|(_, a)| a.stamp() == line.migration);
                 if line.outcome == "completed" && !twice && !line.run.is_empty() {
-                    all.push((line.ended_at.clone(), 0, Applied::Completed(line.migration, line.title, line.ended_at)));
+                    // what was put on top of it while it soaked came before its end, and after its beginning
+                    let completed = Applied::Completed(line.migration, line.title, line.ended_at);
+                    moves.push((line.started_at, completed));
                 }
             }
             if let Some((m, state)) = self.open_state()?
                 && state.phase == Phase::Soaking
             {
-                let at = state.cutover_at.unwrap_or_default();
-                all.push((at, 0, Applied::Soaking(m)));
+                moves.push((state.started_at, Applied::Soaking(m)));
             }
         }
-        // revisions know their order among themselves; a migration of the same second is placed by its stamp
-        all.sort_by(|a, b| match (&a.2, &b.2) {
-            (Applied::Sql(..), Applied::Sql(..)) => a.1.cmp(&b.1),
-            _ => a.0.cmp(&b.0).then_with(|| order(a.2.stamp()).cmp(&order(b.2.stamp()))),
-        });
-        Ok(all.into_iter().map(|(_, _, applied)| applied).collect())
+        moves.sort_by(|a, b| a.0.cmp(&b.0));
+        // a migration comes before the first revision that is later than it; one of the same second is placed by its stamp
+        let mut all = Vec::new();
+        let mut moves = moves.into_iter().peekable();
+        for (i, record) in sql {
+            let later = |at: &str, stamp: &str| (at, order(stamp)) < (record.at.as_str(), order(&record.stamp));
+            while let Some((_, moved)) = moves.next_if(|(at, moved)| later(at, moved.stamp())) {
+                all.push(moved);
+            }
+            all.push(Applied::Sql(i, Box::new(record.clone())));
+        }
+        all.extend(moves.map(|(_, moved)| moved));
+        Ok(all)
     }
 
     /// Links that are not applied, oldest first.

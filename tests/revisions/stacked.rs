@@ -119,3 +119,41 @@ fn a_revision_that_cannot_be_read_does_not_stand_in_the_way_of_an_emergency() {
     home.project().rollback(&asked).unwrap();
     assert!(home.json().contains("oat milk"));
 }
+
+#[test]
+fn a_revision_that_was_put_on_top_can_be_taken_back_after_the_window_is_closed() {
+    let home = Home::new();
+    let tags = "-- migrate:up\nCREATE TABLE tags (id INTEGER PRIMARY KEY);\n-- migrate:down\nDROP TABLE tags;\n";
+    home.file("migrations/20250102000000_more.sql", tags);
+    home.project().up(&UpOptions::default()).unwrap();
+    // so that the end is of a later second than the revision
+    let applied = jiff::Timestamp::now().as_second();
+    while jiff::Timestamp::now().as_second() == applied {
+        std::thread::yield_now();
+    }
+    home.project().complete(false).unwrap();
+    assert_eq!(home.back("-1").unwrap().revisions.len(), 1);
+    let refused = home.back("-1").unwrap_err();
+    assert_eq!(refused.exit, 4);
+    assert!(refused.to_string().contains("was completed at"), "{refused}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_changes_no_order() {
+    let home = Home::new();
+    for n in 2..30 {
+        let text = format!("-- migrate:up\nCREATE TABLE t{n} (id INTEGER);\n-- migrate:down\nDROP TABLE t{n};\n");
+        home.file(&format!("migrations/202501{n:02}000000_t{n}.sql"), &text);
+    }
+    home.project().up(&UpOptions::default()).unwrap();
+    // times in no order at all, on both sides of the migration's own
+    home.sql(
+        "UPDATE backout_revision SET record = json_set(record, '$.at', \
+         CASE WHEN rowid % 3 = 0 THEN '2001' ELSE '2999' END || substr(json_extract(record, '$.at'), 5))",
+    );
+    home.project().list().unwrap();
+    for n in (27..30).rev() {
+        let back = home.back("-1").unwrap();
+        assert_eq!(back.revisions[0].stamp, format!("202501{n:02}000000"));
+    }
+}
