@@ -123,9 +123,21 @@ pub struct Table {
     /// PostgreSQL: constraints that go to another PostgreSQL word for word (CHECK, EXCLUDE).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
+    /// Columns that only this side has: rows come and go without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alone: Vec<Lone>,
     /// What only one kind of store has.
     #[serde(default)]
     pub details: Details,
+}
+
+/// A column that the other side has nothing for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Lone {
+    /// The column. In a target it is made with the table, and each row begins with its default.
+    pub column: Column,
+    /// How many of the table's `columns` stand before it.
+    pub place: usize,
 }
 
 /// What only one kind of store has.
@@ -336,6 +348,11 @@ impl Plan {
         plan.not_moved.iter_mut().for_each(|n| n.why.clear());
         let text = serde_json::to_vec(&plan).unwrap_or_default();
         Sha256::digest(&text).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Source and target are tables of one store: it is their shape that changes.
+    pub fn in_place(&self) -> bool {
+        self.from == self.to
     }
 
     /// The tables as the source has them, in plan order.

@@ -127,6 +127,22 @@ pub enum Mode {
     /// short attempts, `idle_in_transaction_session_timeout`; SQLite: BEGIN IMMEDIATE; JSON: nothing can be locked, the
     /// file is read twice equal, and checked again before it is replaced).
     Lease,
+    /// A lease under which readers wait too, in short attempts that are told in advance to end: for a swap. Whoever holds a snapshot that
+    /// is older than what is swapped in would find empty tables, so it is waited for as well (P21). (SQLite: the same as `Lease`.)
+    Swap,
+}
+
+/// Where the tables of one side lie, of a run that has both sides in one store (P3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Site {
+    /// Where the application finds them.
+    #[default]
+    Home,
+    /// Where the target's are made, and where they are again after a rollback; under the run's id. PostgreSQL: the schema
+    /// `backout_stage_RUN`. SQLite: `backout_stage_RUN__NAME`.
+    Staged(String),
+    /// Where the source's rest while the target is live. PostgreSQL: the schema `migration_backup`. SQLite: `migration_backup__NAME`.
+    Backup,
 }
 
 /// One change to be made in a receiver. A call's writes are applied as a set: their order means nothing.
@@ -168,6 +184,13 @@ pub trait Store: Send {
     /// Takes the one lock that a store has for runs, waiting at most `wait`; held until this store is dropped or its process
     /// dies, by which it is free at once. Taking it twice is fine. [`Error::Locked`] names the holder.
     fn lock(&mut self, wait: Duration) -> Result<()>;
+
+    /// Of a run that has both its sides here: from now on this session, and those that `again` makes of it, speak of the side of
+    /// `role`. Its record is that side's, and the tables of the plan lie at `place`. Never asked of a JSON file.
+    fn stand(&mut self, role: Role, site: Site);
+
+    /// Where this session's side lies.
+    fn standing(&self) -> (Role, Site);
 
     // ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -270,6 +293,23 @@ pub trait Store: Send {
     /// Adds defaults, identities, indexes, unique constraints and foreign keys that are not there yet. Within a
     /// `Write` transaction.
     fn build_rest(&mut self, tables: &[&Table]) -> Result<()>;
+
+    /// Refuses, before anything is made, what could not follow when `targets` take the place of `sources`: views, triggers, policies and
+    /// foreign keys of others that would not work there. Returns what is worth a word. Changes nothing.
+    fn may_swap(&mut self, _sources: &[&Table], _targets: &[&Table]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Gives staged targets all that the application has put on the sources beyond what a plan says (grants, comments, policies, triggers,
+    /// views …), so that nothing of it is lacking when they are swapped in. Each target belongs to the source of the same index. Within a
+    /// `Write` transaction, this session standing at the targets; after `build_rest`.
+    fn dress(&mut self, _sources: &[&Table], _targets: &[&Table]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Within an open `Lease`: `out` go from home to `aside`, and `home` come from `from` to where those were. Every name is kept;
+    /// what others have built upon the tables, by name or upon the thing itself, finds what is home now. The way back undoes it exactly.
+    fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()>;
 
     /// Drops these tables and what was made for them. Within a `Write` transaction. Those not there are passed over.
     fn drop_tables(&mut self, tables: &[&Table]) -> Result<()>;

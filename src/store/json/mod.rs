@@ -38,7 +38,8 @@ use self::source::Spool;
 use self::text::splice;
 use self::transaction::Transaction;
 use super::{
-    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Phase, Position, Result, Schema, State, Store, Write,
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Phase, Position, Result, Role, Schema, Site, State, Store,
+    Write,
 };
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
@@ -146,6 +147,16 @@ impl Store for JsonFile {
             seen: None,
             open: None,
         }))
+    }
+
+    fn stand(&mut self, _role: Role, _site: Site) {}
+
+    fn standing(&self) -> (Role, Site) {
+        (Role::Source, Site::Home)
+    }
+
+    fn swap(&mut self, _: &[&Table], _: &Site, _: &[&Table], _: &Site) -> Result<()> {
+        self.no_target()
     }
 
     fn lock(&mut self, wait: Duration) -> Result<()> {

@@ -34,6 +34,9 @@ impl Postgres {
     }
 
     pub(super) fn create_tables(&mut self, tables: &[&Table]) -> Result<()> {
+        if let Some((_, site)) = self.side.clone() {
+            self.make_schema(&site)?;
+        }
         for made in types(tables) {
             // another table of this set, or the run before it was cut off, may have made it
             let sql = "SELECT to_regtype($1) IS NULL";
@@ -61,6 +64,13 @@ impl Postgres {
                     let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) {kept}", quoted(&g.name), g.ty);
                     columns.insert(g.place.min(table.columns.len()), sql);
                 }
+            }
+            for lone in table.alone.iter().rev() {
+                let c = &lone.column;
+                let not_null = if c.not_null { " NOT NULL" } else { "" };
+                let default = c.default.as_ref().map_or(String::new(), |d| format!(" DEFAULT {d}"));
+                let sql = format!("{} {}{default}{not_null}", quoted(&c.name), c.ty);
+                columns.insert(lone.place.min(table.columns.len()), sql);
             }
             let sql = format!("CREATE TABLE {} ({})", self.name(table), columns.join(", "));
             let made = self.client.batch_execute(&sql);

@@ -64,14 +64,18 @@ impl Postgres {
                 self.open_with(&sql, tables, Strength::Writes)?;
             }
             // Each statement sees what is committed when it begins: of the leased tables, what was when they were locked.
-            Mode::Lease => {
-                let locks = self.lock_sql(tables, "SHARE ROW EXCLUSIVE");
+            Mode::Lease | Mode::Swap => {
+                let (strength, wanted) = match mode {
+                    Mode::Swap => (Strength::Everything, "ACCESS EXCLUSIVE"),
+                    _ => (Strength::Writes, "SHARE ROW EXCLUSIVE"),
+                };
+                let locks = self.lock_sql(tables, wanted);
                 let sql = format!(
                     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; \
                      SET LOCAL idle_in_transaction_session_timeout = '10s'; \
                      SET LOCAL lock_timeout = '50ms'; {locks} SET LOCAL lock_timeout = '10s'; {MARK_SESSION}"
                 );
-                self.open_with(&sql, tables, Strength::Writes)?;
+                self.open_with(&sql, tables, strength)?;
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ mod records;
 mod rows;
 mod schema;
 mod session;
+mod swap;
 mod triggers;
 mod write;
 
@@ -27,7 +28,7 @@ pub(crate) use session::{configured, connect, title_of};
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
 use crate::store::{
-    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
 use crate::value::{Batch, Key, Row};
 
@@ -36,8 +37,12 @@ struct Postgres {
     config: Config,
     gate: Gate,
     title: String,
-    /// The current schema, where the plan's tables are.
+    /// The schema where the plan's tables are: the session's current one, unless this session stands elsewhere.
     home: String,
+    /// The session's current schema.
+    base: String,
+    /// Which side of a run this session speaks of, if both are here.
+    side: Option<(Role, Site)>,
     version: i32,
     open: Option<Mode>,
     locked: bool,
@@ -169,7 +174,7 @@ impl Postgres {
 
     fn need(&self, what: &str) -> Result<()> {
         match self.open {
-            Some(Mode::Write | Mode::Lease) => Ok(()),
+            Some(Mode::Write | Mode::Lease | Mode::Swap) => Ok(()),
             _ => Err(self.wrong(what, "no transaction that writes is open")),
         }
     }
@@ -198,6 +203,15 @@ impl Store for Postgres {
 
     fn lock(&mut self, wait: Duration) -> Result<()> {
         self.take_lock(wait)
+    }
+
+    fn stand(&mut self, role: Role, site: Site) {
+        self.home = self.schema_of(&site);
+        self.side = Some((role, site));
+    }
+
+    fn standing(&self) -> (Role, Site) {
+        self.side.clone().unwrap_or((Role::Source, Site::Home))
     }
 
     fn schema(&mut self) -> Result<Schema> {
@@ -311,6 +325,20 @@ impl Store for Postgres {
     fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
         self.need("building indexes")?;
         self.add_rest(tables)
+    }
+
+    fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
+        self.could_swap(sources, targets)
+    }
+
+    fn dress(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        self.need("preparing the swap")?;
+        self.dress_all(sources, targets)
+    }
+
+    fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        self.need("swapping tables")?;
+        self.swap_tables(out, aside, home, from)
     }
 
     fn drop_tables(&mut self, tables: &[&Table]) -> Result<()> {

@@ -7,12 +7,13 @@ use super::locks::lock_all;
 use super::rows::{Array, MANY, params};
 use super::{Postgres, code, quoted};
 use crate::plan::Table;
-use crate::store::{Chunk, Error, HistoryLine, Parked, Result, State};
+use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
 use crate::value::{Key, Row, Value, encode_row, row_of};
 
 /// What `prepare` makes; the history stays when a run has ended, the rest goes.
 const RECORDS: &str = "
 CREATE TABLE IF NOT EXISTS backout.run (run text PRIMARY KEY, plan text, state text NOT NULL);
+CREATE TABLE IF NOT EXISTS backout.target (run text PRIMARY KEY, plan text, state text NOT NULL);
 CREATE TABLE IF NOT EXISTS backout.chunk (run text, tbl int4, n int8 NOT NULL, upto bytea NOT NULL, rows int8 NOT NULL,
     done bool NOT NULL, PRIMARY KEY (run, tbl));
 CREATE TABLE IF NOT EXISTS backout.image (run text NOT NULL, drain int8 NOT NULL, at text NOT NULL, tbl int4 NOT NULL,
@@ -33,7 +34,7 @@ GRANT SELECT ON backout.migration_log TO PUBLIC;
 ";
 
 /// All of ours but the history.
-pub(super) const OURS: &[&str] = &["run", "chunk", "image", "parked", "meta", "mark", "overflow"];
+pub(super) const OURS: &[&str] = &["run", "target", "chunk", "image", "parked", "meta", "mark", "overflow"];
 
 impl Postgres {
     /// Is there a table of ours by this name?
@@ -123,16 +124,19 @@ impl Postgres {
         })
     }
 
+    /// Where this session's side is recorded: of a run that has both here, the target apart.
+    fn record(&self) -> &'static str {
+        if matches!(self.side, Some((Role::Target, _))) { "target" } else { "run" }
+    }
+
     pub(super) fn read_state(&mut self) -> Result<Option<State>> {
-        if !self.has("run")? {
+        use crate::store::Mode::{Lease, Swap, Write};
+        let record = self.record();
+        if !self.has(record)? {
             return Ok(None);
         }
-        let lock = if matches!(self.open, Some(crate::store::Mode::Write | crate::store::Mode::Lease)) {
-            " FOR UPDATE"
-        } else {
-            ""
-        };
-        let lines = self.query("reading the run", &format!("SELECT state FROM backout.run{lock}"), &[])?;
+        let lock = if matches!(self.open, Some(Write | Lease | Swap)) { " FOR UPDATE" } else { "" };
+        let lines = self.query("reading the run", &format!("SELECT state FROM backout.{record}{lock}"), &[])?;
         let Some(line) = lines.first() else { return Ok(None) };
         let state = serde_json::from_str(line.get::<_, &str>(0));
         state.map(Some).map_err(|e| self.wrong("reading the run", e.to_string()))
@@ -148,9 +152,12 @@ impl Postgres {
 
     pub(super) fn write_state(&mut self, state: &State, plan: Option<&str>) -> Result<()> {
         let text = serde_json::to_string(state).map_err(|e| self.wrong("recording the run", e.to_string()))?;
-        let sql = "INSERT INTO backout.run (run, plan, state) VALUES ($1, $2, $3) ON CONFLICT (run) \
-            DO UPDATE SET state = EXCLUDED.state, plan = coalesce(EXCLUDED.plan, backout.run.plan)";
-        self.execute("recording the run", sql, &[&state.run, &plan, &text])?;
+        let record = self.record();
+        let sql = format!(
+            "INSERT INTO backout.{record} (run, plan, state) VALUES ($1, $2, $3) ON CONFLICT (run) \
+            DO UPDATE SET state = EXCLUDED.state, plan = coalesce(EXCLUDED.plan, backout.{record}.plan)"
+        );
+        self.execute("recording the run", &sql, &[&state.run, &plan, &text])?;
         self.mark_session(&state.run)
     }
 
@@ -284,6 +291,11 @@ impl Postgres {
     }
 
     pub(super) fn end_run(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
+        if self.record() == "target" {
+            // what else there is of the run is the source's too
+            self.drop_triggers(tables)?;
+            return self.run("dropping the target's record", "DELETE FROM backout.target");
+        }
         self.make_records()?;
         // a run that was closed already, the answer being lost, is told once
         let sql = "INSERT INTO backout.history (line, run, migration, title, plan_hash, outcome, started_at, ended_at, note, remains) \

@@ -130,7 +130,9 @@ const SCHEMAS: &str = "SELECT ARRAY(SELECT s::text FROM unnest(current_schemas(f
 impl Postgres {
     /// Another session like this one.
     pub(super) fn another(&self) -> Result<Postgres> {
-        Postgres::set_up(connect(&self.config)?, self.config.clone(), self.gate.clone())
+        let mut other = Postgres::set_up(connect(&self.config)?, self.config.clone(), self.gate.clone())?;
+        (other.home, other.side) = (self.home.clone(), self.side.clone());
+        Ok(other)
     }
 
     fn set_up(mut client: Client, config: Config, gate: Gate) -> Result<Postgres> {
@@ -164,7 +166,19 @@ impl Postgres {
             });
         };
         set(&mut client, &format!("SET search_path = {}", list(&schemas)))?;
-        Ok(Postgres { client, config, gate, title, home, version, open: None, locked: false, log_limit: u64::MAX })
+        Ok(Postgres {
+            client,
+            config,
+            gate,
+            title,
+            base: home.clone(),
+            home,
+            side: None,
+            version,
+            open: None,
+            locked: false,
+            log_limit: u64::MAX,
+        })
     }
 }
 

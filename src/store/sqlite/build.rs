@@ -24,6 +24,9 @@ fn create_sql(table: &Table) -> String {
             parts.insert(g.place.min(table.columns.len()), sql);
         }
     }
+    for lone in table.alone.iter().rev() {
+        parts.insert(lone.place.min(table.columns.len()), column_sql(&lone.column, false, false));
+    }
     let named = |name: &Option<String>| name.as_ref().map_or(String::new(), |n| format!("CONSTRAINT {} ", quote(n)));
     if !table.key.is_empty() && !is_alias(table) {
         parts.push(format!("{}PRIMARY KEY ({})", named(&table.key_name), list(table.key_names())));

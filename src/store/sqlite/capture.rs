@@ -306,7 +306,7 @@ impl Sqlite {
         }
         let version =
             "SELECT count(*) FROM backout_meta, pragma_schema_version WHERE what = 'version' AND n = schema_version";
-        if matches!(self.mode, Some(Mode::Write | Mode::Lease))
+        if matches!(self.mode, Some(Mode::Write | Mode::Lease | Mode::Swap))
             && self.number("read the schema's version", version)? == 0
         {
             // what explained a new version is remembered with this commit

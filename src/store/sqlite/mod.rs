@@ -10,6 +10,7 @@ mod log;
 mod records;
 mod rows;
 mod schema;
+mod swap;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
@@ -24,10 +25,11 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use self::swap::refs;
 use crate::gate::Gate;
 use crate::plan::{Kind, Table};
 use crate::store::{
-    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Schema, State, Store, Write,
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
 use crate::value::{Batch, Key, Row, Value};
 
@@ -65,6 +67,8 @@ struct Sqlite {
     /// The open transaction changed the schema (`Some`), having found it as remembered (`true`).
     ddl: Option<bool>,
     lock: Option<lock::Lock>,
+    /// Which side of a run this connection speaks of, if both are here.
+    side: Option<(Role, Site)>,
     /// How many entries the change log may hold.
     log_limit: u64,
 }
@@ -103,7 +107,7 @@ impl Sqlite {
             Err(e) => return Err(input(&e.to_string(), "check the path and its permissions")),
         }
         let conn = Connection::open_in_memory().map_err(|e| failure(&title, "open a connection", &e))?;
-        let (gate, lock, log_limit) = (gate.clone(), None, i64::MAX.unsigned_abs());
+        let (gate, lock, side, log_limit) = (gate.clone(), None, None, i64::MAX.unsigned_abs());
         let mut store = Sqlite {
             path,
             title,
@@ -115,6 +119,7 @@ impl Sqlite {
             mode: None,
             ddl: None,
             lock,
+            side,
             log_limit,
         };
         store.arrive(false)?;
@@ -215,7 +220,7 @@ impl Sqlite {
 
     /// `work` in the open transaction, or in one of its own.
     fn within<T>(&mut self, what: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if matches!(self.mode, Some(Mode::Write | Mode::Lease)) {
+        if matches!(self.mode, Some(Mode::Write | Mode::Lease | Mode::Swap)) {
             return work(self);
         }
         self.begin(Mode::Write, &[])?;
@@ -312,6 +317,7 @@ impl Store for Sqlite {
     fn again(&self) -> Result<Box<dyn Store>> {
         let mut other = Sqlite::open(&self.path, self.create, &self.gate)?;
         other.title.clone_from(&self.title);
+        other.side.clone_from(&self.side);
         Ok(Box::new(other))
     }
 
@@ -322,31 +328,53 @@ impl Store for Sqlite {
         Ok(())
     }
 
+    fn stand(&mut self, role: Role, site: Site) {
+        self.side = Some((role, site));
+    }
+
+    fn standing(&self) -> (Role, Site) {
+        self.side.clone().unwrap_or((Role::Source, Site::Home))
+    }
+
+    fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
+        self.could_swap(sources, targets)
+    }
+
+    fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        self.swap_tables(out, aside, home, from)
+    }
+
     fn schema(&mut self) -> Result<Schema> {
         self.arrive(false)?;
         self.read_schema()
     }
 
     fn scan(&mut self, table: &Table, after: &[u8], limit: usize, out: &mut Batch) -> Result<Option<Vec<u8>>> {
+        let table = &*self.here(table);
         self.arrive(false)?;
         self.scan_rows(table, after, limit, out)
     }
 
     fn count(&mut self, table: &Table) -> Result<u64> {
+        let table = &*self.here(table);
         self.arrive(false)?;
         let sql = format!("SELECT count(*) FROM {}", text::quote(&table.name));
         self.number(&format!("count {}", table.name), &sql).map(i64::unsigned_abs)
     }
 
     fn strays(&mut self, table: &Table, columns: &[String], limit: usize) -> Result<Vec<Key>> {
+        let table = &*self.here(table);
         self.orphan_keys(table, columns, limit)
     }
 
     fn dangling(&mut self, table: &Table, column: &str, limit: usize) -> Result<crate::value::Row> {
+        let table = &*self.here(table);
         self.orphans(table, column, limit)
     }
 
     fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.arrive(false)?;
         self.checked(tables, deep)
     }
@@ -387,7 +415,7 @@ impl Store for Sqlite {
         let done = remembered.and_then(|()| match mode {
             // nothing was changed, so it is no effect
             Mode::Read => self.run(what, "COMMIT"),
-            Mode::Write | Mode::Lease => self.gate.clone().pass(what, || self.run(what, "COMMIT")),
+            Mode::Write | Mode::Lease | Mode::Swap => self.gate.clone().pass(what, || self.run(what, "COMMIT")),
         });
         match done {
             Ok(()) => {
@@ -419,22 +447,29 @@ impl Store for Sqlite {
     }
 
     fn fetch(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        let table = &*self.here(table);
         self.fetch_rows(table, keys)
     }
 
     fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
+        let table = &*self.here(table);
         self.all_keys(table)
     }
 
     fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.apply(tables, writes)
     }
 
     fn create(&mut self, tables: &[&Table]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.create_tables(tables)
     }
 
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
+        let table = &*self.here(table);
         self.load_rows(table, rows)
     }
 
@@ -444,18 +479,26 @@ impl Store for Sqlite {
     }
 
     fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.create_indexes(tables)
     }
 
     fn drop_tables(&mut self, tables: &[&Table]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.remove_tables(tables)
     }
 
     fn set_aside(&mut self, tables: &[&Table], run: &str) -> Result<String> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.keep_tables(tables, run)
     }
 
     fn capture_on(&mut self, tables: &[&Table], _run: &str) -> Result<Position> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.install(tables)
     }
 
@@ -469,14 +512,20 @@ impl Store for Sqlite {
     }
 
     fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.remove_triggers(tables, triggers::CAPTURE)
     }
 
     fn look(&mut self, tables: &[&Table]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.look_at(tables)
     }
 
     fn log_since(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.entries(tables, from)
     }
 
@@ -503,19 +552,27 @@ impl Store for Sqlite {
     }
 
     fn seal(&mut self, tables: &[&Table], _run: &str) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.put_seals(tables)
     }
 
     fn unseal(&mut self, tables: &[&Table]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.remove_triggers(tables, triggers::SEAL)
     }
 
     fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.arrive(false)?;
         tables.iter().map(|t| self.highest(t)).collect()
     }
 
     fn raise_high_water(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         tables.iter().zip(marks).try_for_each(|(t, m)| self.raise(t, *m))
     }
 
@@ -579,6 +636,8 @@ impl Store for Sqlite {
     }
 
     fn close(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
+        let tables = self.all_here(tables);
+        let tables = &refs(&tables);
         self.end_run(tables, line)
     }
 

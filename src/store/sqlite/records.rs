@@ -9,6 +9,7 @@ use crate::value::{Key, Row, encode_row, row_of};
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS backout_run (run TEXT PRIMARY KEY, state TEXT NOT NULL, plan TEXT);
+CREATE TABLE IF NOT EXISTS backout_target (run TEXT PRIMARY KEY, state TEXT NOT NULL, plan TEXT);
 CREATE TABLE IF NOT EXISTS backout_chunk
     (run TEXT, t INTEGER, n INTEGER, upto BLOB, row_count INTEGER, done INTEGER, PRIMARY KEY (run, t));
 CREATE TABLE IF NOT EXISTS backout_image
@@ -31,7 +32,10 @@ pub(super) fn is_our_view(name: &str, sql: Option<&str>) -> bool {
 
 impl Sqlite {
     pub(super) fn prepared(&self) -> Result<bool> {
-        Ok(self.has("backout_run")? && self.has("backout_parked")? && self.has("backout_history")?)
+        Ok(self.has("backout_run")?
+            && self.has("backout_target")?
+            && self.has("backout_parked")?
+            && self.has("backout_history")?)
     }
 
     pub(super) fn make_records(&mut self) -> Result<()> {
@@ -42,13 +46,19 @@ impl Sqlite {
         if self.has("migration_log")? { Ok(()) } else { self.run("make the view migration_log", VIEW) }
     }
 
+    /// Where this connection's side is recorded: of a run that has both here, the target apart.
+    fn record(&self) -> &'static str {
+        if matches!(self.side, Some((Role::Target, _))) { "backout_target" } else { "backout_run" }
+    }
+
     pub(super) fn read_state(&self) -> Result<Option<State>> {
-        if !self.has("backout_run")? {
+        let record = self.record();
+        if !self.has(record)? {
             return Ok(None);
         }
         let text: Option<String> = self
             .conn
-            .query_row("SELECT state FROM backout_run LIMIT 1", [], |r| r.get(0))
+            .query_row(&format!("SELECT state FROM {record} LIMIT 1"), [], |r| r.get(0))
             .optional()
             .map_err(self.err("read the run's record"))?;
         text.map(|t| serde_json::from_str(&t).map_err(|e| self.unreadable("the run's record", &e))).transpose()
@@ -74,11 +84,12 @@ impl Sqlite {
             self.make_records()?;
         }
         let text = serde_json::to_string(state).map_err(|e| self.unreadable("the run's record", &e))?;
-        let put = "INSERT OR IGNORE INTO backout_run (run, state) VALUES (?1, ?2)";
-        let changed = "UPDATE backout_run SET state = ?2, plan = coalesce(?3, plan) WHERE run = ?1";
+        let record = self.record();
+        let put = format!("INSERT OR IGNORE INTO {record} (run, state) VALUES (?1, ?2)");
+        let changed = format!("UPDATE {record} SET state = ?2, plan = coalesce(?3, plan) WHERE run = ?1");
         self.conn
-            .execute(put, params![state.run, text])
-            .and_then(|_| self.conn.execute(changed, params![state.run, text, plan]))
+            .execute(&put, params![state.run, text])
+            .and_then(|_| self.conn.execute(&changed, params![state.run, text, plan]))
             .map(drop)
             .map_err(self.err("write the run's record"))
     }
@@ -230,7 +241,11 @@ impl Sqlite {
         self.ddl()?;
         self.remove_triggers(tables, triggers::CAPTURE)?;
         self.remove_triggers(tables, triggers::SEAL)?;
-        for name in ["log", "scratch", "meta", "run", "chunk", "image", "parked"] {
+        if self.record() == "backout_target" {
+            // what else there is of the run is the source's too
+            return self.run("drop the target's record", "DELETE FROM backout_target");
+        }
+        for name in ["log", "scratch", "meta", "run", "target", "chunk", "image", "parked"] {
             self.run(&format!("drop backout_{name}"), &format!("DROP TABLE IF EXISTS backout_{name}"))?;
         }
         self.run("make the table of ended runs", HISTORY)?;
