@@ -1,0 +1,5 @@
+//! Changes in place: source and target are tables of one store.
+
+mod flow;
+mod house;
+mod sweep;
