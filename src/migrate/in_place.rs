@@ -56,6 +56,9 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         let (begun, swapped) = attempt(run, way, epoch, tries == 0);
         let (id, source, target) = (run.id.clone(), run.source.as_mut(), run.target.as_mut());
         stand(source, target, &id)?;
+        if swapped.is_err() {
+            run.plan.know_again(&run.source.pairs(&id)?);
+        }
         match swapped {
             Ok(rows) => {
                 run.frozen = Some(begun.elapsed());
@@ -64,7 +67,7 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
                 run.journal_line("hand-over", &carried, true, begun);
                 return Ok(());
             }
-            // the next drain parks them
+            // the next drain parks them; and a key that was made up in vain is made up anew
             Err(Attempt::Unfit(_)) if tries > 0 && way == Way::Down => {}
             Err(Attempt::Again) if tries > 0 => {}
             Err(Attempt::Unfit(e) | Attempt::Failed(e)) => return Err(e),

@@ -18,7 +18,7 @@ pub use crate::plan::Schema;
 pub use state::{Chunk, HistoryLine, LogSize, Parked, Parting, Phase, Position, Remains, Role, Side, State};
 
 use crate::gate::{Gate, Refused};
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::value::{Batch, Key, Row};
 
 /// What a store could not do. Each names the operation, the object and the cause.
@@ -414,6 +414,12 @@ pub trait Store: Send {
 
     /// Adds (or replaces, by table and key) parked rows, and removes those that went through. Within a `Write` transaction.
     fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()>;
+
+    /// Pairs of keys that were made up on the way back (P10).
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>>;
+
+    /// Adds pairs, in the transaction that writes their rows.
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()>;
 
     /// Runs that ended here, oldest first.
     fn history(&mut self) -> Result<Vec<HistoryLine>>;

@@ -8,7 +8,7 @@ use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
 use crate::mapping::literal::parse_literal;
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::value::{Batch, Key, Row, Value, values_of};
 
 /// The same store for plans in which tables are slices of one another.
@@ -480,6 +480,14 @@ impl Store for Sliced {
 
     fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
         self.inner.put_parked(run, add, remove)
+    }
+
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>> {
+        self.inner.pairs(run)
+    }
+
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()> {
+        self.inner.put_pairs(run, pairs)
     }
 
     fn history(&mut self) -> Result<Vec<HistoryLine>> {

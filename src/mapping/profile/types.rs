@@ -122,6 +122,7 @@ impl ColumnProfile {
                 | Codec::AffinityText { .. }
                 | Codec::Literal
                 | Codec::Escape
+                | Codec::Key { .. }
                 | Codec::Dangling { .. } => "text".into(),
             },
         }

@@ -27,7 +27,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use self::swap::refs;
 use crate::gate::Gate;
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
@@ -628,6 +628,15 @@ impl Store for Sqlite {
 
     fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
         self.write_parked(run, add, remove)
+    }
+
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>> {
+        self.arrive(false)?;
+        self.read_pairs(run)
+    }
+
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()> {
+        self.write_pairs(run, pairs)
     }
 
     fn history(&mut self) -> Result<Vec<HistoryLine>> {
