@@ -257,7 +257,7 @@ pub(super) fn read_changes(
     }
     find_strangers(giver, way, plan, &mut changes)?;
     // should the target be lost, the source's numbers go on after these (P22)
-    let marks = if way == Way::Down { giver.high_water(&givers)? } else { Vec::new() };
+    let marks = if way == Way::Down { keys::marks(way, plan, giver.high_water(&givers)?) } else { Vec::new() };
     Ok(Read { changes, entries, position, at, marks })
 }
 

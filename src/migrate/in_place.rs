@@ -11,7 +11,7 @@ use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 use super::drain::{self, Moment, Then};
 use super::emergency::{self, Alone};
 use super::hand_over::{ghost, raise_epoch};
-use super::{Error, Result, Run, undo};
+use super::{Error, Result, Run, keys, undo};
 
 /// Has both sessions stand where their sides lie.
 pub(crate) fn stand(source: &mut dyn Store, target: &mut dyn Store, run: &str) -> Result<()> {
@@ -125,7 +125,7 @@ fn swap(run: &mut Run, way: Way, epoch: u64, last: bool) -> std::result::Result<
     }
     let at = giver.now()?;
     let read = drain::read_changes(giver, way, &plan, &from, &parked, at)?;
-    let marks = giver.high_water(&givers)?;
+    let marks = keys::marks(way, &plan, giver.high_water(&givers)?);
     let (gives, takes) = (giver.standing(), receiver.standing());
     let moment =
         Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, then: Then::Drained(&from) };

@@ -54,3 +54,16 @@ fn own_keys(t: &TablePlan) -> Option<(&crate::plan::Codec, &KeyMap)> {
     let map = codec.key_map()?;
     (map.table == t.source.name || map.table == t.target.name).then_some((codec, map))
 }
+
+/// How far the giver's numbers have come, as the receiver counts: where keys become others it counts by itself on the way back.
+pub(super) fn marks(way: Way, plan: &Plan, marks: Vec<Option<i64>>) -> Vec<Option<i64>> {
+    let one = |(t, mark): (&TablePlan, Option<i64>)| match (own_keys(t), way) {
+        (None, _) => mark,
+        (Some((codec, _)), Way::Up) => match convert::up(codec, &Value::Int(mark?)) {
+            Ok(Value::Int(i)) => Some(i),
+            _ => None,
+        },
+        (Some(_), Way::Down) => None,
+    };
+    plan.tables.iter().zip(marks).map(one).collect()
+}
