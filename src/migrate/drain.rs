@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use crate::mapping::convert::as_literal;
 use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
-use crate::plan::{Kind, Only, Plan, Table, TablePlan};
+use crate::plan::{Fixed, Kind, Plan, Table, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
@@ -265,7 +265,7 @@ pub(super) fn read_changes(
 fn find_strangers(giver: &mut dyn Store, way: Way, plan: &Plan, changes: &mut [Changes]) -> Result<()> {
     for c in changes {
         let table = way.giver(&plan.tables[c.table]);
-        let slices: Vec<(usize, &Only)> = slices_of(way, plan, &table.name).collect();
+        let slices: Vec<(usize, &Fixed)> = slices_of(way, plan, &table.name).collect();
         if slices.first().is_none_or(|(first, _)| *first != c.table) {
             continue;
         }
@@ -282,7 +282,7 @@ fn find_strangers(giver: &mut dyn Store, way: Way, plan: &Plan, changes: &mut [C
 }
 
 /// The plan's tables that are slices of this one of the giver's.
-pub(super) fn slices_of<'p>(way: Way, plan: &'p Plan, name: &'p str) -> impl Iterator<Item = (usize, &'p Only)> {
+pub(super) fn slices_of<'p>(way: Way, plan: &'p Plan, name: &'p str) -> impl Iterator<Item = (usize, &'p Fixed)> {
     let givers = plan.tables.iter().map(move |t| way.giver(t)).enumerate();
     givers.filter(move |(_, g)| g.name == name).filter_map(|(i, g)| Some((i, g.only.as_ref()?)))
 }

@@ -125,10 +125,10 @@ pub struct Table {
     pub constraints: Vec<Constraint>,
     /// Of the table's rows only these: several tables of the other side are one here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub only: Option<Only>,
-    /// As many of the last `columns` are not in the store: each row has these values there (SQL literals).
+    pub only: Option<Fixed>,
+    /// Of `columns` those that are not in the store, in their order: each row has these values there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub constants: Vec<String>,
+    pub constants: Vec<Fixed>,
     /// Columns that only this side has: rows come and go without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alone: Vec<Lone>,
@@ -137,10 +137,10 @@ pub struct Table {
     pub details: Details,
 }
 
-/// Which rows of a table are meant.
+/// A column with one value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Only {
-    /// Position in `columns` of what tells.
+pub struct Fixed {
+    /// Its position in `columns`.
     pub column: usize,
     /// What it holds (an SQL literal).
     pub value: String,

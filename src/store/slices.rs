@@ -8,8 +8,8 @@ use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
 use crate::mapping::literal::parse_literal;
-use crate::plan::{Kind, Pair, Table};
-use crate::value::{Batch, Key, Row, Value, values_of};
+use crate::plan::{Fixed, Kind, Pair, Table};
+use crate::value::{Batch, Key, Row, Value};
 
 /// The same store for plans in which tables are slices of one another.
 pub(super) fn over(inner: Box<dyn Store>) -> Box<dyn Store> {
@@ -31,7 +31,14 @@ fn value(literal: &str) -> Value<'static> {
 /// The table as the store has it.
 fn whole(table: &Table) -> Table {
     let mut out = table.clone();
-    out.columns.truncate(table.columns.len() - table.constants.len());
+    let fixed = |column: usize| table.constants.iter().any(|c| c.column == column);
+    // how many columns before this one the store has
+    let before = |column: usize| column - table.constants.iter().filter(|c| c.column < column).count();
+    let mut at = 0..;
+    out.columns.retain(|_| !at.next().is_some_and(fixed));
+    out.key = table.key.iter().map(|k| before(*k)).collect();
+    out.generated.iter_mut().for_each(|g| g.place = before(g.place));
+    out.alone.iter_mut().for_each(|l| l.place = before(l.place));
     (out.only, out.constants) = (None, Vec::new());
     out
 }
@@ -40,41 +47,38 @@ fn whole(table: &Table) -> Table {
 struct Slice {
     whole: Table,
     only: Option<(usize, Value<'static>)>,
-    constants: Row,
+    constants: Vec<(usize, Value<'static>)>,
 }
 
 impl Slice {
     fn of(table: &Table) -> Slice {
-        let only = table.only.as_ref().map(|o| (o.column, value(&o.value)));
-        let constants = table.constants.iter().map(|c| value(c)).collect();
-        Slice { whole: whole(table), only, constants }
-    }
-
-    fn has(&self, row: &[Value<'_>]) -> bool {
-        self.only.as_ref().is_none_or(|(at, v)| row.get(*at) == Some(v))
+        let fixed = |f: &Fixed| (f.column, value(&f.value));
+        Slice {
+            whole: whole(table),
+            only: table.only.as_ref().map(fixed),
+            constants: table.constants.iter().map(fixed).collect(),
+        }
     }
 
     /// A row of the store as the plan's table has it, if it is in the slice.
     fn given(&self, mut row: Row) -> Option<Row> {
-        if !self.has(&row) {
-            return None;
+        for (at, value) in &self.constants {
+            row.insert((*at).min(row.len()), value.clone());
         }
-        row.extend(self.constants.iter().cloned());
-        Some(row)
+        self.only.as_ref().is_none_or(|(at, v)| row.get(*at) == Some(v)).then_some(row)
     }
 
     /// A row of the plan's table as the store takes it; or why it cannot be there.
     fn taken(&self, table: &Table, row: &Row) -> std::result::Result<Row, String> {
-        let (mine, rest) = row.split_at(self.whole.columns.len().min(row.len()));
-        match rest.iter().zip(&self.constants).position(|(v, c)| v != c) {
-            Some(i) => {
-                let column = &table.columns[self.whole.columns.len() + i].name;
-                let (v, c) = (&rest[i], &self.constants[i]);
-                Err(format!("there is no column {column} here for {v}: each row stands for {c}"))
-            }
-            None if !self.has(mine) => Err("it belongs to another of the tables that are one here".into()),
-            None => Ok(mine.to_vec()),
+        if let Some((at, c)) = self.constants.iter().find(|(at, c)| row.get(*at) != Some(c)) {
+            let (column, v) = (&table.columns[*at].name, &row[*at]);
+            return Err(format!("column {column} cannot hold {v} here: each of these rows has {c}"));
         }
+        if self.only.as_ref().is_some_and(|(at, v)| row.get(*at) != Some(v)) {
+            return Err("it belongs to another of the tables that are one here".into());
+        }
+        let fixed = |at: usize| self.constants.iter().any(|(c, _)| *c == at);
+        Ok(row.iter().enumerate().filter(|(at, _)| !fixed(*at)).map(|(_, v)| v.clone()).collect())
     }
 }
 
@@ -165,12 +169,9 @@ impl Store for Sliced {
         }
         let (slice, mut all) = (Slice::of(table), Batch::default());
         let next = self.inner.scan(&slice.whole, after, limit, &mut all)?;
-        for bytes in all.encoded() {
-            if slice.only.is_none() || slice.has(&values_of(bytes)) {
-                out.buffer().extend_from_slice(bytes);
-                slice.constants.iter().for_each(|c| c.encode(out.buffer()));
-                out.end_row();
-            }
+        for row in all.rows() {
+            let row: Row = row.into_iter().map(Value::into_owned).collect();
+            slice.given(row).iter().for_each(|row| out.push(row));
         }
         Ok(next)
     }
