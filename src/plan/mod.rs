@@ -6,12 +6,14 @@ mod document;
 pub(crate) mod dotenv;
 mod migration;
 mod model;
+mod reshape;
 
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
 pub use document::{At, ConfigError, Place, duration};
 pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
+pub use reshape::{AlterColumn, AlterTable, ColumnChange, Rekey, Reshape, SoftReference};
 
 use config::redact_keeping_length;
 pub(crate) use config::{read, store_url};
