@@ -15,7 +15,7 @@ use super::chain::Applied;
 use super::emergency::{self, Alone, Fenced, Trust};
 use super::project::{Done, Project, frozen};
 use super::status::window_over;
-use super::{Error, Failure, Result, Run, close, doubt, hand_over, salvage};
+use super::{Error, Failure, Result, Run, close, doubt, hand_over, in_place, salvage};
 
 impl Project {
     /// Takes back what is newest: SQL revisions by their frozen downs, the soaking migration with every write made since; or, if so
@@ -166,6 +166,9 @@ impl Project {
         source.lock(self.options.wait)?;
         let plan = frozen(source.as_mut(), &state.run)?;
         let app = App::new(&self.config, &state.run, &self.gate)?;
+        if plan.in_place() {
+            in_place::stand_source(source.as_mut(), &state.run)?;
+        }
         let (id, gate, folder) = (state.run.clone(), self.gate.clone(), self.config.folder.clone());
         let epoch = super::undo::own(source.as_mut(), &id)?.epoch;
         Ok(Alone { id, plan, source, epoch, app, gate, folder, observer: self.observer.clone() })
@@ -380,6 +383,9 @@ impl Project {
             let mut source = self.store(&m.transfer.from, false)?;
             let mut target = self.store(&m.transfer.to, false)?;
             let plan = frozen(source.as_mut(), &state.run)?;
+            if plan.in_place() {
+                in_place::stand(source.as_mut(), target.as_mut(), &state.run)?;
+            }
             let counted = plan.target_tables().into_iter().map(|t| Ok((t.name.clone(), target.count(t)?)));
             counted.filter(|c| !matches!(c, Ok((_, 0)))).collect()
         };

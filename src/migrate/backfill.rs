@@ -8,7 +8,7 @@ use crate::plan::{Kind, Table, TablePlan};
 use crate::store::{Chunk, Mode, Phase, Store};
 use crate::value::{Batch, Key, values_of};
 
-use super::{Error, Event, Result, Run, drain, looking, sums, within};
+use super::{Error, Event, Result, Run, drain, in_place, looking, sums, within};
 
 /// Copies every table. Each chunk's rows commit together with the chunk's record, so that a killed backfill goes on after its last
 /// whole chunk. No drain runs meanwhile (P6).
@@ -161,5 +161,8 @@ fn build(run: &mut Run) -> Result<bool> {
     within(run.target.as_mut(), Mode::Write, &tables, "target: indexes and constraints", |s| {
         Ok(s.build_rest(&tables)?)
     })?;
+    if plan.in_place() {
+        in_place::dress(run)?;
+    }
     Ok(carried + drain::until_close(run, Way::Up)? == 0)
 }

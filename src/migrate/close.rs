@@ -3,7 +3,7 @@
 
 use crate::mapping::Way;
 use crate::plan::{Kind, Plan, Table};
-use crate::store::{HistoryLine, Mode, Phase, Side, State, Store};
+use crate::store::{HistoryLine, Mode, Phase, Side, Site, State, Store};
 use crate::value::Key;
 
 use super::emergency::Alone;
@@ -69,7 +69,8 @@ pub(crate) fn rolled_back(run: &mut Run) -> Result<Phase> {
 
 /// What a target has of a run that is over is moved aside, and its records are closed. Returns where.
 pub(crate) fn target_aside(target: &mut dyn Store, tables: &[&Table], line: &HistoryLine) -> Result<String> {
-    let here = emergency::present(target, tables)?;
+    // where a target is made in place nobody else looks
+    let here = if target.standing().1 == Site::Home { emergency::present(target, tables)? } else { tables.to_vec() };
     within(target, Mode::Write, &here, "target: closed", |t| {
         t.capture_off(&here)?;
         t.unseal(&here)?;
@@ -173,10 +174,10 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
         export_staying(run)?;
     }
     let plan = run.plan.clone();
+    // how rows went there, for `extract`
+    let remains = Some(fingerprint::remains(&state, &plan)?);
     if run.target.state()?.is_some() {
-        let tables = plan.target_tables();
-        // how rows went there, for `extract`
-        let remains = Some(fingerprint::remains(&state, &plan)?);
+        let (tables, remains) = (plan.target_tables(), remains.clone());
         within(run.target.as_mut(), Mode::Write, &tables, "target: closed", |t| {
             t.capture_off(&tables)?;
             t.close(&tables, &HistoryLine { remains, ..line(&state, "completed", "") })?;
@@ -184,8 +185,14 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
         })?;
     }
     run.app.forget()?;
-    let delete = state.delete_source && run.source.kind() != Kind::Json;
-    let line = if delete {
+    // in place there is nothing of the source but these tables (P27)
+    if plan.in_place() && run.source.standing().1 != Site::Backup {
+        return Err(Error::Internal("the source's tables do not rest where they should".into()));
+    }
+    let delete = plan.in_place() || state.delete_source && run.source.kind() != Kind::Json;
+    let line = if plan.in_place() {
+        HistoryLine { remains, ..line(&state, "completed", "what rested of the source was dropped") }
+    } else if delete {
         line(&state, "completed", "source tables dropped")
     } else {
         run.summary.kept = Some(format!("{} stays as it was at the last drain, sealed", run.source.title()));

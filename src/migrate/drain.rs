@@ -162,7 +162,7 @@ pub(crate) fn undisturbed(store: &mut dyn Store, tables: &[&crate::plan::Table])
 }
 
 /// Where the receiver stands in the giver's log, which keys are parked there, and its epoch.
-fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>, u64)> {
+pub(super) fn from_where(run: &mut Run, way: Way) -> Result<(Position, Vec<Parked>, u64)> {
     let id = run.id.clone();
     let (giver, receiver) = run.sides(way);
     let state = receiver.state()?.filter(|s| s.run == id);
@@ -201,7 +201,7 @@ pub(super) fn read_now(
 }
 
 /// The changes since `from`, folded per key, with present rows; all in the giver's open transaction.
-fn read_changes(
+pub(super) fn read_changes(
     giver: &mut dyn Store,
     way: Way,
     plan: &Plan,
@@ -320,80 +320,92 @@ fn apply_without(
     unfit: &Unfit,
     moment: &Moment<'_>,
 ) -> Result<u64> {
+    let receivers = way.receivers(plan);
+    let what = if matches!(moment.then, Then::Drained(_)) { "receiver: drained" } else { "receiver: changes" };
+    within(receiver, Mode::Write, &receivers, what, |r| apply_in(id, plan, r, way, changes, unfit, moment))
+}
+
+/// The same within a transaction that is open.
+pub(super) fn apply_in(
+    id: &str,
+    plan: &Plan,
+    r: &mut dyn Store,
+    way: Way,
+    changes: &[Changes],
+    unfit: &Unfit,
+    moment: &Moment<'_>,
+) -> Result<u64> {
     let Moment { position, at, marks, epoch, then } = *moment;
     let receivers = way.receivers(plan);
-    let what = if matches!(then, Then::Drained(_)) { "receiver: drained" } else { "receiver: changes" };
-    within(receiver, Mode::Write, &receivers, what, |r| {
-        let mut state =
-            r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
-        // a ghost of an earlier attempt must not write late, nor anyone of us where the application does (P2, P4)
-        if state.epoch != epoch || state.side == Side::Open {
-            return Err(Error::Internal("another hand-over has begun meanwhile".into()));
+    let mut state =
+        r.state()?.filter(|s| s.run == id).ok_or_else(|| Error::Internal("receiver without a record".into()))?;
+    // a ghost of an earlier attempt must not write late, nor anyone of us where the application does (P2, P4)
+    if state.epoch != epoch || state.side == Side::Open {
+        return Err(Error::Internal("another hand-over has begun meanwhile".into()));
+    }
+    let mut writes: Vec<(usize, Vec<Write>)> = Vec::new();
+    let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();
+    let (mut park, mut unpark) = (Vec::new(), Vec::new());
+    let known = r.parked(id)?;
+    for c in changes {
+        let i = c.table;
+        let done = map_changes(r, way, &plan.tables[i], c, unfit)?;
+        if way == Way::Down && state.rewound {
+            park.extend(only_here(&plan.tables[i], c, &done));
         }
-        let mut writes: Vec<(usize, Vec<Write>)> = Vec::new();
-        let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();
-        let (mut park, mut unpark) = (Vec::new(), Vec::new());
-        let known = r.parked(id)?;
-        for c in changes {
-            let i = c.table;
-            let done = map_changes(r, way, &plan.tables[i], c, unfit)?;
-            if way == Way::Down && state.rewound {
-                park.extend(only_here(&plan.tables[i], c, &done));
+        for (key, row, misfit) in done.misfits {
+            if way == Way::Up {
+                return Err(misfit.into());
             }
-            for (key, row, misfit) in done.misfits {
-                if way == Way::Up {
-                    return Err(misfit.into());
-                }
-                park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
-            }
-            let refused = done.refused.into_iter();
-            park.extend(refused.map(|(key, row, reason)| Parked { table: i, key, row: encode_row(&row), reason }));
-            unpark.extend(
-                done.through
-                    .into_iter()
-                    .filter(|k| known.iter().any(|p| p.table == i && p.key == *k && !p.only_here()))
-                    .map(|k| (i, k)),
-            );
-            fingerprint::shift(&mut state.digests, way, (i, &plan.tables[i]), &done.before, &done.writes);
-            images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
-            if !done.writes.is_empty() {
-                writes.push((i, done.writes));
-            }
+            park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
         }
-        let rows = writes.iter().map(|(_, w)| w.len() as u64).sum::<u64>();
-        if rows > 0 {
-            r.write(&receivers, &writes)?;
-            read_back(r, &plan.tables, way, &writes)?;
+        let refused = done.refused.into_iter();
+        park.extend(refused.map(|(key, row, reason)| Parked { table: i, key, row: encode_row(&row), reason }));
+        unpark.extend(
+            done.through
+                .into_iter()
+                .filter(|k| known.iter().any(|p| p.table == i && p.key == *k && !p.only_here()))
+                .map(|k| (i, k)),
+        );
+        fingerprint::shift(&mut state.digests, way, (i, &plan.tables[i]), &done.before, &done.writes);
+        images.extend(done.before.into_iter().map(|(k, row)| (i, k, row)));
+        if !done.writes.is_empty() {
+            writes.push((i, done.writes));
         }
-        state.drains += 1;
-        if way == Way::Down && !images.is_empty() {
-            r.keep_images(id, state.drains, at, &images)?;
+    }
+    let rows = writes.iter().map(|(_, w)| w.len() as u64).sum::<u64>();
+    if rows > 0 {
+        r.write(&receivers, &writes)?;
+        read_back(r, &plan.tables, way, &writes)?;
+    }
+    state.drains += 1;
+    if way == Way::Down && !images.is_empty() {
+        r.keep_images(id, state.drains, at, &images)?;
+    }
+    if !park.is_empty() || !unpark.is_empty() {
+        r.put_parked(id, &park, &unpark)?;
+    }
+    state.checkpoint = Some(position.clone());
+    state.drained_at = Some(at.to_owned());
+    state.rewound &= state.doubt.is_some();
+    if way == Way::Down {
+        state.carried += rows;
+        state.marks = marks.to_vec();
+    }
+    match then {
+        Then::Follows => {}
+        Then::Drained(from) => {
+            state.previous = Some(from.clone());
+            state.side = Side::Drained { epoch, position: position.clone() };
         }
-        if !park.is_empty() || !unpark.is_empty() {
-            r.put_parked(id, &park, &unpark)?;
-        }
-        state.checkpoint = Some(position.clone());
-        state.drained_at = Some(at.to_owned());
-        state.rewound &= state.doubt.is_some();
-        if way == Way::Down {
-            state.carried += rows;
-            state.marks = marks.to_vec();
-        }
-        match then {
-            Then::Follows => {}
-            Then::Drained(from) => {
-                state.previous = Some(from.clone());
-                state.side = Side::Drained { epoch, position: position.clone() };
-            }
-            Then::Whole => {
-                if let Some(p) = &mut state.parting {
-                    (p.whole, p.upto) = (true, at.to_owned());
-                }
+        Then::Whole => {
+            if let Some(p) = &mut state.parting {
+                (p.whole, p.upto) = (true, at.to_owned());
             }
         }
-        r.put_state(&state, None)?;
-        Ok(rows)
-    })
+    }
+    r.put_state(&state, None)?;
+    Ok(rows)
 }
 
 #[derive(Default)]

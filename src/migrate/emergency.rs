@@ -15,12 +15,12 @@ use crate::app::App;
 use crate::gate::Gate;
 use crate::mapping::Way;
 use crate::plan::{Kind, Plan, Table};
-use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Side, State, Store};
+use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Role, Side, State, Store};
 
 use super::drain::{self, Moment, Read, Then};
 use super::export::Export;
 use super::undo::{self, own};
-use super::{Error, Event, Observer, Result, fingerprint, now, within};
+use super::{Error, Event, Observer, Result, fingerprint, in_place, now, within};
 
 /// Numbers that the target may have given since its last drain are passed over by this many.
 const GAP: i64 = 10_000;
@@ -137,12 +137,17 @@ pub(crate) fn fence(
     let state = alone.state()?;
     let parked = alone.source.parked(&alone.id)?;
     let (id, plan) = (alone.id.clone(), alone.plan.clone());
+    let site = if plan.in_place() { Some(in_place::stand_source(alone.source.as_mut(), &id)?) } else { None };
     let (tell, told) = channel();
     let begun = Instant::now();
     std::thread::spawn(move || {
         let done = open().and_then(|mut store| {
             let _ = tell.send(Told::Answers);
-            store.lock(Duration::from_secs(3).min(budget))?;
+            match site {
+                // the source's lock is its own too
+                Some(site) => store.stand(Role::Target, site),
+                None => store.lock(Duration::from_secs(3).min(budget))?,
+            }
             let read = seal_and_read(store.as_mut(), &id, &plan, state.epoch, state.checkpoint, &parked)?;
             Ok(Fenced { store, read })
         });
@@ -247,22 +252,29 @@ fn carry(alone: &mut Alone, read: &Read) -> Result<()> {
 pub(crate) fn open(alone: &mut Alone) -> Result<()> {
     let (plan, id) = (alone.plan.clone(), alone.id.clone());
     let (tables, epoch) = (plan.source_tables(), alone.epoch);
-    if alone.state()?.side == Side::Open {
+    let state = alone.state()?;
+    if state.side == Side::Open {
         return Ok(());
+    }
+    if state.parting.is_none() {
+        return Err(Error::Internal("no parting is under way".into()));
+    }
+    let opened = |state: &mut State, own: &[Option<i64>]| -> Vec<Option<i64>> {
+        let whole = state.parting.as_ref().is_some_and(|p| p.whole);
+        state.parting.iter_mut().for_each(|p| p.opened_at = Some(now()));
+        let gap = if whole { 0 } else { GAP };
+        let seen = |i: usize| state.marks.get(i).copied().flatten();
+        own.iter().enumerate().map(|(i, own)| own.max(&seen(i)).map(|n| n.saturating_add(gap))).collect()
+    };
+    if plan.in_place() {
+        return in_place::part(alone, opened);
     }
     within(alone.source.as_mut(), Mode::Write, &tables, "source: open", |s| {
         let mut state = undo::ours(s, &id, epoch)?;
-        let Some(parting) = &mut state.parting else { return Err(Error::Internal("no parting is under way".into())) };
-        let gap = if parting.whole { 0 } else { GAP };
-        parting.opened_at = Some(now());
         s.unseal(&tables)?;
         state.captured_from = Some(s.capture_on(&tables, &id)?);
-        let marks: Vec<Option<i64>> = s
-            .high_water(&tables)?
-            .into_iter()
-            .enumerate()
-            .map(|(i, own)| own.max(state.marks.get(i).copied().flatten()).map(|n| n.saturating_add(gap)))
-            .collect();
+        let marks = s.high_water(&tables)?;
+        let marks = opened(&mut state, &marks);
         s.raise_high_water(&tables, &marks)?;
         state.side = Side::Open;
         state.previous = None;

@@ -11,7 +11,7 @@ use super::chain::Link;
 use super::planning::Proposal;
 use super::project::{Done, Project};
 use super::revisions::{halfway, leading};
-use super::{Error, Failure, Result, Run, close, drain, hand_over, prepare};
+use super::{Error, Failure, Result, Run, close, drain, hand_over, in_place, prepare};
 
 impl Project {
     /// Looks at the next pending migration (or the one named) and says what `up` would do. Changes nothing.
@@ -116,7 +116,7 @@ impl Project {
         }
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
-        if let Ok(mut target) = self.store(&m.transfer.to, false) {
+        if let (false, Ok(mut target)) = (m.in_place(), self.store(&m.transfer.to, false)) {
             self.set_aside_the_closed(source.as_mut(), target.as_mut())?;
         }
         let proposal = self.propose(m, source.as_mut())?;
@@ -131,8 +131,13 @@ impl Project {
                 hint: "look at `backout plan` again; then give its hash".into(),
             });
         }
+        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let mut target = self.store(&m.transfer.to, true)?;
-        target.lock(self.options.wait)?;
+        if m.in_place() {
+            in_place::stand(source.as_mut(), target.as_mut(), &id)?;
+        } else {
+            target.lock(self.options.wait)?;
+        }
         if let Some(other) = target.state()? {
             return Err(Error::Refused {
                 cause: format!("{} takes part in another run, {} ({})", target.title(), other.run, other.title),
@@ -144,11 +149,11 @@ impl Project {
         let tables = proposal.plan.target_tables();
         let may = target.prepare().and_then(|()| target.create(&tables)).and_then(|()| {
             tables.iter().try_for_each(|t| target.build_key(t))?;
-            target.build_rest(&tables)
+            target.build_rest(&tables)?;
+            if m.in_place() { target.dress(&proposal.plan.source_tables(), &tables) } else { Ok(()) }
         });
         target.rollback();
         may?;
-        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let text = serde_json::to_string(&proposal.plan).map_err(|e| Error::Internal(e.to_string()))?;
         let record = prepare::Record {
             id: &id,

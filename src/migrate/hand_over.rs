@@ -9,7 +9,7 @@ use crate::mapping::Way;
 use crate::plan::Kind;
 use crate::store::{Mode, Phase, Side, State};
 
-use super::{Error, Result, Run, drain, now, within};
+use super::{Error, Result, Run, drain, in_place, now, within};
 
 /// Ready → Soaking.
 pub(crate) fn cut_over(run: &mut Run) -> Result<Phase> {
@@ -47,6 +47,9 @@ pub(crate) fn roll_back(run: &mut Run) -> Result<Phase> {
 }
 
 fn hand_over(run: &mut Run, way: Way) -> Result<()> {
+    if run.plan.in_place() {
+        return in_place::hand_over(run, way);
+    }
     let plan = run.plan.clone();
     let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
     let id = run.id.clone();
@@ -86,8 +89,7 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     // a file cannot be locked: what was written to it since the drain is found here, while there is a way back
     super::looking(giver, &givers, |g| drain::undisturbed(g, &givers))?;
     run.in_time()?;
-    let window = jiff::Timestamp::now().checked_add(run.settings.window).ok();
-    let window = window.map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let window = run.settings.window_ends();
     let (_, receiver) = run.sides(way);
     within(receiver, Mode::Write, &receivers, "receiver: open", |r| {
         let mut state = r.state()?.filter(|s| s.run == id).ok_or_else(ghost)?;
@@ -142,14 +144,14 @@ fn lease(run: &mut Run, way: Way) -> Result<Instant> {
 }
 
 /// Raised in both stores by each attempt, and by each calling off: whatever still runs of an earlier one writes nothing more (P4).
-fn raise_epoch(run: &mut Run) -> Result<u64> {
+pub(super) fn raise_epoch(run: &mut Run) -> Result<u64> {
     let epoch = 1 + run.source_state()?.epoch.max(run.target_state()?.epoch);
     run.change_source("source: epoch", |s| s.epoch = epoch)?;
     run.change_target("target: epoch", |s| s.epoch = epoch)?;
     Ok(epoch)
 }
 
-fn ghost() -> Error {
+pub(super) fn ghost() -> Error {
     Error::Internal("another hand-over has begun meanwhile".into())
 }
 

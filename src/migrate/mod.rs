@@ -22,6 +22,7 @@ mod forward;
 mod generate;
 mod hand_over;
 mod import;
+mod in_place;
 mod let_go;
 mod planning;
 mod prepare;
@@ -149,6 +150,14 @@ pub(crate) struct Settings {
     pub writers_stopped: bool,
     pub window: std::time::Duration,
     pub clean_target: bool,
+}
+
+impl Settings {
+    /// When a rollback window ends that begins now (RFC 3339).
+    fn window_ends(&self) -> Option<String> {
+        let end = jiff::Timestamp::now().checked_add(self.window).ok();
+        end.map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    }
 }
 
 impl Run {

@@ -11,12 +11,12 @@ use crate::gate::Gate;
 use crate::journal::Journal;
 use crate::plan::{Config, Kind, Lookup, Migration, Migrations, Plan};
 use crate::revision::{self, Revision};
-use crate::store::{self, Phase, Role, State, Store};
+use crate::store::{self, Phase, Role, Site, State, Store};
 
 use super::answers::{Options, Outcome};
 use super::chain::Link;
 use super::planning::{self, Proposal};
-use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close};
+use super::{Error, Failure, Observer, Result, Run, Settings, Silent, Summary, close, in_place};
 
 /// A project. See the crate's head for an example.
 pub struct Project {
@@ -275,6 +275,9 @@ impl Project {
         mut target: Box<dyn Store>,
     ) -> Result<Run> {
         let app = App::new(&self.config, &id, &self.gate)?;
+        if plan.in_place() {
+            in_place::stand(source.as_mut(), target.as_mut(), &id)?;
+        }
         source.limit_log(self.config.rollback.log_limit);
         target.limit_log(self.config.rollback.log_limit);
         Ok(Run {
@@ -299,13 +302,17 @@ impl Project {
         })
     }
 
-    /// The target of an open run, locked. Where the application runs on it, not to find it is an emergency.
+    /// The target of an open run, locked (with the source, if that is the same store). Where the application runs on it, not to find it is an emergency.
     fn target(&self, m: &Migration, state: &State) -> Result<Box<dyn Store>> {
         use Phase::{Completing, CuttingOver, Outstanding, RollingBack, Soaking};
         let lives = matches!(state.phase, CuttingOver | Soaking | RollingBack | Outstanding | Completing);
         let open = || -> Result<Box<dyn Store>> {
             let mut target = self.store(&m.transfer.to, !lives)?;
-            target.lock(self.options.wait)?;
+            if m.in_place() {
+                target.stand(Role::Target, Site::Home);
+            } else {
+                target.lock(self.options.wait)?;
+            }
             let known = target.state()?.is_some_and(|t| t.run == state.run);
             if matches!(state.phase, CuttingOver | Soaking) && !known {
                 return Err(Error::Refused {

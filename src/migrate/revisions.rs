@@ -69,7 +69,7 @@ impl Project {
             return Ok(None);
         }
         let Some((m, state)) = self.open_state()? else { return Ok(None) };
-        if homes.contains(&m.transfer.from) {
+        if !m.in_place() && homes.contains(&m.transfer.from) {
             return Err(Error::Refused {
                 cause: format!(
                     "{} rests: {} ({}) moved the application away from it",

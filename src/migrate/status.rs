@@ -9,7 +9,7 @@ use crate::store::{self, HistoryLine, Phase, Side, State, Store};
 
 use super::answers::{Applied, MigrationState, Status};
 use super::project::{Done, Project};
-use super::{Error, Failure, Result};
+use super::{Error, Failure, Result, in_place};
 
 impl Project {
     /// The open run as its stores know it; `None` when there is none.
@@ -36,6 +36,9 @@ impl Project {
         let mut source = self.store(&m.transfer.from, false)?;
         let plan = source.plan(&state.run)?;
         let mut target = self.store(&m.transfer.to, false);
+        if let (true, Ok(target)) = (m.in_place(), &mut target) {
+            in_place::stand(source.as_mut(), target.as_mut(), &state.run)?;
+        }
         let target_state = match &mut target {
             Ok(t) => t.state()?.filter(|t| t.run == state.run),
             // a file that is still to be made

@@ -278,6 +278,11 @@ impl Migration {
         Ok(Migration { stamp, slug, path, title, transfer, reshape, irreversible, text })
     }
 
+    /// It changes tables in the store they are in.
+    pub fn in_place(&self) -> bool {
+        self.transfer.from == self.transfer.to
+    }
+
     /// An error at a place of this file, for whoever finds out later that what stands there cannot be.
     pub fn refuse(&self, at: At, message: impl Into<String>, hint: Option<String>) -> ConfigError {
         let place = Document { file: &self.path, text: &self.text }.place(at);

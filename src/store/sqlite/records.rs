@@ -255,6 +255,8 @@ impl Sqlite {
             .optional()
             .map_err(self.err("look for the view migration_log"))?;
         let ours = is_our_view("migration_log", view.as_deref());
+        // in place the store goes on as what it became
+        let target = target || self.side.is_some() && line.outcome == "completed";
         if target && view.is_none() {
             self.run("make the view migration_log", VIEW)?;
         } else if !target && ours {
