@@ -9,6 +9,7 @@ pub mod fold;
 mod jsonb;
 mod literal;
 pub mod profile;
+pub mod reshape;
 mod spelled;
 pub mod stream;
 mod times;

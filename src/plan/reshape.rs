@@ -168,8 +168,13 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
         if let Some(invalid) = soft.text("invalid")?
             && invalid.value != "refuse"
         {
-            let message = format!("what to do with values that are no key: `{}` comes with a later version", invalid.value);
-            return Err(doc.error(invalid.start, message, Some("`refuse`, which is also what happens without it".into())));
+            let message =
+                format!("what to do with values that are no key: `{}` comes with a later version", invalid.value);
+            return Err(doc.error(
+                invalid.start,
+                message,
+                Some("`refuse`, which is also what happens without it".into()),
+            ));
         }
         if references.iter().any(|r| r.table == table.value && r.column == column.value) {
             let message = format!("`{}.{}` stands here twice", table.value, column.value);
@@ -256,7 +261,9 @@ fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
         not_null: column.has("not_null").then_some(not_null),
     };
     if change == ColumnChange::default() {
-        return Err(column.missing("rename", "say `rename`, `type`, `not_null`, `default`, `add = true` or `drop = true`"));
+        return Err(
+            column.missing("rename", "say `rename`, `type`, `not_null`, `default`, `add = true` or `drop = true`")
+        );
     }
     Ok(change)
 }

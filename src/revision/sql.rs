@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::Statement;
 use crate::plan::{ConfigError, Document, Kind};
-use crate::tokens::{Open, Scanner};
 pub use crate::tokens::{Is, Token, tokens};
+use crate::tokens::{Open, Scanner};
 
 /// Keywords and names in capitals, in order; what is in quotes is left as it is, without them.
 pub fn words(sql: &str, kind: Kind) -> Vec<String> {
