@@ -20,7 +20,7 @@ pub(super) fn literal(v: &Value<'_>) -> Result<String, String> {
 }
 
 /// What `literal` spelled.
-pub(super) fn parse_literal(t: &[u8]) -> Option<Value<'static>> {
+pub(crate) fn parse_literal(t: &[u8]) -> Option<Value<'static>> {
     let s = std::str::from_utf8(t).ok()?;
     if let Some(h) = s.strip_prefix("cast(x'").and_then(|r| r.strip_suffix("' as text)")) {
         return Some(Value::Text(Cow::Owned(unhex(h)?)));
@@ -32,6 +32,7 @@ pub(super) fn parse_literal(t: &[u8]) -> Option<Value<'static>> {
         return Some(Value::text(q.replace("''", "'")));
     }
     match s {
+        "NULL" => Some(Value::Null),
         "Inf" => Some(Value::Real(f64::INFINITY)),
         "-Inf" => Some(Value::Real(f64::NEG_INFINITY)),
         _ => s.parse().map(Value::Int).or_else(|_| s.parse().map(Value::Real)).ok(),

@@ -41,7 +41,7 @@ pub(super) fn resolve(run: &mut Run, way: Way) -> Result<()> {
             })
             .collect();
         if !keys.is_empty() {
-            run.sides(way).0.doubt(i, &keys)?;
+            run.sides(way).0.doubt(&way.givers(&plan), i, &keys)?;
             any = true;
         }
     }

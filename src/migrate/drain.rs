@@ -5,8 +5,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::mapping::fold::{Folded, Origin, fold};
+use crate::mapping::convert::as_literal;
 use crate::mapping::{Misfit, Way, map_key, map_row};
-use crate::plan::{Kind, Plan, TablePlan};
+use crate::plan::{Kind, Only, Plan, Table, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
@@ -26,6 +27,8 @@ pub(super) struct Changes {
     /// Keys that nobody is known to have written: they only differ.
     pub doubted: HashSet<Key>,
     pub rows: Vec<(Key, Origin, Option<Row>)>,
+    /// Rows that are in the giver's table and in none of the plan's that are slices of it; the first of those has them.
+    pub strangers: Vec<(Key, Row)>,
 }
 
 /// Drains until a drain finds little, or three in a row not less than one before them: a busy application writes as much
@@ -250,11 +253,49 @@ pub(super) fn read_changes(
         let rows = giver.fetch(way.giver(t), &asked)?;
         let rows = keys.into_iter().zip(rows).map(|((k, o), r)| (k, o, r)).collect();
         let doubted = doubted.iter().filter(|(t, _)| *t == i).map(|(_, k)| k.clone()).collect();
-        changes.push(Changes { table: i, truncated, doubted, rows });
+        changes.push(Changes { table: i, truncated, doubted, rows, strangers: Vec::new() });
     }
+    find_strangers(giver, way, plan, &mut changes)?;
     // should the target be lost, the source's numbers go on after these (P22)
     let marks = if way == Way::Down { giver.high_water(&givers)? } else { Vec::new() };
     Ok(Read { changes, entries, position, at, marks })
+}
+
+/// Looks which rows that changed are in no slice of their table.
+fn find_strangers(giver: &mut dyn Store, way: Way, plan: &Plan, changes: &mut [Changes]) -> Result<()> {
+    for c in changes {
+        let table = way.giver(&plan.tables[c.table]);
+        let slices: Vec<(usize, &Only)> = slices_of(way, plan, &table.name).collect();
+        if slices.first().is_none_or(|(first, _)| *first != c.table) {
+            continue;
+        }
+        let all = Table { only: None, ..table.clone() };
+        let keys = match c.truncated {
+            true => giver.keys(&all)?,
+            false => c.rows.iter().filter(|(_, _, row)| row.is_none()).map(|(key, ..)| key.clone()).collect(),
+        };
+        let rows = giver.fetch(&all, &keys)?;
+        let strange = |row: &Row| !slices.iter().any(|(_, o)| as_literal(&row[o.column]).as_ref() == Some(&o.value));
+        c.strangers = keys.into_iter().zip(rows).filter_map(|(k, row)| Some((k, row.filter(strange)?))).collect();
+    }
+    Ok(())
+}
+
+/// The plan's tables that are slices of this one of the giver's.
+pub(super) fn slices_of<'p>(way: Way, plan: &'p Plan, name: &'p str) -> impl Iterator<Item = (usize, &'p Only)> {
+    let givers = plan.tables.iter().map(move |t| way.giver(t)).enumerate();
+    givers.filter(move |(_, g)| g.name == name).filter_map(|(i, g)| Some((i, g.only.as_ref()?)))
+}
+
+fn stranger(table: &Table, key: &Key, row: &Row) -> Misfit {
+    let column = table.only.as_ref().map_or(0, |o| o.column);
+    Misfit {
+        table: table.title().to_owned(),
+        key: key.to_string(),
+        column: table.columns[column].name.clone(),
+        why: "the migration says nothing of rows with this value".into(),
+        value: row[column].to_string(),
+    }
 }
 
 fn is_schema(e: &store::Error) -> bool {
@@ -359,12 +400,20 @@ pub(super) fn apply_in(
             }
             park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
         }
+        for (key, row) in &c.strangers {
+            let misfit = stranger(way.giver(&plan.tables[i]), key, row);
+            if way == Way::Up {
+                return Err(misfit.into());
+            }
+            park.push(Parked { table: i, key: key.clone(), row: encode_row(row), reason: misfit.to_string() });
+        }
         let refused = done.refused.into_iter();
         park.extend(refused.map(|(key, row, reason)| Parked { table: i, key, row: encode_row(&row), reason }));
         unpark.extend(
             done.through
                 .into_iter()
                 .filter(|k| known.iter().any(|p| p.table == i && p.key == *k && !p.only_here()))
+                .filter(|k| !c.strangers.iter().any(|(s, _)| s == k))
                 .map(|k| (i, k)),
         );
         fingerprint::shift(&mut state.digests, way, (i, &plan.tables[i]), &done.before, &done.writes);

@@ -131,7 +131,7 @@ fn repair(run: &mut Run, way: Way, asked: &RepairOptions) -> Result<Repaired> {
                 Way::Up => some.iter().filter_map(|k| map_key(Way::Down, t, k).ok()).collect(),
                 Way::Down => some.to_vec(),
             };
-            run.sides(way).0.doubt(i, &given)?;
+            run.sides(way).0.doubt(&way.givers(&plan), i, &given)?;
             drain::drain(run, way)?;
             out.tables[i].repaired += given.len() as u64;
             run.observer.event(super::Event::Progress {

@@ -115,7 +115,7 @@ fn read_all(run: &mut Run, gone: &[String]) -> Result<Read> {
         let keys = sums::suspects(run, i, t)?;
         let rows = super::looking(run.target.as_mut(), &tables, |s| Ok(s.fetch(&t.target, &keys)?))?;
         let rows = keys.into_iter().zip(rows).map(|(k, row)| (k, Origin::Kept, row)).collect();
-        changes.push(Changes { table: i, truncated: false, doubted: HashSet::new(), rows });
+        changes.push(Changes { table: i, truncated: false, doubted: HashSet::new(), rows, strangers: Vec::new() });
     }
     let entries = changes.iter().map(|c| c.rows.len()).sum();
     Ok(Read { changes, entries, position, at, marks: Vec::new() })

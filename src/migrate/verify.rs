@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::mapping::{Way, canon_source, canon_target, map_row};
 use crate::plan::{Kind, Plan, Table, TablePlan};
-use crate::store::{Phase, Store};
+use crate::store::{self, Phase, Store};
 use crate::value::{Digest, Key, Value};
 
 use super::fingerprint::{self, Fingerprint};
@@ -93,6 +93,34 @@ impl Verified {
     }
 }
 
+/// Rows of the source that are in no slice of their table are not in the target, and no comparison of slices finds them.
+fn no_strangers(run: &mut Run) -> Result<()> {
+    let plan = run.plan.clone();
+    let sources = plan.source_tables();
+    for (i, t) in sources.iter().enumerate().filter(|(_, t)| t.only.is_some()) {
+        let slices: Vec<usize> = drain::slices_of(Way::Up, &plan, &t.name).map(|(i, _)| i).collect();
+        if slices.first() != Some(&i) {
+            continue;
+        }
+        let all = Table { only: None, ..(*t).clone() };
+        let (there, taken) = looking(run.source.as_mut(), &sources, |s| {
+            let each = slices.iter().map(|i| s.count(sources[*i])).sum::<store::Result<u64>>()?;
+            Ok((s.count(&all)?, each))
+        })?;
+        if there != taken {
+            return Err(Error::Refused {
+                cause: format!(
+                    "{} of {} are in none of the tables that it is split into",
+                    super::count(there.abs_diff(taken) as usize, "row"),
+                    t.title()
+                ),
+                hint: "name every value of its discriminator in the migration: `backout abort`, then `backout plan`".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Verifying before the cutover. What differs is looked at again through the log (P13); what differs then fails.
 pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
     let mut verified = Verified::default();
@@ -107,6 +135,7 @@ pub(crate) fn before_cutover(run: &mut Run) -> Result<Phase> {
         if !verified.differences.is_empty() {
             return Err(Error::Differences(verified.differences));
         }
+        no_strangers(run)?;
         let problems = checks::of_target(run)?;
         if !problems.is_empty() {
             return Err(Error::Refused {

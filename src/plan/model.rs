@@ -123,12 +123,27 @@ pub struct Table {
     /// PostgreSQL: constraints that go to another PostgreSQL word for word (CHECK, EXCLUDE).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
+    /// Of the table's rows only these: several tables of the other side are one here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Only>,
+    /// As many of the last `columns` are not in the store: each row has these values there (SQL literals).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constants: Vec<String>,
     /// Columns that only this side has: rows come and go without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alone: Vec<Lone>,
     /// What only one kind of store has.
     #[serde(default)]
     pub details: Details,
+}
+
+/// Which rows of a table are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Only {
+    /// Position in `columns` of what tells.
+    pub column: usize,
+    /// What it holds (an SQL literal).
+    pub value: String,
 }
 
 /// A column that the other side has nothing for.

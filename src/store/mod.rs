@@ -6,6 +6,7 @@
 
 mod json;
 pub(crate) mod postgres;
+mod slices;
 pub(crate) mod sqlite;
 pub mod state;
 
@@ -358,8 +359,9 @@ pub trait Store: Send {
     /// Forgets log entries at or before `position`, which a receiver has committed. Its own commit.
     fn trim(&mut self, tables: &[&Table], position: &Position) -> Result<()>;
 
-    /// Adds doubts to the log, so that the next drain looks at these keys. Its own commit, or within a `Write` transaction.
-    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()>;
+    /// Adds doubts to the log of these tables, so that the next drain looks at these keys of one of them. Its own commit, or within a
+    /// `Write` transaction.
+    fn doubt(&mut self, tables: &[&Table], table: usize, keys: &[Key]) -> Result<()>;
 
     // ── who may write ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -444,9 +446,9 @@ pub fn open(url: &str, folder: &Path, create: bool, gate: &Gate) -> Result<Box<d
         json::open(&path(rest), gate)
     } else if let Some(rest) = url.strip_prefix("sqlite:") {
         let rest = rest.strip_prefix("///").map_or(rest, |r| r);
-        sqlite::open(&path(rest), create, gate)
+        Ok(slices::over(sqlite::open(&path(rest), create, gate)?))
     } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        postgres::open(url, gate)
+        Ok(slices::over(postgres::open(url, gate)?))
     } else {
         Err(Error::Input {
             store: url.split(':').next().unwrap_or_default().to_owned(),

@@ -733,8 +733,8 @@ fn capture_off_is_seen_by_a_look(place: &dyn Place) {
 
 fn a_doubt_is_told_once_until_it_is_trimmed(place: &dyn Place) {
     let (mut store, tables, from_here) = captured(place);
-    store.doubt(0, &[k(2), k(77)]).unwrap();
-    store.doubt(0, &[]).unwrap();
+    store.doubt(&[], 0, &[k(2), k(77)]).unwrap();
+    store.doubt(&[], 0, &[]).unwrap();
     let (entries, read) = since(&mut *store, &tables, &from_here).unwrap();
     assert_eq!(told(&entries), [(Op::Doubt, Some(2), None), (Op::Doubt, Some(77), None)]);
     let marked = store.mark(read).unwrap();
@@ -743,10 +743,10 @@ fn a_doubt_is_told_once_until_it_is_trimmed(place: &dyn Place) {
     assert_eq!(since(&mut *store, &tables, &marked).unwrap().0, []);
     // within a transaction it is forgotten with it
     store.begin(Mode::Write, &refs(&tables)).unwrap();
-    store.doubt(0, &[k(3)]).unwrap();
+    store.doubt(&[], 0, &[k(3)]).unwrap();
     store.rollback();
     assert_eq!(since(&mut *store, &tables, &marked).unwrap().0, []);
-    in_one(&mut *store, "doubt", |s| s.doubt(0, &[k(4)]).unwrap());
+    in_one(&mut *store, "doubt", |s| s.doubt(&[], 0, &[k(4)]).unwrap());
     assert_eq!(named(&since(&mut *store, &tables, &marked).unwrap().0), [4]);
 }
 

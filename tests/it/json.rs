@@ -317,7 +317,7 @@ fn the_log_tells_what_changed_since_and_not_what_we_wrote() {
         assert!(changes(s.as_mut(), &next).0.is_empty());
     }
     // Doubts are told until they are trimmed.
-    s.doubt(0, &[key("1")]).unwrap();
+    s.doubt(&[], 0, &[key("1")]).unwrap();
     let (entries, doubted) = changes(s.as_mut(), &next);
     assert_eq!(entries, [(Op::Doubt, "'1'".to_owned())]);
     assert_eq!(changes(s.as_mut(), &next).0.len(), 1);

@@ -422,7 +422,7 @@ fn p11_our_own_session_is_not_noted_and_doubts_are() {
     ours.begin(Mode::Write, &[]).unwrap();
     ours.write(&[&t], &[(0, vec![put(vec![int(50), text("ours")])])]).unwrap();
     ours.commit("ours").unwrap();
-    ours.doubt(0, &[key(int(2))]).unwrap();
+    ours.doubt(&[], 0, &[key(int(2))]).unwrap();
     place.app().batch_execute("SET backout.session = 'another run'; INSERT INTO t VALUES (51, 'x')").unwrap();
     let (entries, _) = drain(&mut *store, &[&t], &from).unwrap();
     assert_eq!(ops(&entries), [(Op::Doubt, Some(2), None), (Op::Insert, None, Some(51))]);

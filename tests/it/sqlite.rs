@@ -413,7 +413,7 @@ fn p11_our_own_writes_are_not_logged_and_doubts_are() {
     let tables = tables(&mut *store);
     let at = capture(&mut *store, &tables);
     written(&mut *store, &tables, 0, vec![put(vec![i(1), t("new"), t("new")], Some(k(1)))]).unwrap();
-    store.doubt(0, &[k(2)]).unwrap();
+    store.doubt(&[], 0, &[k(2)]).unwrap();
     let (entries, _) = drained(&mut *store, &tables, &at);
     assert_eq!(entries, [Entry { table: 0, op: Op::Doubt, before: Some(k(2)), after: None, was: None, now: None }]);
     look(&mut *store, &tables).unwrap();

@@ -410,7 +410,7 @@ impl Store for JsonFile {
         self.folder.named("snapshot-").iter().try_for_each(|p| self.folder.remove(p))
     }
 
-    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+    fn doubt(&mut self, _tables: &[&Table], table: usize, keys: &[Key]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }

@@ -393,7 +393,7 @@ impl Store for Postgres {
         self.trim_log(tables, position)
     }
 
-    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+    fn doubt(&mut self, _tables: &[&Table], table: usize, keys: &[Key]) -> Result<()> {
         if self.open.is_some() {
             return self.put_doubts(table, keys);
         }

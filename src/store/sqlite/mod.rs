@@ -547,7 +547,7 @@ impl Store for Sqlite {
         self.within("trim the change log", |s| s.forget(position))
     }
 
-    fn doubt(&mut self, table: usize, keys: &[Key]) -> Result<()> {
+    fn doubt(&mut self, _tables: &[&Table], table: usize, keys: &[Key]) -> Result<()> {
         self.within("note doubts", |s| s.put_doubts(table, keys))
     }
 

@@ -1,3 +1,6 @@
 //! Changes in place: source and target are tables of one store.
 
+mod flow;
+mod house;
 mod plan;
+mod sweep;

@@ -52,7 +52,7 @@ pub fn extract(pair: Pair, how: How) {
         let place = |stem: &str| Place::new(pair.from, room.folder.path(), stem);
         let (again, anew) = (place("again"), place("anew"));
         let asked = |to: &Place| ExtractOptions { to: to.url(), migration: None };
-        let hit = strike_at(&room, how, n, |p| p.extract(&asked(&again)).map(drop));
+        let hit = strike_at(room.project(), how, n, |p| p.extract(&asked(&again)).map(drop));
         let whole = room.ledger();
         shown(n, hit.as_ref(), || {
             let made = if pair.from == Kind::Json { again.path.exists() } else { !again.schema().is_empty() };

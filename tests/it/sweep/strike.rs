@@ -94,12 +94,12 @@ pub fn strike(room: &Room, act: Act, how: How, n: u64) -> Option<String> {
     if how == How::Killed {
         return kill(room, act, n);
     }
-    strike_at(room, how, n, |project| act.perform(project).map(drop))
+    strike_at(room.project(), how, n, |project| act.perform(project).map(drop))
 }
 
 /// The same for any command.
 pub fn strike_at(
-    room: &Room,
+    project: Project,
     how: How,
     n: u64,
     command: impl FnOnce(&Project) -> Result<(), Failure>,
@@ -127,7 +127,7 @@ pub fn strike_at(
         }
         How::Killed => unreachable!("only the real program is killed"),
     };
-    let project = room.project().gated(gate);
+    let project = project.gated(gate);
     let done = match catch_unwind(AssertUnwindSafe(|| command(&project))) {
         Ok(done) => Some(done),
         Err(death) if death.is::<Death>() => None,

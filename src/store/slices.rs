@@ -1,0 +1,511 @@
+//! Several tables of a plan that are one table of the store, each having some of its rows; and columns that a store does not have,
+//! whose values are the same in every row. Made of what every store can do, so that none has to know of it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{
+    Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
+};
+use crate::mapping::literal::parse_literal;
+use crate::plan::{Kind, Table};
+use crate::value::{Batch, Key, Row, Value, values_of};
+
+/// The same store for plans in which tables are slices of one another.
+pub(super) fn over(inner: Box<dyn Store>) -> Box<dyn Store> {
+    Box::new(Sliced { inner })
+}
+
+struct Sliced {
+    inner: Box<dyn Store>,
+}
+
+fn is_sliced(table: &Table) -> bool {
+    table.only.is_some() || !table.constants.is_empty()
+}
+
+fn value(literal: &str) -> Value<'static> {
+    parse_literal(literal.as_bytes()).unwrap_or(Value::Null)
+}
+
+/// The table as the store has it.
+fn whole(table: &Table) -> Table {
+    let mut out = table.clone();
+    out.columns.truncate(table.columns.len() - table.constants.len());
+    (out.only, out.constants) = (None, Vec::new());
+    out
+}
+
+/// What of a table's rows is in this slice.
+struct Slice {
+    whole: Table,
+    only: Option<(usize, Value<'static>)>,
+    constants: Row,
+}
+
+impl Slice {
+    fn of(table: &Table) -> Slice {
+        let only = table.only.as_ref().map(|o| (o.column, value(&o.value)));
+        let constants = table.constants.iter().map(|c| value(c)).collect();
+        Slice { whole: whole(table), only, constants }
+    }
+
+    fn has(&self, row: &[Value<'_>]) -> bool {
+        self.only.as_ref().is_none_or(|(at, v)| row.get(*at) == Some(v))
+    }
+
+    /// A row of the store as the plan's table has it, if it is in the slice.
+    fn given(&self, mut row: Row) -> Option<Row> {
+        if !self.has(&row) {
+            return None;
+        }
+        row.extend(self.constants.iter().cloned());
+        Some(row)
+    }
+
+    /// A row of the plan's table as the store takes it; or why it cannot be there.
+    fn taken(&self, table: &Table, row: &Row) -> std::result::Result<Row, String> {
+        let (mine, rest) = row.split_at(self.whole.columns.len().min(row.len()));
+        match rest.iter().zip(&self.constants).position(|(v, c)| v != c) {
+            Some(i) => {
+                let column = &table.columns[self.whole.columns.len() + i].name;
+                let (v, c) = (&rest[i], &self.constants[i]);
+                Err(format!("there is no column {column} here for {v}: each row stands for {c}"))
+            }
+            None if !self.has(mine) => Err("it belongs to another of the tables that are one here".into()),
+            None => Ok(mine.to_vec()),
+        }
+    }
+}
+
+/// The store's tables for a plan's, each once; and for each of the plan's which of them it is.
+struct Group {
+    tables: Vec<Table>,
+    of: Vec<usize>,
+}
+
+impl Group {
+    fn refs(&self) -> Vec<&Table> {
+        self.tables.iter().collect()
+    }
+    /// What the store says of each of its tables, for each of the plan's.
+    fn spread<T: Clone>(&self, each: &[T]) -> Vec<T> {
+        self.of.iter().filter_map(|&u| each.get(u).cloned()).collect()
+    }
+}
+
+/// `None` where nothing is sliced.
+fn group(tables: &[&Table]) -> Option<Group> {
+    if !tables.iter().any(|t| is_sliced(t)) {
+        return None;
+    }
+    let (mut out, mut of): (Vec<Table>, Vec<usize>) = (Vec::new(), Vec::new());
+    for table in tables {
+        let known = out.iter().position(|t| t.name == table.name);
+        of.push(known.unwrap_or(out.len()));
+        if known.is_none() {
+            out.push(whole(table));
+        }
+    }
+    Some(Group { tables: out, of })
+}
+
+/// `$call` with the store's own tables in place of `$tables`.
+macro_rules! each_once {
+    ($self:ident, $tables:ident, $list:ident => $call:expr) => {
+        match group($tables) {
+            None => {
+                let $list: &[&Table] = $tables;
+                $call
+            }
+            Some(group) => {
+                let $list: &[&Table] = &group.refs();
+                $call
+            }
+        }
+    };
+}
+
+impl Store for Sliced {
+    fn kind(&self) -> Kind {
+        self.inner.kind()
+    }
+
+    fn title(&self) -> String {
+        self.inner.title()
+    }
+
+    fn identity(&mut self) -> Result<String> {
+        self.inner.identity()
+    }
+
+    fn again(&self) -> Result<Box<dyn Store>> {
+        Ok(over(self.inner.again()?))
+    }
+
+    fn lock(&mut self, wait: Duration) -> Result<()> {
+        self.inner.lock(wait)
+    }
+
+    fn stand(&mut self, role: Role, site: Site) {
+        self.inner.stand(role, site);
+    }
+
+    fn standing(&self) -> (Role, Site) {
+        self.inner.standing()
+    }
+
+    fn schema(&mut self) -> Result<Schema> {
+        self.inner.schema()
+    }
+
+    fn scan(&mut self, table: &Table, after: &[u8], limit: usize, out: &mut Batch) -> Result<Option<Vec<u8>>> {
+        if !is_sliced(table) {
+            return self.inner.scan(table, after, limit, out);
+        }
+        let (slice, mut all) = (Slice::of(table), Batch::default());
+        let next = self.inner.scan(&slice.whole, after, limit, &mut all)?;
+        for bytes in all.encoded() {
+            if slice.only.is_none() || slice.has(&values_of(bytes)) {
+                out.buffer().extend_from_slice(bytes);
+                slice.constants.iter().for_each(|c| c.encode(out.buffer()));
+                out.end_row();
+            }
+        }
+        Ok(next)
+    }
+
+    fn count(&mut self, table: &Table) -> Result<u64> {
+        if table.only.is_none() {
+            return self.inner.count(&whole(table));
+        }
+        let (mut rows, mut after, mut n) = (Batch::default(), Vec::new(), 0);
+        while let Some(next) = self.scan(table, &after, 10_000, &mut rows)? {
+            n += rows.len() as u64;
+            rows.clear();
+            after = next;
+        }
+        Ok(n + rows.len() as u64)
+    }
+
+    fn self_check(&mut self, tables: &[&Table], deep: bool) -> Result<Vec<String>> {
+        each_once!(self, tables, list => self.inner.self_check(list, deep))
+    }
+
+    fn strays(&mut self, table: &Table, columns: &[String], limit: usize) -> Result<Vec<Key>> {
+        self.inner.strays(&whole(table), columns, limit)
+    }
+
+    fn dangling(&mut self, table: &Table, column: &str, limit: usize) -> Result<Row> {
+        self.inner.dangling(&whole(table), column, limit)
+    }
+
+    fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.begin(mode, list))
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        self.inner.hold()
+    }
+
+    fn commit(&mut self, what: &str) -> Result<()> {
+        self.inner.commit(what)
+    }
+
+    fn rollback(&mut self) {
+        self.inner.rollback();
+    }
+
+    fn fetch(&mut self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        if !is_sliced(table) {
+            return self.inner.fetch(table, keys);
+        }
+        let slice = Slice::of(table);
+        let rows = self.inner.fetch(&slice.whole, keys)?;
+        Ok(rows.into_iter().map(|row| slice.given(row?)).collect())
+    }
+
+    fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
+        if table.only.is_none() {
+            return self.inner.keys(&whole(table));
+        }
+        let all = self.inner.keys(&whole(table))?;
+        let rows = self.fetch(table, &all)?;
+        Ok(all.into_iter().zip(rows).filter_map(|(key, row)| row.map(|_| key)).collect())
+    }
+
+    fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()> {
+        let Some(group) = group(tables) else { return self.inner.write(tables, writes) };
+        let mut sets: Vec<Vec<Write>> = vec![Vec::new(); group.tables.len()];
+        let mut whose: HashMap<(usize, Key), usize> = HashMap::new();
+        let mut unfit = Vec::new();
+        for (t, list) in writes {
+            let (slice, u) = (Slice::of(tables[*t]), group.of[*t]);
+            for write in list {
+                let key = match write {
+                    Write::Put { row, .. } => Key::of_row(row, &tables[*t].key),
+                    Write::Delete { key } => key.clone(),
+                };
+                match write {
+                    Write::Put { row, from } => match slice.taken(tables[*t], row) {
+                        Ok(row) => sets[u].push(Write::Put { row, from: from.clone() }),
+                        Err(why) => {
+                            let why = format!("table {}, key {key}: {why}", tables[*t].title());
+                            unfit.push((*t, key, why));
+                            continue;
+                        }
+                    },
+                    Write::Delete { .. } => sets[u].push(write.clone()),
+                }
+                // a put says more of a key than that the row left another slice
+                if matches!(write, Write::Put { .. }) || !whose.contains_key(&(u, key.clone())) {
+                    whose.insert((u, key), *t);
+                }
+            }
+        }
+        if !unfit.is_empty() {
+            return Err(Error::Unfit { store: self.title(), rows: unfit });
+        }
+        for (u, set) in sets.iter_mut().enumerate() {
+            let key = &group.tables[u].key;
+            let put: std::collections::HashSet<Key> = set
+                .iter()
+                .filter_map(|w| if let Write::Put { row, .. } = w { Some(Key::of_row(row, key)) } else { None })
+                .collect();
+            set.retain(|w| !matches!(w, Write::Delete { key } if put.contains(key)));
+        }
+        let sets: Vec<(usize, Vec<Write>)> = sets.into_iter().enumerate().filter(|(_, set)| !set.is_empty()).collect();
+        self.inner.write(&group.refs(), &sets).map_err(|e| match e {
+            Error::Unfit { store, rows } => {
+                let of = |u: usize, key: &Key| {
+                    let first = || group.of.iter().position(|x| *x == u).unwrap_or(u);
+                    whose.get(&(u, key.clone())).copied().unwrap_or_else(first)
+                };
+                let rows = rows.into_iter().map(|(u, key, why)| (of(u, &key), key, why)).collect();
+                Error::Unfit { store, rows }
+            }
+            e => e,
+        })
+    }
+
+    fn may_create(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.may_create(list))
+    }
+
+    fn may_record(&mut self) -> Result<()> {
+        self.inner.may_record()
+    }
+
+    fn lingering(&mut self, tables: &[&Table]) -> Result<Vec<String>> {
+        each_once!(self, tables, list => self.inner.lingering(list))
+    }
+
+    fn create(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.create(list))
+    }
+
+    fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
+        if table.constants.is_empty() {
+            return self.inner.load(&whole(table), rows);
+        }
+        let (slice, mut mine) = (Slice::of(table), Batch::default());
+        for row in rows.rows() {
+            let row: Row = row.into_iter().map(Value::into_owned).collect();
+            let key = Key::of_row(&row, &table.key);
+            let row = slice.taken(table, &row).map_err(|why| Error::Unfit {
+                store: self.title(),
+                rows: vec![(0, key.clone(), format!("table {}, key {key}: {why}", table.title()))],
+            })?;
+            mine.push(&row);
+        }
+        self.inner.load(&slice.whole, &mine)
+    }
+
+    fn builds_early(&self, table: &Table) -> bool {
+        !is_sliced(table) && self.inner.builds_early(table)
+    }
+
+    fn build_early(&mut self, table: &Table, key: bool) -> Result<()> {
+        self.inner.build_early(table, key)
+    }
+
+    fn build_key(&mut self, table: &Table) -> Result<()> {
+        self.inner.build_key(&whole(table))
+    }
+
+    fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.build_rest(list))
+    }
+
+    fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
+        match paired(sources, targets) {
+            None => self.inner.may_swap(sources, targets),
+            Some((s, t)) => self.inner.may_swap(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
+        }
+    }
+
+    fn dress(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        match paired(sources, targets) {
+            None => self.inner.dress(sources, targets),
+            Some((s, t)) => self.inner.dress(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
+        }
+    }
+
+    fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        each_once!(self, out, out => each_once!(self, home, home => self.inner.swap(out, aside, home, from)))
+    }
+
+    fn drop_tables(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.drop_tables(list))
+    }
+
+    fn set_aside(&mut self, tables: &[&Table], run: &str) -> Result<String> {
+        each_once!(self, tables, list => self.inner.set_aside(list, run))
+    }
+
+    fn capture_on(&mut self, tables: &[&Table], run: &str) -> Result<Position> {
+        each_once!(self, tables, list => self.inner.capture_on(list, run))
+    }
+
+    fn limit_log(&mut self, entries: u64) {
+        self.inner.limit_log(entries);
+    }
+
+    fn log_is_full(&mut self) -> Result<bool> {
+        self.inner.log_is_full()
+    }
+
+    fn capture_off(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.capture_off(list))
+    }
+
+    fn look(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.look(list))
+    }
+
+    /// A change of a table is told of each of its slices: which of them the row is in, or was, is seen when it is looked up.
+    fn log_since(&mut self, tables: &[&Table], from: &Position) -> Result<(Vec<Entry>, Position)> {
+        let Some(group) = group(tables) else { return self.inner.log_since(tables, from) };
+        let (log, position) = self.inner.log_since(&group.refs(), from)?;
+        let mut out = Vec::with_capacity(log.len());
+        for entry in log {
+            let mine = group.of.iter().enumerate().filter(|(_, u)| **u == entry.table);
+            out.extend(mine.map(|(table, _)| Entry { table, ..entry.clone() }));
+        }
+        Ok((out, position))
+    }
+
+    fn lag(&mut self, tables: &[&Table], from: &Position) -> Result<u64> {
+        each_once!(self, tables, list => self.inner.lag(list, from))
+    }
+
+    fn log_size(&mut self, tables: &[&Table]) -> Result<LogSize> {
+        each_once!(self, tables, list => self.inner.log_size(list))
+    }
+
+    fn mark(&mut self, position: Position) -> Result<Position> {
+        self.inner.mark(position)
+    }
+
+    fn trim(&mut self, tables: &[&Table], position: &Position) -> Result<()> {
+        each_once!(self, tables, list => self.inner.trim(list, position))
+    }
+
+    fn doubt(&mut self, tables: &[&Table], table: usize, keys: &[Key]) -> Result<()> {
+        let Some(group) = group(tables) else { return self.inner.doubt(tables, table, keys) };
+        self.inner.doubt(&group.refs(), group.of[table], keys)
+    }
+
+    fn seal(&mut self, tables: &[&Table], run: &str) -> Result<()> {
+        each_once!(self, tables, list => self.inner.seal(list, run))
+    }
+
+    fn unseal(&mut self, tables: &[&Table]) -> Result<()> {
+        each_once!(self, tables, list => self.inner.unseal(list))
+    }
+
+    fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>> {
+        let Some(group) = group(tables) else { return self.inner.high_water(tables) };
+        Ok(group.spread(&self.inner.high_water(&group.refs())?))
+    }
+
+    fn raise_high_water(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()> {
+        let Some(group) = group(tables) else { return self.inner.raise_high_water(tables, marks) };
+        let mut highest = vec![None; group.tables.len()];
+        for (u, mark) in group.of.iter().zip(marks) {
+            highest[*u] = highest[*u].max(*mark);
+        }
+        self.inner.raise_high_water(&group.refs(), &highest)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.inner.prepare()
+    }
+
+    fn state(&mut self) -> Result<Option<State>> {
+        self.inner.state()
+    }
+
+    fn plan(&mut self, run: &str) -> Result<Option<String>> {
+        self.inner.plan(run)
+    }
+
+    fn put_state(&mut self, state: &State, plan: Option<&str>) -> Result<()> {
+        self.inner.put_state(state, plan)
+    }
+
+    fn chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>> {
+        self.inner.chunks(run)
+    }
+
+    fn put_chunk(&mut self, run: &str, table: usize, chunk: &Chunk) -> Result<()> {
+        self.inner.put_chunk(run, table, chunk)
+    }
+
+    fn keep_images(&mut self, run: &str, drain: u64, at: &str, images: &[(usize, Key, Option<Row>)]) -> Result<()> {
+        self.inner.keep_images(run, drain, at, images)
+    }
+
+    fn image_drains(&mut self, run: &str) -> Result<Vec<(u64, String)>> {
+        self.inner.image_drains(run)
+    }
+
+    fn images(&mut self, run: &str, drain: u64) -> Result<Vec<(usize, Key, Option<Row>)>> {
+        self.inner.images(run, drain)
+    }
+
+    fn parked(&mut self, run: &str) -> Result<Vec<Parked>> {
+        self.inner.parked(run)
+    }
+
+    fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
+        self.inner.put_parked(run, add, remove)
+    }
+
+    fn history(&mut self) -> Result<Vec<HistoryLine>> {
+        self.inner.history()
+    }
+
+    fn close(&mut self, tables: &[&Table], line: &HistoryLine) -> Result<()> {
+        each_once!(self, tables, list => self.inner.close(list, line))
+    }
+
+    fn now(&mut self) -> Result<String> {
+        self.inner.now()
+    }
+}
+
+/// Sources and targets that belong together, each pair of the store's own tables once. `None` where nothing is sliced.
+fn paired(sources: &[&Table], targets: &[&Table]) -> Option<(Vec<Table>, Vec<Table>)> {
+    if !sources.iter().chain(targets).any(|t| is_sliced(t)) {
+        return None;
+    }
+    let mut out: (Vec<Table>, Vec<Table>) = (Vec::new(), Vec::new());
+    for (s, t) in sources.iter().zip(targets) {
+        if !out.0.iter().zip(&out.1).any(|(x, y)| x.name == s.name && y.name == t.name) {
+            out.0.push(whole(s));
+            out.1.push(whole(t));
+        }
+    }
+    Some(out)
+}
