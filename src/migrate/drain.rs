@@ -4,8 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::convert::as_literal;
+use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
 use crate::plan::{Kind, Only, Plan, Table, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};

@@ -114,7 +114,8 @@ fn no_strangers(run: &mut Run) -> Result<()> {
                     super::count(there.abs_diff(taken) as usize, "row"),
                     t.title()
                 ),
-                hint: "name every value of its discriminator in the migration: `backout abort`, then `backout plan`".into(),
+                hint: "name every value of its discriminator in the migration: `backout abort`, then `backout plan`"
+                    .into(),
             });
         }
     }

@@ -6,7 +6,7 @@ use crate::plan::Kind;
 use crate::tokens::{Is, Token, tokens};
 
 /// Whether the token, taken as a name, is this one.
-fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
+pub(super) fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
     match (t.is, kind) {
         (Is::Word, Kind::Postgres) => t.text == name,
         (Is::Name, Kind::Postgres) => t.name(kind) == name,
@@ -81,20 +81,31 @@ fn in_type(all: &[Token<'_>], i: usize) -> bool {
     false
 }
 
+/// The new name of the column that token `i` speaks of, if it does; `None` if that cannot be told.
+#[allow(clippy::option_option)]
+pub(super) fn new_name(
+    all: &[Token<'_>],
+    i: usize,
+    new: &HashMap<String, String>,
+    kind: Kind,
+) -> Option<Option<String>> {
+    let Some((_, to)) = new.iter().find(|(old, _)| names(&all[i], old, kind)) else { return Some(None) };
+    match part(all, i, kind) {
+        Part::Other => Some(None),
+        Part::Unsure => None,
+        Part::Column => Some(Some(to.clone())),
+    }
+}
+
 /// An expression of the table's own columns, under their new names; `None` if it cannot be told.
 pub(super) fn renamed(text: &str, new: &HashMap<String, String>, kind: Kind) -> Option<String> {
     let all: Vec<Token<'_>> = tokens(text, kind).collect();
     let (mut out, mut from) = (String::new(), 0);
     for (i, t) in all.iter().enumerate() {
-        let Some((_, to)) = new.iter().find(|(old, _)| names(t, old, kind)) else { continue };
-        match part(&all, i, kind) {
-            Part::Other => {}
-            Part::Unsure => return None,
-            Part::Column => {
-                out.push_str(&text[from..t.start]);
-                out.push_str(&quote(to));
-                from = t.start + t.text.len();
-            }
+        if let Some(to) = new_name(&all, i, new, kind)? {
+            out.push_str(&text[from..t.start]);
+            out.push_str(&quote(&to));
+            from = t.end();
         }
     }
     out.push_str(&text[from..]);
