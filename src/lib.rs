@@ -100,6 +100,7 @@ pub mod migrate;
 pub mod plan;
 pub mod revision;
 pub mod store;
+mod tokens;
 pub mod value;
 
 /// This machine's clock, RFC 3339.

@@ -130,6 +130,10 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             exact(codec, value, Value::Uuid(*u.as_bytes()))
         }
         Codec::Key { map, form } => super::keys::up(form, map, value),
+        Codec::Whole => {
+            let i = text("number")?.parse().map_err(|_| "text is no integer of 64 bits".to_owned())?;
+            exact(codec, value, Value::Int(i))
+        }
         Codec::Literal => exact(codec, value, Value::text(literal(value)?)),
         Codec::Escape => match value {
             Value::Text(t) => Ok(Value::text(escaped(t))),
@@ -186,6 +190,7 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
             let s = if *hyphens { u.hyphenated().to_string() } else { u.simple().to_string() };
             Ok(Value::text(if *upper { s.to_ascii_uppercase() } else { s }))
         }
+        (Codec::Whole, Value::Int(i)) => Ok(Value::text(i.to_string())),
         (Codec::Escape, Value::Text(t)) => {
             let back = unescaped(t).ok_or("a backslash that begins no escape: \\\\ is one, \\x00 a byte")?;
             Ok(Value::Text(Cow::Owned(back)))
@@ -484,6 +489,7 @@ mod tests {
             Just(Codec::Epoch { per_second: 1 }),
             Just(Codec::Epoch { per_second: 1000 }),
             Just(Codec::JsonText),
+            Just(Codec::Whole),
             Just(Codec::Literal),
             Just(Codec::Escape),
         ]

@@ -10,6 +10,7 @@ mod jsonb;
 mod keys;
 pub(crate) mod literal;
 pub mod profile;
+pub mod reshape;
 mod spelled;
 pub mod stream;
 mod times;

@@ -12,6 +12,7 @@ mod sqlite;
 use references::{references, unlike_references};
 
 pub use select::select;
+pub(super) use select::{parents_first, usable_key};
 pub use sqlite::narrow;
 
 /// Why a plan cannot be made, and what to do.

@@ -30,6 +30,7 @@ mod prepare;
 mod project;
 mod proofs;
 mod repair;
+mod reshaping;
 mod revisions;
 mod salvage;
 mod sample;

@@ -52,6 +52,9 @@ pub(crate) fn propose(
     observer: &dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Proposal> {
+    if let Some(wanted) = &migration.reshape {
+        return super::reshaping::propose(migration, wanted, source, observer, stop);
+    }
     let wanted = &migration.transfer;
     let from_kind = source.kind();
     if to_kind == Kind::Json {
@@ -182,7 +185,7 @@ fn dangling_as_null(source: &mut dyn Store, tables: &mut [TablePlan], m: &Migrat
     Ok(())
 }
 
-fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
+pub(super) fn refusal(cause: impl Into<String>, hint: impl Into<String>) -> Error {
     Refusal { cause: cause.into(), hint: hint.into() }.into()
 }
 
@@ -200,11 +203,21 @@ fn look(
     observer: &dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Vec<Looked>> {
+    self_checked(source, tables, |source| {
+        tables.iter().map(|t| profile(source, t, migration, to, observer, stop)).collect()
+    })
+}
+
+/// What `look` says, while another thread has the source check itself.
+pub(super) fn self_checked<T>(
+    source: &mut dyn Store,
+    tables: &[Table],
+    look: impl FnOnce(&mut dyn Store) -> Result<T>,
+) -> Result<T> {
     let (mut second, all) = (source.again()?, tables.iter().collect::<Vec<_>>());
     let (found, looked) = std::thread::scope(|threads| {
         let check = threads.spawn(|| second.self_check(&all, false));
-        let each = tables.iter().map(|t| profile(source, t, migration, to, observer, stop));
-        let looked: Result<Vec<_>> = each.collect();
+        let looked = look(source);
         (check.join(), looked)
     });
     let found = found.map_err(|_| Error::Internal("the thread that checks the source died".into()))??;
@@ -355,7 +368,7 @@ fn profile(
 }
 
 /// Reads a table in a thread of its own, a piece ahead of what looks at it.
-fn each_batch(source: &mut dyn Store, t: &Table, mut look: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+pub(super) fn each_batch(source: &mut dyn Store, t: &Table, mut look: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
     let (send, receive) = sync_channel(1);
     std::thread::scope(|threads| {
         let reader = threads.spawn(move || {
@@ -548,7 +561,7 @@ fn referring(source: &mut dyn Store, child: &Table, parent: &Table, rows: &[Row]
 }
 
 /// From rates measured on a small machine; see docs/benchmarks.md.
-fn estimate(plan: &Plan, counts: &Counts) -> Estimate {
+pub(super) fn estimate(plan: &Plan, counts: &Counts) -> Estimate {
     let (rows, bytes) = counts.tables.iter().fold((0u64, 0u64), |(r, b), (x, y)| (r + x, b + y));
     let indexes =
         plan.tables.iter().map(|t| t.target.indexes.len() + 1).sum::<usize>() as f64 / plan.tables.len().max(1) as f64;

@@ -124,6 +124,10 @@ impl Project {
                 hint: "end that one first: `backout complete`, `backout rollback` or `backout abort`".into(),
             });
         }
+        if m.in_place() {
+            let kind = source.kind();
+            return planning::propose(m, source, None, kind, self.observer.as_ref(), &self.stop);
+        }
         let url = self.config.store(&m.transfer.to).unwrap_or_default();
         let kind = if url.starts_with("json:") {
             Kind::Json

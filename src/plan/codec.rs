@@ -57,6 +57,8 @@ pub enum Codec {
         /// Capital letters.
         upper: bool,
     },
+    /// Text that is the plain decimal of an integer of 64 bits ↔ that integer.
+    Whole,
     /// Any SQLite value ↔ text, as an SQL literal (`12`, `1.5`, `'abc'`, `x'00ff'`). Only if asked for.
     Literal,
     /// Text ↔ text in which NUL, bytes that are not UTF-8, and the backslash are escaped: `\\x00`, `\\xff`, `\\\\`. Only if asked for.
@@ -267,9 +269,12 @@ impl Codec {
     /// not known.
     pub fn is_plain(&self) -> bool {
         use Codec::{AffinityText, Date, Decimal, Epoch, Flag, JsonText, Literal, Real, Same, Spelled, TextBytes};
-        use Codec::{Timestamp, Uuid, Verbatim};
+        use Codec::{Timestamp, Uuid, Verbatim, Whole};
         matches!(self, Same | Verbatim | Spelled { .. } | Flag { .. } | Real | Decimal { .. } | AffinityText { .. })
-            || matches!(self, TextBytes | Date | Timestamp { .. } | Epoch { .. } | JsonText | Uuid { .. } | Literal)
+            || matches!(
+                self,
+                TextBytes | Date | Timestamp { .. } | Epoch { .. } | JsonText | Uuid { .. } | Whole | Literal
+            )
     }
 
     /// In a word or two, for `plan`.
@@ -322,6 +327,7 @@ impl Codec {
             },
             Codec::JsonText => "text as json".into(),
             Codec::Uuid { hyphens, .. } => format!("{} characters as uuid", if *hyphens { 36 } else { 32 }),
+            Codec::Whole => "digits as number".into(),
             Codec::Literal => "as SQL literal".into(),
             Codec::Escape => "text, with \\x escapes".into(),
             Codec::Jsonb => "text as jsonb".into(),

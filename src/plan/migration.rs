@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::{keys, kind_of, read};
 use super::document::{At, ConfigError, Document, Section, Text, did_you_mean};
+use super::reshape::{Reshape, reshape};
 use super::{Config, Kind};
 
 /// What one migration file says.
@@ -17,8 +18,10 @@ pub struct Migration {
     pub path: PathBuf,
     /// Its title; the slug in words if it has none.
     pub title: String,
-    /// What it does.
+    /// From where to where it goes; of one that changes a store in place, both are that store.
     pub transfer: Transfer,
+    /// What changes in place, if it is of that kind.
+    pub reshape: Option<Reshape>,
     /// Why some rows may have no way back, if the author says so.
     pub irreversible: Option<String>,
     /// The file's text, to show lines of it.
@@ -122,6 +125,14 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("transfer.table", &["source", "key", "into", "required"]),
     ("transfer.dangling", &["table", "columns", "rows"]),
     ("transfer.column", &["table", "column", "type", "codec", "zone"]),
+    ("rekey", &["store", "type", "tables", "reference"]),
+    ("rekey.reference", &["table", "column", "to", "invalid"]),
+    ("alter", &["store", "table", "column"]),
+    ("alter.table", &["table", "rename"]),
+    (
+        "alter.column",
+        &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "up", "down"],
+    ),
 ];
 
 impl Config {
@@ -246,19 +257,25 @@ impl Migration {
         let doc = Document { file: path, text };
         let root = doc.parse()?;
         let top = Section::new(doc, "", root.get_ref(), 0, keys(KEYS, ""))?;
-        for key in ["rekey", "merge", "split", "alter"] {
+        for key in ["merge", "split"] {
             if top.has(key) {
-                let hint = Some("this version does [transfer]".to_owned());
+                let hint = Some("this version does [transfer], [rekey] and [alter]".to_owned());
                 return Err(doc.error(top.start_of(key), format!("[{key}] comes with a later version"), hint));
             }
         }
         let title = top.text("title")?.map_or_else(|| slug.replace('_', " "), |text| text.value);
         let irreversible = top.text("irreversible")?.map(|text| text.value);
-        let Some(section) = top.section("transfer", keys(KEYS, "transfer"))? else {
-            return Err(top.missing("transfer", "[transfer] says from where to where: from = \"local\", to = \"main\""));
+        let reshape = reshape(&top, config)?;
+        let transfer = match (&reshape, top.section("transfer", keys(KEYS, "transfer"))?) {
+            (Some(r), _) => Transfer { at: r.at, from: r.store.clone(), to: r.store.clone(), ..Transfer::default() },
+            (None, Some(section)) => transfer(&section, config)?,
+            (None, None) => {
+                let hint = "[transfer] says from where to where: from = \"local\", to = \"main\"; [rekey] and [alter] change one store";
+                return Err(top.missing("transfer", hint));
+            }
         };
-        let transfer = transfer(&section, config)?;
-        Ok(Migration { stamp, slug, path: path.to_owned(), title, transfer, irreversible, text: text.to_owned() })
+        let (path, text) = (path.to_owned(), text.to_owned());
+        Ok(Migration { stamp, slug, path, title, transfer, reshape, irreversible, text })
     }
 
     /// It changes tables in the store they are in.
@@ -288,7 +305,7 @@ fn stamp_and_slug(path: &Path) -> Result<(String, String), ConfigError> {
     }
 }
 
-fn values(texts: Vec<Text>) -> Vec<String> {
+pub(super) fn values(texts: Vec<Text>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 

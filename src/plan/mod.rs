@@ -7,6 +7,7 @@ pub(crate) mod dotenv;
 mod migration;
 mod model;
 mod pairs;
+mod reshape;
 
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
@@ -14,6 +15,7 @@ pub use document::{At, ConfigError, Place, duration};
 pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
 pub use pairs::{KeyForm, KeyMap, Pair};
+pub use reshape::{AlterColumn, AlterTable, ColumnChange, Rekey, Reshape, SoftReference};
 
 use config::redact_keeping_length;
 pub(crate) use config::{read, store_url};

@@ -106,6 +106,7 @@ impl ColumnProfile {
                 Codec::Timestamp { .. } | Codec::Epoch { .. } => "timestamptz".into(),
                 Codec::JsonText => "json".into(),
                 Codec::Uuid { .. } => "uuid".into(),
+                Codec::Whole => "bigint".into(),
                 Codec::Member { shape, .. } => match shape {
                     Shape::Text => "text",
                     Shape::Int => "bigint",

@@ -129,16 +129,7 @@ fn tables(schema: Schema, wanted: &Transfer) -> Result<(Vec<Table>, Vec<NotMoved
             );
         }
         if t.key.is_empty() {
-            let unique = t.indexes.iter().find(|i| {
-                i.unique
-                    && i.predicate.is_none()
-                    && !i.expression
-                    && i.special.is_none()
-                    && i.columns
-                        .iter()
-                        .all(|c| c.collation.is_none() && t.column(&c.name).is_some_and(|n| t.columns[n].not_null))
-            });
-            match unique.map(|u| u.columns.iter().filter_map(|c| t.column(&c.name)).collect::<Vec<_>>()) {
+            match usable_key(&t) {
                 Some(key) => t.key = key,
                 None => {
                     return refuse(
@@ -159,8 +150,22 @@ fn tables(schema: Schema, wanted: &Transfer) -> Result<(Vec<Table>, Vec<NotMoved
     Ok((parents_first(out), left))
 }
 
+/// A key beside the primary one by which rows can be told apart: that of a unique index over NOT NULL columns.
+pub(in crate::mapping) fn usable_key(t: &Table) -> Option<Vec<usize>> {
+    let unique = t.indexes.iter().find(|i| {
+        i.unique
+            && i.predicate.is_none()
+            && !i.expression
+            && i.special.is_none()
+            && i.columns
+                .iter()
+                .all(|c| c.collation.is_none() && t.column(&c.name).is_some_and(|n| t.columns[n].not_null))
+    });
+    unique.map(|u| u.columns.iter().filter_map(|c| t.column(&c.name)).collect())
+}
+
 /// Tables so that those referred to come first; cycles stay in the order given.
-fn parents_first(mut rest: Vec<Table>) -> Vec<Table> {
+pub(in crate::mapping) fn parents_first(mut rest: Vec<Table>) -> Vec<Table> {
     let mut out: Vec<Table> = Vec::new();
     while !rest.is_empty() {
         let waiting: HashSet<String> = rest.iter().map(|t| t.name.clone()).collect();

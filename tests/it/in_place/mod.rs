@@ -2,4 +2,5 @@
 
 mod flow;
 mod house;
+mod plan;
 mod sweep;

@@ -1,0 +1,259 @@
+//! Which type a column may become, and by which codecs its values come back.
+
+use crate::plan::{Affinity, Codec, Kind, Table, base_type};
+
+use super::{Changing, Fate, Result, refuse, words};
+
+/// A type as its store prints it.
+pub(super) fn plain(ty: &str, kind: Kind) -> String {
+    let ty = ty.trim();
+    if kind == Kind::Sqlite {
+        return if ty.eq_ignore_ascii_case("bigint") { "INTEGER".into() } else { ty.to_owned() };
+    }
+    let limits = ty.find('(').map_or("", |at| &ty[at..]);
+    let base = match base_type(ty).as_str() {
+        "" => return ty.to_owned(),
+        "int8" => "bigint",
+        "int" | "int4" => "integer",
+        "int2" => "smallint",
+        "float8" => "double precision",
+        "float4" => "real",
+        "bool" => "boolean",
+        "varchar" => "character varying",
+        "char" => "character",
+        "decimal" => "numeric",
+        other => return if limits.is_empty() { other.to_owned() } else { ty.to_owned() },
+    }
+    .to_owned();
+    base + limits
+}
+
+const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
+
+fn is_integer(ty: &str) -> bool {
+    INTEGERS.contains(&ty)
+}
+
+fn is_text(ty: &str) -> bool {
+    ["text", "character varying"].contains(&base_type(ty).as_str())
+}
+
+/// The most characters that a type takes.
+fn length(ty: &str) -> Option<usize> {
+    ty.split_once('(')?.1.trim_end_matches(')').trim().parse().ok()
+}
+
+/// The spellings of a UUID, the likeliest first.
+const UUIDS: [Codec; 4] = [
+    Codec::Uuid { hyphens: true, upper: false },
+    Codec::Uuid { hyphens: false, upper: false },
+    Codec::Uuid { hyphens: true, upper: true },
+    Codec::Uuid { hyphens: false, upper: true },
+];
+
+/// All ways to spell what these codecs spell.
+pub(super) fn spellings(of: &[Codec]) -> Vec<Codec> {
+    if matches!(of.first(), Some(Codec::Uuid { .. })) { UUIDS.to_vec() } else { Vec::new() }
+}
+
+/// Whether a foreign key may have these on its ends.
+pub(super) fn alike(one: &str, other: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::Postgres => one == other || is_integer(one) && is_integer(other) || is_text(one) && is_text(other),
+        _ => Affinity::of(one) == Affinity::of(other),
+    }
+}
+
+/// Has the column become of this type.
+pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulted: bool) -> Result<()> {
+    let (kind, ty, column) = (fate.kind, plain(asked, fate.kind), &t.columns[i]);
+    let title = format!("{}.{}", t.name, column.name);
+    let no = |why: &str, hint: &str| refuse(fate.at, format!("{title} cannot become {ty}: {why}"), hint);
+    if ty == column.ty {
+        return refuse(fate.at, format!("{title} is {ty} already"), "take it out of the migration");
+    }
+    if kind == Kind::Sqlite && column.identity {
+        return no("it is the rowid, which is an INTEGER", "leave it, or give the table another key in a SQL revision");
+    }
+    let tries = if kind == Kind::Sqlite { sqlite(t, &column.ty, &ty) } else { postgres(&column.ty, &ty) };
+    let tries = match tries {
+        Ok(tries) => tries,
+        Err((why, hint)) => return no(&why, hint),
+    };
+    if kind == Kind::Postgres && column.identity && !is_integer(&ty) {
+        return no("its numbers are given by a sequence", "drop its default in a SQL revision first");
+    }
+    if !defaulted && let Some(default) = &column.default {
+        match translated(default, &ty, kind) {
+            Some(default) => fate.column.default = default,
+            None => {
+                let hint = "drop that default first, in a SQL revision; or say the new one in [[alter.column]] default = \"…\"";
+                return no(&format!("its default {default} is none of that type"), hint);
+            }
+        }
+    }
+    let keeps_collation = kind == Kind::Sqlite || is_text(&ty);
+    fate.column.collation = column.collation.clone().filter(|_| keeps_collation);
+    // the rowid's alias, as SQLite takes it
+    if kind == Kind::Sqlite && t.key == [i] && !t.details.without_rowid && ty.eq_ignore_ascii_case("INTEGER") {
+        fate.column.identity = true;
+        fate.column.not_null = true;
+    }
+    fate.column.as_text = kind == Kind::Postgres && base_type(&ty) == "numeric";
+    fate.column.ty = ty;
+    fate.retyped = true;
+    fate.tries = tries;
+    Ok(())
+}
+
+type Found = std::result::Result<Vec<Codec>, (String, &'static str)>;
+
+const LATER: &str = "changes that need a rule of their own come with a later version";
+
+fn postgres(from: &str, to: &str) -> Found {
+    let of = base_type(from);
+    let uuids =
+        |most: Option<usize>| UUIDS.iter().filter(|c| most.is_none_or(|n| n >= spelled_in(c))).cloned().collect();
+    match (of.as_str(), to) {
+        (a, b) if is_integer(a) && is_integer(b) => Ok(vec![Codec::Same]),
+        (_, b) if is_text(from) && is_text(b) => Ok(vec![Codec::Same]),
+        (_, "uuid") if is_text(from) => match length(from) {
+            Some(n) if n < 32 => Err((format!("{from} has no room for a UUID"), "is it the right column?")),
+            most => Ok(uuids(most)),
+        },
+        // blanks at its end would be no part of it
+        ("character", "uuid") if length(from) == Some(36) => Ok(vec![UUIDS[0].clone(), UUIDS[2].clone()]),
+        ("character", "uuid") if length(from) == Some(32) => Ok(vec![UUIDS[1].clone(), UUIDS[3].clone()]),
+        (a, "uuid") if is_integer(a) => Err((
+            "its numbers need a UUID each, and a map of both, which comes with a later version".into(),
+            "text that holds UUIDs can become uuid now, and numbers bigint",
+        )),
+        (_, b) if is_text(from) && is_integer(b) => Ok(vec![Codec::Whole]),
+        _ => Err((format!("from {from} to {to} no way is known that loses nothing either way"), LATER)),
+    }
+}
+
+fn spelled_in(codec: &Codec) -> usize {
+    if matches!(codec, Codec::Uuid { hyphens: true, .. }) { 36 } else { 32 }
+}
+
+fn sqlite(t: &Table, from: &str, to: &str) -> Found {
+    if to.eq_ignore_ascii_case("uuid") {
+        return Err(("SQLite has no such type".into(), "leave such keys as text there"));
+    }
+    let strict = ["INT", "INTEGER", "REAL", "TEXT", "BLOB", "ANY"];
+    if t.details.strict && !strict.iter().any(|s| s.eq_ignore_ascii_case(to)) {
+        return Err((
+            "the table is STRICT, which knows INTEGER, REAL, TEXT, BLOB and ANY".into(),
+            "choose one of those",
+        ));
+    }
+    if t.details.strict && [from, to].iter().any(|ty| ty.eq_ignore_ascii_case("ANY")) {
+        return Err((format!("from {from} to {to} no way is known that loses nothing either way"), LATER));
+    }
+    match (Affinity::of(from), Affinity::of(to)) {
+        // what SQLite does to a value depends on the affinity alone
+        (a, b) if a == b => Ok(vec![Codec::Verbatim]),
+        (Affinity::Text, Affinity::Integer) => Ok(vec![Codec::Whole]),
+        _ => Err((format!("from {from} to {to} no way is known that loses nothing either way"), LATER)),
+    }
+}
+
+/// A default for the new type; `Some(None)` is none at all, `None` that it does not fit.
+#[allow(clippy::option_option)]
+fn translated(default: &str, ty: &str, kind: Kind) -> Option<Option<String>> {
+    if kind == Kind::Sqlite {
+        let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\''));
+        return match (Affinity::of(ty), text) {
+            _ if default.eq_ignore_ascii_case("null") => Some(Some(default.to_owned())),
+            (Affinity::Integer, Some(text)) => {
+                text.parse::<i64>().ok().filter(|i| i.to_string() == text).map(|i| Some(i.to_string()))
+            }
+            (Affinity::Integer, None) => None,
+            _ => Some(Some(default.to_owned())),
+        };
+    }
+    let (bare, cast) = match default.rsplit_once("::") {
+        Some((bare, cast)) if !cast.contains(['(', ')', '\'']) || cast.contains('(') && cast.ends_with(')') => {
+            (bare, true)
+        }
+        _ => (default, false),
+    };
+    let unbracketed = bare.strip_prefix('(').and_then(|b| b.strip_suffix(')')).unwrap_or(bare);
+    let literal = bare.strip_prefix('\'').and_then(|b| b.strip_suffix('\'')).filter(|b| !b.contains('\''));
+    if bare.eq_ignore_ascii_case("null") {
+        return Some(None);
+    }
+    match ty {
+        "uuid" => {
+            let made = [
+                "gen_random_uuid()",
+                "uuid_generate_v4()",
+                "uuid_generate_v1()",
+                "uuid_generate_v1mc()",
+                "uuidv4()",
+                "uuidv7()",
+            ];
+            let name = unbracketed.rsplit('.').next().unwrap_or(unbracketed);
+            if cast && made.contains(&name) {
+                return Some(Some(unbracketed.to_owned()));
+            }
+            let literal = uuid::Uuid::try_parse(literal?).ok()?;
+            Some(Some(format!("'{literal}'::uuid")))
+        }
+        ty if is_integer(ty) => {
+            let text = literal.unwrap_or(unbracketed);
+            let number: i64 = text.parse().ok().filter(|n: &i64| n.to_string() == text)?;
+            Some(Some(number.to_string()))
+        }
+        _ => literal.map(|l| Some(format!("'{l}'::{ty}"))),
+    }
+}
+
+/// Checks, indexes and computed columns that speak of a column hold for its new type too, or the migration is refused.
+pub(super) fn still_hold(t: &Changing) -> Result<()> {
+    let table = &t.table;
+    for (c, fate) in table.columns.iter().zip(&t.fates).filter(|(_, f)| f.retyped) {
+        let kind = fate.kind;
+        let close = alike(&c.ty, &fate.column.ty, kind);
+        let speaks = |text: &String| words::mentions(text, &c.name, kind);
+        let no = |what: String| {
+            let hint = "drop it first, in a SQL revision, and make it again afterwards".to_owned();
+            refuse(
+                fate.at,
+                format!("{}.{} cannot become {}: {what} speaks of it", table.name, c.name, fate.column.ty),
+                hint,
+            )
+        };
+        if let Some(g) = table.generated.iter().find(|g| g.expression.as_ref().is_none_or(speaks)) {
+            return no(format!("the computed column {}", g.name));
+        }
+        if close {
+            continue;
+        }
+        if let Some(check) = table.constraints.iter().find(|k| speaks(&k.definition)) {
+            return no(format!("the constraint {}, {},", check.name, check.definition));
+        }
+        if let Some(check) = table.checks.iter().find(|k| speaks(k)) {
+            return no(format!("CHECK ({check})"));
+        }
+        for index in &table.indexes {
+            let name = index.name.as_deref().unwrap_or("that a UNIQUE makes");
+            if index.predicate.as_ref().is_some_and(speaks) {
+                return no(format!("the condition of the index {name}"));
+            }
+            let in_definition = index.definition.as_ref().is_some_and(speaks);
+            let as_column = index.columns.iter().any(|k| k.name == c.name);
+            if in_definition && index.expression {
+                return no(format!("the index {name}, which is over an expression,"));
+            }
+            // an operator class is one of the old type's
+            let special =
+                index.definition.as_ref().is_some_and(|d| kind == Kind::Postgres && words::has_class(d, &c.name));
+            if as_column && (special || index.special.is_some()) {
+                return no(format!("the index {name}, which is made for its present type,"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Texts of definitions that name columns: whether they speak of one, and the same under a new name.
+
+use std::collections::HashMap;
+
+use crate::plan::Kind;
+use crate::tokens::{Is, Token, tokens};
+
+/// Whether the token, taken as a name, is this one.
+pub(super) fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
+    match (t.is, kind) {
+        (Is::Word, Kind::Postgres) => t.text == name,
+        (Is::Name, Kind::Postgres) => t.name(kind) == name,
+        (Is::Word | Is::Name, _) => t.name(kind) == name.to_ascii_lowercase(),
+        _ => false,
+    }
+}
+
+/// Whether a text may speak of a column: where it is not sure, it does.
+pub(super) fn mentions(text: &str, name: &str, kind: Kind) -> bool {
+    tokens(text, kind).any(|t| names(&t, name, kind))
+}
+
+/// Words of SQLite's expressions that a column may be called without quotes.
+const DOUBLE: [&str; 8] = ["CAST", "LIKE", "GLOB", "MATCH", "REGEXP", "END", "DESC", "ASC"];
+
+/// What a word may be that names a column.
+enum Part {
+    /// The column.
+    Column,
+    /// Something else of that name: a type, a function, a collation.
+    Other,
+    /// It cannot be told.
+    Unsure,
+}
+
+fn part(all: &[Token<'_>], i: usize, kind: Kind) -> Part {
+    let (t, before, after) = (&all[i], i.checked_sub(1).and_then(|b| all.get(b)), all.get(i + 1));
+    let follows = |word: &str| before.is_some_and(|b| b.word(word));
+    let is_before = |sign: &str| before.is_some_and(|b| b.symbol(sign));
+    let is_after = |sign: &str| after.is_some_and(|a| a.symbol(sign));
+    if follows("COLLATE") || follows("CONSTRAINT") || follows("TABLESPACE") || follows("USING") {
+        return Part::Other;
+    }
+    if is_after("(") || is_before(".") || in_type(all, i) {
+        return Part::Other;
+    }
+    if is_after(".") || follows("AS") {
+        return Part::Unsure;
+    }
+    if kind != Kind::Postgres {
+        let double = t.is == Is::Word && DOUBLE.iter().any(|w| t.word(w));
+        return if double { Part::Unsure } else { Part::Column };
+    }
+    // EXTRACT(year FROM created)
+    if after.is_some_and(|a| a.word("FROM")) && i >= 2 && all[i - 2].word("EXTRACT") {
+        return Part::Other;
+    }
+    // an operator class stands behind what it is for; PostgreSQL prints its own words in capitals
+    match before {
+        Some(b) if b.symbol(")") || b.is == Is::Name => Part::Other,
+        Some(b) if b.is == Is::Word && b.text.chars().any(char::is_lowercase) => Part::Other,
+        Some(b) if b.symbol(":") => Part::Other,
+        _ => Part::Column,
+    }
+}
+
+/// Whether it is part of a type's name after `::`.
+fn in_type(all: &[Token<'_>], i: usize) -> bool {
+    let mut at = i;
+    while at >= 2 {
+        let b = &all[at - 1];
+        if b.symbol(":") && all[at - 2].symbol(":") {
+            return true;
+        }
+        let goes_on = b.symbol(".") || matches!(b.is, Is::Word | Is::Name) && !b.text.chars().any(char::is_uppercase);
+        if !goes_on {
+            return false;
+        }
+        at -= 1;
+    }
+    false
+}
+
+/// The new name of the column that token `i` speaks of, if it does; `None` if that cannot be told.
+#[allow(clippy::option_option)]
+pub(super) fn new_name(
+    all: &[Token<'_>],
+    i: usize,
+    new: &HashMap<String, String>,
+    kind: Kind,
+) -> Option<Option<String>> {
+    let Some((_, to)) = new.iter().find(|(old, _)| names(&all[i], old, kind)) else { return Some(None) };
+    match part(all, i, kind) {
+        Part::Other => Some(None),
+        Part::Unsure => None,
+        Part::Column => Some(Some(to.clone())),
+    }
+}
+
+/// An expression of the table's own columns, under their new names; `None` if it cannot be told.
+pub(super) fn renamed(text: &str, new: &HashMap<String, String>, kind: Kind) -> Option<String> {
+    let all: Vec<Token<'_>> = tokens(text, kind).collect();
+    let (mut out, mut from) = (String::new(), 0);
+    for (i, t) in all.iter().enumerate() {
+        if let Some(to) = new_name(&all, i, new, kind)? {
+            out.push_str(&text[from..t.start]);
+            out.push_str(&quote(&to));
+            from = t.end();
+        }
+    }
+    out.push_str(&text[from..]);
+    Some(out)
+}
+
+/// An index's definition under the new names of its columns. SQLite's is the whole CREATE INDEX.
+pub(super) fn renamed_definition(text: &str, new: &HashMap<String, String>, kind: Kind) -> Option<String> {
+    if kind == Kind::Postgres {
+        return renamed(text, new, kind);
+    }
+    let all: Vec<Token<'_>> = tokens(text, kind).collect();
+    let on = all.iter().position(|t| t.word("ON"))?;
+    let open = all[on..].iter().find(|t| t.symbol("("))?.start;
+    let (head, rest) = text.split_at(open);
+    // directions are no names here
+    let rest_all: Vec<Token<'_>> = tokens(rest, kind).collect();
+    if rest_all.iter().any(|t| new.keys().any(|old| names(t, old, kind)) && (t.word("ASC") || t.word("DESC"))) {
+        return None;
+    }
+    Some(head.to_owned() + &renamed(rest, new, kind)?)
+}
+
+/// Whether an index's definition gives this column an operator class or a collation.
+pub(super) fn has_class(definition: &str, column: &str) -> bool {
+    let all: Vec<Token<'_>> = tokens(definition, Kind::Postgres).collect();
+    all.windows(2).any(|w| {
+        let next = w[1].is == Is::Name || w[1].is == Is::Word && !["ASC", "DESC", "NULLS"].iter().any(|k| w[1].word(k));
+        names(&w[0], column, Kind::Postgres) && next
+    })
+}
+
+/// A name in SQL.
+pub(super) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

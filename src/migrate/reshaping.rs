@@ -1,0 +1,141 @@
+//! Making the plan of a change in place. Changes nothing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::mapping::reshape::{self, Changing, Refused};
+use crate::plan::{Counts, Kind, Migration, Plan, Reshape, StoreRef, Table};
+use crate::store::Store;
+use crate::value::{Key, Value, values_of};
+
+use super::planning::{Estimate, Proposal, each_batch, refusal, self_checked};
+use super::{Error, Event, Observer, Result};
+
+/// Makes the plan of a migration that changes tables where they are.
+///
+/// # Errors
+/// A refusal that names table, column, key; or what the store says.
+pub(super) fn propose(
+    migration: &Migration,
+    wanted: &Reshape,
+    source: &mut dyn Store,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Proposal> {
+    let kind = source.kind();
+    let told = |r: Refused| -> Error {
+        match r.at {
+            Some(at) => migration.refuse(at, r.refusal.cause, Some(r.refusal.hint)).into(),
+            None => r.refusal.into(),
+        }
+    };
+    let schema = source.schema()?;
+    let mut all = reshape::select(&schema, wanted, kind).map_err(told)?;
+    let names: Vec<(String, String)> =
+        schema.tables.iter().zip(&schema.notes).map(|(t, n)| (t.name.clone(), n.clone())).collect();
+    let mut notes: Vec<String> = Vec::new();
+    for (name, note) in
+        names.into_iter().filter(|(name, note)| !note.is_empty() && all.iter().any(|t| t.table.name == *name))
+    {
+        notes.push(if note.starts_with(&name) { note } else { format!("{name}: {note}") });
+    }
+    let mut counts = Counts::default();
+    let tables: Vec<Table> = all.iter().map(|t| t.table.clone()).collect();
+    let looked = self_checked(source, &tables, |source| {
+        all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
+    })?;
+    counts.tables.extend(looked);
+    let reshape::Assembled { tables, notes: more } = reshape::assemble(all, kind).map_err(told)?;
+    notes.extend(more);
+    let sources: Vec<&Table> = tables.iter().map(|t| &t.source).collect();
+    let targets: Vec<&Table> = tables.iter().map(|t| &t.target).collect();
+    source.may_record()?;
+    notes.extend(source.may_swap(&sources, &targets)?);
+    notes.extend(
+        source.lingering(&sources)?.into_iter().map(|who| format!("in the way of a cutover at this moment: {who}")),
+    );
+    if let Some(reason) = &migration.irreversible {
+        notes.push(format!("declared irreversible: {reason}"));
+    }
+    let store = || StoreRef { name: wanted.store.clone(), kind };
+    let plan = Plan {
+        format: 1,
+        migration: migration.stamp.clone(),
+        title: migration.title.clone(),
+        from: store(),
+        to: store(),
+        tables,
+        not_moved: Vec::new(),
+        notes,
+    };
+    let estimate = Estimate { locks: locks(kind), ..super::planning::estimate(&plan, &counts) };
+    Ok(Proposal { hash: plan.hash(), plan, counts, estimate })
+}
+
+/// Looks at every value of what changes; returns rows and bytes.
+fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop: &AtomicBool) -> Result<(u64, u64)> {
+    const TOLD: usize = 3;
+    let Changing { table, fates, .. } = t;
+    let total = source.count(table)?;
+    let (mut rows, mut bytes) = (0u64, 0u64);
+    let mut bad: Vec<(usize, u64, Vec<String>)> = Vec::new();
+    each_batch(source, table, |batch| {
+        if stop.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        for row in batch.encoded() {
+            let key = || Key::of_row(&values_of(row), &table.key).to_string();
+            let mut rest = row;
+            for (i, fate) in fates.iter_mut().enumerate() {
+                let value = Value::decode(&mut rest).unwrap_or(Value::Null);
+                if value.is_null() && table.key.contains(&i) {
+                    return Err(refusal(
+                        format!(
+                            "{}: the key column {} is {value} in the row {}",
+                            table.name,
+                            table.columns[i].name,
+                            key()
+                        ),
+                        "give that row a key",
+                    ));
+                }
+                if fate.is_plain() {
+                    continue;
+                }
+                if let Err(why) = fate.look(&value) {
+                    if !bad.iter().any(|b| b.0 == i) {
+                        bad.push((i, 0, Vec::new()));
+                    }
+                    let Some(of) = bad.iter_mut().find(|b| b.0 == i) else { continue };
+                    of.1 += 1;
+                    if of.2.len() < TOLD {
+                        of.2.push(format!("key {}: {why} (value {value})", key()));
+                    }
+                }
+            }
+        }
+        rows += batch.len() as u64;
+        bytes += batch.size() as u64;
+        observer.event(Event::Progress {
+            what: "profiling",
+            table: table.name.clone(),
+            done: rows,
+            total: total.max(rows),
+        });
+        Ok(())
+    })?;
+    let Some((i, n, some)) = bad.first() else { return Ok((rows, bytes)) };
+    let more = if *n > some.len() as u64 { format!("; and {} more", n - some.len() as u64) } else { String::new() };
+    Err(refusal(
+        format!("{}.{}, {}{more}", table.name, table.columns[*i].name, some.join("; ")),
+        "mend those rows, or leave the column as it is",
+    ))
+}
+
+fn locks(kind: Kind) -> Vec<String> {
+    let mut out = vec!["copying: none; short reads of one chunk each".to_owned()];
+    out.push(match kind {
+        Kind::Postgres => "cutover: one transaction that locks these tables, readers too, from the last drain until they are swapped; tried for 50 ms at a time, until it has them".into(),
+        _ => "cutover: one write transaction, from the last drain until the tables are swapped; writers wait, usually well below a second".into(),
+    });
+    out
+}

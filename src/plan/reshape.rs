@@ -1,0 +1,269 @@
+//! `[rekey]` and `[alter]`: the tables of one store change their shape where they are.
+
+use super::config::{keys, kind_of};
+use super::document::{At, ConfigError, Section, Text, did_you_mean};
+use super::migration::{KEYS, values};
+use super::{Config, Kind};
+
+/// What becomes of the tables of one store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reshape {
+    /// Where the first of the sections stands.
+    pub at: At,
+    /// Name of the store.
+    pub store: String,
+    /// `[rekey]`.
+    pub rekey: Option<Rekey>,
+    /// `[[alter.table]]`.
+    pub tables: Vec<AlterTable>,
+    /// `[[alter.column]]`.
+    pub columns: Vec<AlterColumn>,
+}
+
+/// `[rekey]`: primary keys change their type, and all that refers to them follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rekey {
+    /// Where it stands.
+    pub at: At,
+    /// What the keys become: `uuid` or `bigint`.
+    pub ty: String,
+    /// Tables whose key it is.
+    pub tables: Vec<String>,
+    /// `[[rekey.reference]]`.
+    pub references: Vec<SoftReference>,
+}
+
+/// `[[rekey.reference]]`: a column that holds such keys, though no foreign key says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SoftReference {
+    /// Where it stands.
+    pub at: At,
+    /// Its table.
+    pub table: String,
+    /// The column.
+    pub column: String,
+    /// The table whose keys it holds.
+    pub to: String,
+}
+
+/// `[[alter.table]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlterTable {
+    /// Where it stands.
+    pub at: At,
+    /// The table, as it is called now.
+    pub table: String,
+    /// Its new name.
+    pub rename: String,
+}
+
+/// `[[alter.column]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlterColumn {
+    /// Where it stands.
+    pub at: At,
+    /// The table, as it is called now.
+    pub table: String,
+    /// The column, as it is called now.
+    pub column: String,
+    /// What becomes of it.
+    pub change: ColumnChange,
+}
+
+/// What becomes of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ColumnChange {
+    /// It is new.
+    Add {
+        /// Its type.
+        ty: String,
+        /// Its default, as SQL.
+        default: Option<String>,
+        /// NOT NULL.
+        not_null: bool,
+    },
+    /// It goes.
+    Drop,
+    /// It becomes another; `None` is as it was.
+    Alter {
+        /// Its new name.
+        rename: Option<String>,
+        /// Its new type.
+        ty: Option<String>,
+        /// Its new default, as SQL.
+        default: Option<String>,
+        /// NOT NULL is set or dropped.
+        not_null: Option<bool>,
+    },
+}
+
+impl Default for ColumnChange {
+    fn default() -> ColumnChange {
+        ColumnChange::Alter { rename: None, ty: None, default: None, not_null: None }
+    }
+}
+
+/// What `[rekey]` and `[alter]` of a file say; `None` if there is neither.
+pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Reshape>, ConfigError> {
+    let doc = top.doc;
+    let rekeyed = top.section("rekey", keys(KEYS, "rekey"))?;
+    let altered = top.section("alter", keys(KEYS, "alter"))?;
+    let Some(first) = rekeyed.as_ref().or(altered.as_ref()) else { return Ok(None) };
+    if top.has("transfer") {
+        let hint = "move first, in a migration of its own, and change the shape in another".to_owned();
+        let message = format!("{} and [transfer] do not go together", first.name);
+        return Err(doc.error(first.start, message, Some(hint)));
+    }
+    let mut out = Reshape { at: doc.at(first.start), ..Reshape::default() };
+    for section in [&rekeyed, &altered].into_iter().flatten() {
+        let store = section.required("store", "the name of a store in backout.toml")?;
+        let kind = match (config.store(&store.value), config.unset(&store.value)) {
+            (Some(url), _) => kind_of(url),
+            (None, Some(unset)) => unset.kind,
+            (None, None) => return Err(config.no_such_store(doc, &store)),
+        };
+        if kind == Kind::Json {
+            let message = format!("`{}` is a JSON file, which has no tables to change", store.value);
+            let hint = "a store that changes its shape is a SQLite file or a PostgreSQL database".to_owned();
+            return Err(doc.error(store.start, message, Some(hint)));
+        }
+        if !out.store.is_empty() && out.store != store.value {
+            let message = format!("[rekey] is of `{}` and [alter] of `{}`", out.store, store.value);
+            return Err(doc.error(store.start, message, Some("one migration changes one store".to_owned())));
+        }
+        out.store = store.value;
+    }
+    if let Some(section) = &rekeyed {
+        out.rekey = Some(rekey(section)?);
+    }
+    if let Some(section) = &altered {
+        alter(section, &mut out)?;
+    }
+    Ok(Some(out))
+}
+
+fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
+    let doc = section.doc;
+    let ty = section.required("type", "what the keys become: \"uuid\" or \"bigint\"")?;
+    if !["uuid", "bigint"].contains(&ty.value.as_str()) {
+        let hint = did_you_mean(&ty.value, ["uuid", "bigint"])
+            .unwrap_or_else(|| "\"uuid\" or \"bigint\"; other columns change their type in [[alter.column]]".into());
+        return Err(doc.error(ty.start, format!("keys cannot become `{}`", ty.value), Some(hint)));
+    }
+    let tables = section.texts("tables", false)?;
+    if tables.is_empty() {
+        return Err(section.missing("tables", "the tables whose primary key changes its type: tables = [\"users\"]"));
+    }
+    let tables = values(tables);
+    let mut references: Vec<SoftReference> = Vec::new();
+    for soft in section.sections("reference", "rekey.reference", keys(KEYS, "rekey.reference"))? {
+        let table = soft.required("table", "the table that holds such keys")?;
+        let column = soft.required("column", "the column that holds them")?;
+        let to = soft.required("to", "the table whose keys they are")?;
+        if !tables.contains(&to.value) {
+            let hint = did_you_mean(&to.value, tables.iter().map(String::as_str));
+            let message = format!("`{}` is not among the `tables` of [rekey]", to.value);
+            return Err(doc.error(to.start, message, hint));
+        }
+        if let Some(invalid) = soft.text("invalid")?
+            && invalid.value != "refuse"
+        {
+            let message =
+                format!("what to do with values that are no key: `{}` comes with a later version", invalid.value);
+            return Err(doc.error(
+                invalid.start,
+                message,
+                Some("`refuse`, which is also what happens without it".into()),
+            ));
+        }
+        if references.iter().any(|r| r.table == table.value && r.column == column.value) {
+            let message = format!("`{}.{}` stands here twice", table.value, column.value);
+            return Err(doc.error(soft.start, message, None));
+        }
+        references.push(SoftReference {
+            at: doc.at(soft.start),
+            table: table.value,
+            column: column.value,
+            to: to.value,
+        });
+    }
+    Ok(Rekey { at: doc.at(section.start), ty: ty.value, tables, references })
+}
+
+fn alter(section: &Section<'_>, out: &mut Reshape) -> Result<(), ConfigError> {
+    let doc = section.doc;
+    for table in section.sections("table", "alter.table", keys(KEYS, "alter.table"))? {
+        let name = table.required("table", "the table, as it is called now")?;
+        let rename = table.required("rename", "its new name")?;
+        if out.tables.iter().any(|t| t.table == name.value) {
+            return Err(doc.error(table.start, format!("table `{}` stands here twice", name.value), None));
+        }
+        if let Some(other) = out.tables.iter().find(|t| t.rename == rename.value) {
+            let message = format!("`{}` and `{}` are both renamed to `{}`", other.table, name.value, rename.value);
+            return Err(doc.error(rename.start, message, None));
+        }
+        out.tables.push(AlterTable { at: doc.at(table.start), table: name.value, rename: rename.value });
+    }
+    for column in section.sections("column", "alter.column", keys(KEYS, "alter.column"))? {
+        let (table, name) = (column.required("table", "its table")?, column.required("column", "its name")?);
+        if out.columns.iter().any(|c| c.table == table.value && c.column == name.value) {
+            let message = format!("`{}.{}` stands here twice", table.value, name.value);
+            return Err(doc.error(column.start, message, Some("say all that changes of a column in one place".into())));
+        }
+        let change = change(&column)?;
+        out.columns.push(AlterColumn { at: doc.at(column.start), table: table.value, column: name.value, change });
+    }
+    if out.tables.is_empty() && out.columns.is_empty() {
+        let hint = "[[alter.table]] renames one; [[alter.column]] renames, adds, drops, retypes";
+        return Err(doc.error(section.start, "[alter] changes nothing", Some(hint.to_owned())));
+    }
+    Ok(())
+}
+
+fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
+    let doc = column.doc;
+    for key in ["codec", "up", "down"] {
+        if column.has(key) {
+            let hint = "`type` alone is for changes that lose nothing either way".to_owned();
+            let message = format!("`{key}` in [[alter.column]] comes with a later version");
+            return Err(doc.error(column.start_of(key), message, Some(hint)));
+        }
+    }
+    let only = |of: &str, others: &[&str]| match others.iter().find(|key| column.has(key)) {
+        Some(key) => {
+            let message = format!("`{of} = true` and `{key}` do not go together");
+            Err(doc.error(column.start_of(key), message, None))
+        }
+        None => Ok(()),
+    };
+    let text = |text: Option<Text>| text.map(|t| t.value);
+    let (add, drop) = (column.boolean("add", false)?, column.boolean("drop", false)?);
+    if drop {
+        only("drop", &["add", "rename", "type", "default", "not_null"])?;
+        return Ok(ColumnChange::Drop);
+    }
+    let not_null = column.boolean("not_null", false)?;
+    if add {
+        only("add", &["rename"])?;
+        let ty = column.required("type", "a new column needs its type")?.value;
+        let default = text(column.text("default")?);
+        if not_null && default.is_none() {
+            let hint = "say `default`, which the rows that are there get; or leave `not_null` out";
+            let message = "a new column that is NOT NULL needs a default";
+            return Err(doc.error(column.start_of("not_null"), message, Some(hint.to_owned())));
+        }
+        return Ok(ColumnChange::Add { ty, default, not_null });
+    }
+    let change = ColumnChange::Alter {
+        rename: text(column.text("rename")?),
+        ty: text(column.text("type")?),
+        default: text(column.text("default")?),
+        not_null: column.has("not_null").then_some(not_null),
+    };
+    if change == ColumnChange::default() {
+        return Err(
+            column.missing("rename", "say `rename`, `type`, `not_null`, `default`, `add = true` or `drop = true`")
+        );
+    }
+    Ok(change)
+}
