@@ -1,8 +1,9 @@
 //! Building a target's tables, and taking them away.
 
+use super::swap::Companion;
 use super::{Postgres, code, list, literal, quoted, words};
 use crate::plan::{ForeignKey, Index, Table, UserType};
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, Site};
 
 impl Postgres {
     /// Each column's type is here, or is made with the table.
@@ -131,10 +132,11 @@ impl Postgres {
                     _ => self.free_name(table, &constraint_name(&table.name, "pkey"))?,
                 };
                 let constraint = quoted(&constraint);
+                let (of, deferrable) = self.key_words(table)?;
                 // the index alone lets readers go on; the moment in which it becomes the key does not
-                let index = format!("CREATE UNIQUE INDEX {constraint} ON {name} ({key}); ");
+                let index = format!("CREATE UNIQUE INDEX {constraint} ON {name} {of}; ");
                 format!(
-                    "{}ALTER TABLE {name} ADD CONSTRAINT {constraint} PRIMARY KEY USING INDEX {constraint}",
+                    "{}ALTER TABLE {name} ADD CONSTRAINT {constraint} PRIMARY KEY USING INDEX {constraint}{deferrable}",
                     if early { "" } else { &index }
                 )
             }
@@ -163,12 +165,30 @@ impl Postgres {
             WHERE i.indrelid = $1::text::regclass AND c.relname = $2 AND i.indisunique AND i.indisvalid \
             AND i.indpred IS NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = i.indexrelid) \
             AND $3 = ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(n, o) \
-                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o))";
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n \
+                WHERE k.o <= i.indnkeyatts ORDER BY k.o))";
         let (own, key) = (self.name(table), table.key_names());
         let lines = self.query(&format!("looking for the key of {}", table.name), sql, &[&own, &name, &key])?;
         let ours = |i: &Index| i.name.as_ref() == Some(&name);
         let there = lines.first().is_some_and(|l| l.get(0)) && !table.indexes.iter().any(ours);
         Ok((name, there))
+    }
+
+    /// What the key's index is of, and whether the key is deferrable: as the one of its name is that it takes the place of.
+    fn key_words(&mut self, table: &Table) -> Result<(String, String)> {
+        let plain = (format!("({})", list(table.key_names())), String::new());
+        let (Some(name), Some((_, Site::Staged(_)))) = (&table.key_name, &self.side) else { return Ok(plain) };
+        let sql = "SELECT substr(w.def, strpos(w.def, ' USING btree ') + 13), concat(CASE WHEN k.condeferrable THEN ' DEFERRABLE' END, \
+            CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END) FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
+            JOIN pg_catalog.pg_constraint k ON k.conindid = c.oid AND k.contype = 'p' \
+            CROSS JOIN LATERAL (SELECT pg_get_indexdef(c.oid) AS def) w WHERE c.relname = $1 AND n.nspname = $2 \
+            AND $3 = ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY u(num, o) JOIN pg_catalog.pg_attribute a \
+                ON a.attrelid = i.indrelid AND a.attnum = u.num WHERE u.o <= i.indnkeyatts ORDER BY u.o)";
+        let (name, base) = (name.clone(), self.base.clone());
+        let lines =
+            self.query(&format!("looking at the key of {}", table.name), sql, &[&name, &base, &table.key_names()])?;
+        Ok(lines.first().map_or(plain, |l| (l.get(0), l.get(1))))
     }
 
     pub(super) fn add_early(&mut self, table: &Table, key: bool) -> Result<()> {
@@ -184,8 +204,8 @@ impl Postgres {
         if table.indexes.iter().any(ours) || !matches!(self.taken(table, &name)?, Taken::Free) {
             return Ok(());
         }
-        let (own, columns) = (self.name(table), list(table.key_names()));
-        let sql = format!("CREATE UNIQUE INDEX {} ON {own} ({columns})", quoted(&name));
+        let (own, (of, _)) = (self.name(table), self.key_words(table)?);
+        let sql = format!("CREATE UNIQUE INDEX {} ON {own} {of}", quoted(&name));
         self.run(&format!("building the key of {}", table.name), &sql)
     }
 
@@ -342,20 +362,46 @@ impl Postgres {
 
     pub(super) fn drop_all(&mut self, tables: &[&Table]) -> Result<()> {
         let there = self.present(tables)?;
-        if there.is_empty() {
-            return Ok(());
+        let mut sql = Vec::new();
+        if self.apart() {
+            let home = self.home.clone();
+            sql.extend(self.companions(&home, &there)?.iter().filter_map(Companion::drop_sql));
         }
-        let names: Vec<String> = there.iter().map(|t| self.name(t)).collect();
-        let mut sql = format!("DROP TABLE {}", names.join(", "));
-        for made in types(&there).into_iter().rev() {
-            sql.push_str(&format!("; DROP TYPE IF EXISTS {}", made.name));
+        if !there.is_empty() {
+            let names: Vec<String> = there.iter().map(|t| self.name(t)).collect();
+            sql.push(format!("DROP TABLE {}", names.join(", ")));
+            // what the other side's tables are made of stays
+            let made = if self.side.is_some() { self.unused(&types(&there), &there)? } else { types(&there) };
+            sql.extend(made.into_iter().rev().map(|made| format!("DROP TYPE IF EXISTS {}", made.name)));
         }
-        match self.ddl("dropping tables", &there, &sql) {
+        let done = if sql.is_empty() { Ok(()) } else { self.ddl("dropping tables", &there, &sql.join("; ")) };
+        match done {
             Err(Error::Database { cause, .. }) if cause.contains("depend") => {
                 Err(self.refused(cause, "drop what was built on these tables, then go on"))
             }
+            Ok(()) if self.side.is_some() => self.sweep_schemas(),
             done => done,
         }
+    }
+
+    /// Whether this session stands where only one side's tables are, and what was built on them.
+    fn apart(&self) -> bool {
+        matches!(self.side, Some((_, Site::Staged(_) | Site::Backup)))
+    }
+
+    /// Those of the types that nothing needs but these tables and each other.
+    fn unused<'t>(&mut self, all: &[&'t UserType], tables: &[&Table]) -> Result<Vec<&'t UserType>> {
+        let names: Vec<&str> = all.iter().map(|t| t.name.as_str()).collect();
+        let own: Vec<String> = tables.iter().map(|t| self.name(t)).collect();
+        let sql = "WITH mine AS (SELECT to_regtype(w)::oid AS oid, w FROM unnest($1::text[]) w), \
+            both AS (SELECT oid, oid AS of FROM mine UNION ALL SELECT t.typarray, t.oid FROM mine m JOIN pg_catalog.pg_type t ON t.oid = m.oid) \
+            SELECT w FROM mine WHERE NOT EXISTS (SELECT FROM both b JOIN pg_catalog.pg_depend d \
+                ON d.refclassid = 'pg_catalog.pg_type'::regclass AND d.refobjid = b.oid WHERE b.of = mine.oid AND d.deptype <> 'i' \
+                AND NOT (d.classid = 'pg_catalog.pg_class'::regclass AND d.objid IN (SELECT to_regclass(o) FROM unnest($2::text[]) o)) \
+                AND NOT (d.classid = 'pg_catalog.pg_type'::regclass AND d.objid IN (SELECT oid FROM both)))";
+        let lines = self.query("looking who needs the types", sql, &[&names, &own])?;
+        let free: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
+        Ok(all.iter().copied().filter(|t| free.contains(&t.name)).collect())
     }
 
     pub(super) fn move_aside(&mut self, tables: &[&Table], run: &str) -> Result<String> {
@@ -370,13 +416,21 @@ impl Postgres {
                 _ => self.fail(&format!("creating schema {kept}"), &e),
             })?;
         }
-        let mut all: Vec<String> =
-            there.iter().map(|t| format!("ALTER TABLE {} SET SCHEMA {}", self.name(t), quoted(&kept))).collect();
+        let mut all: Vec<String> = Vec::new();
+        if self.apart() {
+            let home = self.home.clone();
+            all.extend(self.companions(&home, &there)?.iter().map(|c| c.moved_sql(&quoted(&kept))));
+        }
+        all.extend(there.iter().map(|t| format!("ALTER TABLE {} SET SCHEMA {}", self.name(t), quoted(&kept))));
         // a range cannot follow whole: its multirange and its functions stay; the next plan finds it, and uses it
-        let follows = types(&there).into_iter().filter(|t| !t.definition.contains(" AS RANGE ("));
+        let follows =
+            types(&there).into_iter().filter(|t| !t.definition.contains(" AS RANGE (") && self.side.is_none());
         all.extend(follows.map(|t| format!("ALTER TYPE {} SET SCHEMA {}", t.name, quoted(&kept))));
         if !all.is_empty() {
             self.ddl("setting tables aside", &there, &all.join(";"))?;
+        }
+        if self.side.is_some() {
+            self.sweep_schemas()?;
         }
         Ok(format!("schema {kept} of {}", self.title))
     }

@@ -7,12 +7,14 @@
 mod build;
 mod capture;
 mod copy;
+mod dress;
 mod locks;
 mod log;
 mod records;
 mod rows;
 mod schema;
 mod session;
+mod snapshots;
 mod swap;
 mod triggers;
 mod write;

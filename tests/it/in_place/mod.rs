@@ -3,4 +3,5 @@
 mod flow;
 mod house;
 mod plan;
+mod postgres;
 mod sweep;
