@@ -386,6 +386,20 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
     }
+    /// The table as its store has it: all rows, and the columns that are there.
+    pub fn whole(&self) -> Table {
+        let mut out = self.clone();
+        let fixed = |column: usize| self.constants.iter().any(|c| c.column == column);
+        // how many columns before this one the store has
+        let before = |column: usize| column - self.constants.iter().filter(|c| c.column < column).count();
+        let mut at = 0..;
+        out.columns.retain(|_| !at.next().is_some_and(fixed));
+        out.key = self.key.iter().map(|k| before(*k)).collect();
+        out.generated.iter_mut().for_each(|g| g.place = before(g.place));
+        out.alone.iter_mut().for_each(|l| l.place = before(l.place));
+        (out.only, out.constants) = (None, Vec::new());
+        out
+    }
     /// As a frozen plan keeps it: without what is only looked at while planning.
     pub fn as_frozen(&self) -> Table {
         let mut table = self.clone();

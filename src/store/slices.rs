@@ -28,21 +28,6 @@ fn value(literal: &str) -> Value<'static> {
     parse_literal(literal.as_bytes()).unwrap_or(Value::Null)
 }
 
-/// The table as the store has it.
-fn whole(table: &Table) -> Table {
-    let mut out = table.clone();
-    let fixed = |column: usize| table.constants.iter().any(|c| c.column == column);
-    // how many columns before this one the store has
-    let before = |column: usize| column - table.constants.iter().filter(|c| c.column < column).count();
-    let mut at = 0..;
-    out.columns.retain(|_| !at.next().is_some_and(fixed));
-    out.key = table.key.iter().map(|k| before(*k)).collect();
-    out.generated.iter_mut().for_each(|g| g.place = before(g.place));
-    out.alone.iter_mut().for_each(|l| l.place = before(l.place));
-    (out.only, out.constants) = (None, Vec::new());
-    out
-}
-
 /// What of a table's rows is in this slice.
 struct Slice {
     whole: Table,
@@ -54,7 +39,7 @@ impl Slice {
     fn of(table: &Table) -> Slice {
         let fixed = |f: &Fixed| (f.column, value(&f.value));
         Slice {
-            whole: whole(table),
+            whole: table.whole(),
             only: table.only.as_ref().map(fixed),
             constants: table.constants.iter().map(fixed).collect(),
         }
@@ -108,7 +93,7 @@ fn group(tables: &[&Table]) -> Option<Group> {
         let known = out.iter().position(|t| t.name == table.name);
         of.push(known.unwrap_or(out.len()));
         if known.is_none() {
-            out.push(whole(table));
+            out.push(table.whole());
         }
     }
     Some(Group { tables: out, of })
@@ -178,7 +163,7 @@ impl Store for Sliced {
 
     fn count(&mut self, table: &Table) -> Result<u64> {
         if table.only.is_none() {
-            return self.inner.count(&whole(table));
+            return self.inner.count(&table.whole());
         }
         let (mut rows, mut after, mut n) = (Batch::default(), Vec::new(), 0);
         while let Some(next) = self.scan(table, &after, 10_000, &mut rows)? {
@@ -194,11 +179,11 @@ impl Store for Sliced {
     }
 
     fn strays(&mut self, table: &Table, columns: &[String], limit: usize) -> Result<Vec<Key>> {
-        self.inner.strays(&whole(table), columns, limit)
+        self.inner.strays(&table.whole(), columns, limit)
     }
 
     fn dangling(&mut self, table: &Table, column: &str, limit: usize) -> Result<Row> {
-        self.inner.dangling(&whole(table), column, limit)
+        self.inner.dangling(&table.whole(), column, limit)
     }
 
     fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()> {
@@ -228,9 +213,9 @@ impl Store for Sliced {
 
     fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
         if table.only.is_none() {
-            return self.inner.keys(&whole(table));
+            return self.inner.keys(&table.whole());
         }
-        let all = self.inner.keys(&whole(table))?;
+        let all = self.inner.keys(&table.whole())?;
         let rows = self.fetch(table, &all)?;
         Ok(all.into_iter().zip(rows).filter_map(|(key, row)| row.map(|_| key)).collect())
     }
@@ -307,7 +292,7 @@ impl Store for Sliced {
 
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
         if table.constants.is_empty() {
-            return self.inner.load(&whole(table), rows);
+            return self.inner.load(&table.whole(), rows);
         }
         let (slice, mut mine) = (Slice::of(table), Batch::default());
         for row in rows.rows() {
@@ -331,7 +316,7 @@ impl Store for Sliced {
     }
 
     fn build_key(&mut self, table: &Table) -> Result<()> {
-        self.inner.build_key(&whole(table))
+        self.inner.build_key(&table.whole())
     }
 
     fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
@@ -339,14 +324,14 @@ impl Store for Sliced {
     }
 
     fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
-        match paired(sources, targets) {
+        match paired(sources, targets, false) {
             None => self.inner.may_swap(sources, targets),
             Some((s, t)) => self.inner.may_swap(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
         }
     }
 
     fn dress(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
-        match paired(sources, targets) {
+        match paired(sources, targets, true) {
             None => self.inner.dress(sources, targets),
             Some((s, t)) => self.inner.dress(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
         }
@@ -504,16 +489,17 @@ impl Store for Sliced {
     }
 }
 
-/// Sources and targets that belong together, each pair of the store's own tables once. `None` where nothing is sliced.
-fn paired(sources: &[&Table], targets: &[&Table]) -> Option<(Vec<Table>, Vec<Table>)> {
+/// Sources and targets that belong together, each pair of the store's own tables once; `one` has each target but once, with its first
+/// source. `None` where nothing is sliced.
+fn paired(sources: &[&Table], targets: &[&Table], one: bool) -> Option<(Vec<Table>, Vec<Table>)> {
     if !sources.iter().chain(targets).any(|t| is_sliced(t)) {
         return None;
     }
     let mut out: (Vec<Table>, Vec<Table>) = (Vec::new(), Vec::new());
     for (s, t) in sources.iter().zip(targets) {
-        if !out.0.iter().zip(&out.1).any(|(x, y)| x.name == s.name && y.name == t.name) {
-            out.0.push(whole(s));
-            out.1.push(whole(t));
+        if !out.0.iter().zip(&out.1).any(|(x, y)| (one || x.name == s.name) && y.name == t.name) {
+            out.0.push(s.whole());
+            out.1.push(t.whole());
         }
     }
     Some(out)
