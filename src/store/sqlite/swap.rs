@@ -197,9 +197,14 @@ pub(super) fn prefix(site: &Site) -> String {
 pub(super) fn placed(table: &Table, site: &Site) -> Table {
     let prefix = prefix(site);
     let mut table = table.clone();
+    let was = table.name.clone();
     table.name.insert_str(0, &prefix);
     table.foreign_keys.iter_mut().for_each(|f| f.table.insert_str(0, &prefix));
     table.indexes.iter_mut().filter_map(|i| i.name.as_mut()).for_each(|n| n.insert_str(0, &prefix));
+    let expressions = table.checks.iter_mut().chain(table.generated.iter_mut().filter_map(|g| g.expression.as_mut()));
+    for text in expressions.chain(table.indexes.iter_mut().filter_map(|i| i.predicate.as_mut())) {
+        *text = text::requalified(text, &was, &table.name);
+    }
     table
 }
 

@@ -224,6 +224,12 @@ pub fn renamed(sql: &str, name: &str, parents: &[&str]) -> String {
     })
 }
 
+/// An expression over columns of a table that is called so now.
+pub fn requalified(expression: &str, was: &str, name: &str) -> String {
+    let all = tokens(expression);
+    replaced(expression, &all, 0, |i| qualifies(&all, i, was).then_some(name))
+}
+
 /// The tables that the foreign keys of a CREATE TABLE refer to, in the order of the text.
 pub fn parents(sql: &str) -> Vec<String> {
     let all = tokens(sql);
