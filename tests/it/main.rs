@@ -8,6 +8,7 @@ mod database;
 mod examples;
 mod faults;
 mod first_week;
+mod in_place;
 mod json;
 mod pairs;
 mod postgres;

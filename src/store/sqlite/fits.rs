@@ -164,7 +164,7 @@ fn fires(conn: &Connection, trigger: &Object) -> rusqlite::Result<String> {
             .query_map([&trigger.on], |r| r.get(0))?
             .collect::<rusqlite::Result<_>>()?,
     };
-    let sets: Vec<String> = columns.iter().map(|c| format!("{0} = {0}", quote(c))).collect();
+    let sets: Vec<String> = columns.iter().map(|c| format!("{} = NULL", quote(c))).collect();
     Ok(format!("UPDATE {table} SET {}", sets.join(", ")))
 }
 

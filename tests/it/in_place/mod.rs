@@ -1,0 +1,3 @@
+//! Changes in place: source and target are tables of one store.
+
+mod sqlite;
