@@ -9,7 +9,7 @@ use super::Sqlite;
 use super::build::{create_sql, index_sql, made_apart};
 use super::schema::is_alias;
 use super::swap::{Leg, Object, after, placed, prefix};
-use super::text::{Token, quote, tokens};
+use super::text::{self, Token, quote, tokens};
 use crate::plan::Table;
 use crate::store::{Result, Site};
 
@@ -40,11 +40,12 @@ impl Sqlite {
         let (strict, lax) = (broken(&now, true), broken(&now, false));
         let (mut bad, mut notes) = (Vec::new(), Vec::new());
         let (then_strict, then_lax) = (broken(&then, true), broken(&then, false));
-        for (what, said) in then_strict
-            .iter()
-            .filter(|(w, _)| !strict.contains_key(*w))
-            .chain(then_lax.iter().filter(|(w, _)| !lax.contains_key(*w) && strict.contains_key(*w)))
-        {
+        // what rests is called otherwise, and works or does not as it did
+        let at_home = |w: &(String, String)| (w.0.clone(), w.1.strip_prefix(&resting).unwrap_or(&w.1).to_owned());
+        let by_strict = then_strict.iter().filter(|(w, _)| !strict.contains_key(&at_home(w)));
+        let by_lax =
+            then_lax.iter().filter(|(w, _)| strict.contains_key(&at_home(w)) && !lax.contains_key(&at_home(w)));
+        for (what, said) in by_strict.chain(by_lax) {
             bad.push(format!("{} {} would not work on the tables as they will be: {said}", what.0, what.1));
         }
         let of_a_view = |w: &&(String, String)| w.0 != "table";
@@ -54,6 +55,12 @@ impl Sqlite {
         for object in now.iter().filter(|o| o.kind == "table") {
             bad.extend(content(object, &sources, &targets));
         }
+        for source in &sources {
+            let target = targets.iter().find(|t| t.name.eq_ignore_ascii_case(&source.name));
+            if target.is_some_and(|t| t.details.sql.is_none()) {
+                notes.extend(self.unsaid(source)?);
+            }
+        }
         bad.sort();
         notes.sort();
         if bad.is_empty() {
@@ -61,6 +68,27 @@ impl Sqlite {
         }
         let hint = "drop it, or change it so that it works with both, and make it as it should be after the cutover";
         Err(self.refused(bad.join("; "), hint))
+    }
+
+    /// What a table's text says and our model of it does not, so that a table made by that lacks it.
+    fn unsaid(&self, table: &Table) -> Result<Vec<String>> {
+        let sql = table.details.sql.as_deref().unwrap_or_default();
+        let all = tokens(sql);
+        let mut out = Vec::new();
+        let mut lost = |what: String| out.push(format!("table {}: {what}; the new table will be without", table.name));
+        if let Some(at) = all.windows(2).position(|w| w[0].is("ON") && w[1].is("CONFLICT")) {
+            lost(format!("ON CONFLICT {}", all.get(at + 2).map(Token::name).unwrap_or_default()));
+        }
+        let op = format!("read the definition of {}", table.name);
+        let asked = "SELECT name FROM pragma_table_xinfo(?1) WHERE hidden > 1 AND \"notnull\"";
+        let not_null: Vec<String> = self.all(&op, asked, [&table.name], |r| r.get(0))?;
+        not_null.into_iter().for_each(|c| lost(format!("NOT NULL of the computed column {c}")));
+        for (column, collation, expression) in text::table(sql).columns {
+            if let (Some(collation), Some(_)) = (collation, expression) {
+                lost(format!("COLLATE {collation} of the computed column {column}"));
+            }
+        }
+        Ok(out)
     }
 }
 

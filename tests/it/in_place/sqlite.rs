@@ -631,3 +631,64 @@ fn e05_what_changed_while_it_rested_comes_home_as_it_is() {
     place.run("INSERT INTO names (n) VALUES ('three'); INSERT INTO last VALUES (1, 'C@x')");
     assert_eq!(place.texts("SELECT said FROM other"), ["or der"]);
 }
+
+/// A table whose columns changed is made of its model: that says all that its text did.
+#[test]
+fn a_target_that_is_made_of_its_model_is_as_it_was_said() {
+    let place = Place::new(ALL);
+    place.run(
+        "CREATE TABLE odd (z TEXT DEFAULT 'it''s', y INT DEFAULT -1, x DEFAULT (abs(-3)), w TEXT DEFAULT CURRENT_DATE, \
+           v TEXT NOT NULL COLLATE RTRIM, u AS (z || v), t REAL CHECK (t > 0.5), CONSTRAINT two UNIQUE (y, v COLLATE NOCASE), \
+           FOREIGN KEY (w, y) REFERENCES odd (v, y) ON UPDATE SET NULL, PRIMARY KEY (y DESC, z), UNIQUE (v, y));",
+    );
+    let names = ["or der", "select", "strict1", "odd"];
+    let sources = place.tables(&names);
+    let mut targets = sources.clone();
+    targets.iter_mut().for_each(|t| t.details.sql = None);
+    let notes = place.store().may_swap(&refs(&sources), &refs(&targets)).unwrap();
+    assert!(notes.iter().any(|n| n == "table strict1: ON CONFLICT IGNORE; the new table will be without"), "{notes:?}");
+    stage(&place, &sources, &targets);
+    let mut store = place.at(Role::Target, staged());
+    assert_eq!(store.self_check(&refs(&targets), true).unwrap(), [""; 0]);
+    let listed = store.schema().unwrap().tables;
+    assert!(listed.iter().all(|t| !t.name.contains("__")), "{listed:?}");
+    cut_over(&place, &sources, &targets);
+    let listed = place.store().schema().unwrap().tables;
+    assert!(listed.iter().all(|t| !t.name.contains("__")), "{listed:?}");
+    let plain = |mut t: Table| {
+        (t.details.sql, t.details.types) = (None, Vec::new());
+        t.indexes.sort_by_key(|i| (i.name.clone(), i.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>()));
+        // which index is said first means nothing; its text has the name it was found under
+        t.indexes.iter_mut().for_each(|i| i.definition = None);
+        t
+    };
+    for (made, said) in place.tables(&names).into_iter().zip(targets) {
+        assert_eq!(plain(made), plain(said));
+    }
+    place.is_sound();
+}
+
+#[test]
+fn completing_leaves_the_target_and_nothing_of_ours() {
+    let place = Place::new(ALL);
+    let sources = place.tables(&MAPPED);
+    let targets = altered(&sources);
+    stage(&place, &sources, &targets);
+    cut_over(&place, &sources, &targets);
+    let mut source = place.at(Role::Source, Site::Backup);
+    assert_eq!(source.self_check(&refs(&sources), true).unwrap(), [""; 0]);
+    source.begin(Mode::Write, &[]).unwrap();
+    source.unseal(&refs(&sources)).unwrap();
+    source.drop_tables(&refs(&sources)).unwrap();
+    source.close(&refs(&sources), &line()).unwrap();
+    source.commit("complete").unwrap();
+    let mut live = place.at(Role::Target, Site::Home);
+    live.begin(Mode::Write, &[]).unwrap();
+    live.capture_off(&refs(&targets)).unwrap();
+    live.commit("off").unwrap();
+    let ours = "SELECT name FROM sqlite_schema WHERE name LIKE 'backout%' OR name LIKE 'migration%' OR sql LIKE '%backout_stage%'";
+    assert_eq!(place.texts(ours), ["backout_history"]);
+    place.run("INSERT INTO names (n) VALUES ('three'); INSERT INTO last VALUES (1, 'C@x')");
+    assert_eq!(place.texts("SELECT said FROM other"), ["or der"]);
+    place.is_sound();
+}
