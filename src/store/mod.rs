@@ -276,6 +276,12 @@ pub trait Store: Send {
     /// Adds a chunk's rows to a table without a key. Within a `Write` transaction.
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()>;
 
+    /// Keys of rows that `load` left out in this transaction, as another row has their value in a unique index that is there already,
+    /// and of those other rows. The two were read at different moments, or do not go together: each is a doubt.
+    fn left_out(&mut self) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// Whether `build_early` is of use for this table.
     fn builds_early(&self, _table: &Table) -> bool {
         false

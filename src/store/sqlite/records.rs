@@ -266,7 +266,7 @@ impl Sqlite {
             // what else there is of the run is the source's too
             return self.run("drop the target's record", "DELETE FROM backout_target");
         }
-        for name in ["log", "scratch", "meta", "run", "target", "chunk", "image", "parked", "pair"] {
+        for name in ["log", "scratch", "meta", "run", "target", "chunk", "image", "parked", "pair", "text"] {
             self.run(&format!("drop backout_{name}"), &format!("DROP TABLE IF EXISTS backout_{name}"))?;
         }
         self.run("make the table of ended runs", HISTORY)?;

@@ -4,4 +4,5 @@ mod flow;
 mod house;
 mod plan;
 mod postgres;
+mod sqlite;
 mod sweep;
