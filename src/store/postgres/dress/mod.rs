@@ -111,7 +111,8 @@ impl Postgres {
         self.strip(staged, targets)?;
         // each step reads what the one before has made
         type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
-        let steps: [Step; 7] = [
+        let steps: [Step; 8] = [
+            Postgres::no_identities,
             Postgres::sequences,
             Postgres::views,
             Postgres::unlogged,
