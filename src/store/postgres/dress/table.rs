@@ -51,7 +51,7 @@ SELECT what, sql FROM (
         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum AND a.attidentity = '' AND a.attgenerated = ''
         JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum
         JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.s AND d.adnum = c.snum
-        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' AND (b.attidentity <> '' OR b.atttypid = a.atttypid)
+        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' AND c.counts AND b.attidentity = ''
     ) x(o, what, sql) ORDER BY o, what";
 
 /// Children before the tables to which they refer, as nothing that is logged may refer to what is not.
