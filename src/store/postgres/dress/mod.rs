@@ -20,7 +20,8 @@ struct Garment {
 }
 
 /// Which relation takes the place of which, and which column that of which. `$1` is the home, `$2` the staging schema, `$3` and `$4` tables by
-/// their names here and there, `$5` to `$7` columns: table, name here, name there. Sequences, views and columns of views keep their names.
+/// their names here and there, `$5` to `$8` columns: table, name here, name there, and
+/// whether it counts there. Sequences, views and columns of views keep their names.
 const PAIRS: &str = "
 WITH RECURSIVE tbl AS (
     SELECT s.oid AS s, t.oid AS t, p.now FROM unnest($3::text[], $4::text[]) p(was, now)
@@ -47,10 +48,10 @@ owned AS (
     LEFT JOIN pg_catalog.pg_class w ON w.relname = q.relname AND w.relkind = 'S'
         AND w.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)),
 col AS (
-    SELECT x.s, x.t, x.name, a.attnum AS snum, b.attnum AS tnum, a.attname AS was, b.attname AS now
+    SELECT x.s, x.t, x.name, a.attnum AS snum, b.attnum AS tnum, a.attname AS was, b.attname AS now, m.counts
     FROM rel x JOIN pg_catalog.pg_class c ON c.oid = x.s JOIN pg_catalog.pg_attribute a ON a.attrelid = x.s AND a.attnum > 0
         AND NOT a.attisdropped
-    LEFT JOIN unnest($5::text[], $6::text[], $7::text[]) m(tbl, was, now) ON c.relkind = 'r' AND m.tbl = c.relname AND m.was = a.attname
+    LEFT JOIN unnest($5::text[], $6::text[], $7::text[], $8::bool[]) m(tbl, was, now, counts) ON c.relkind = 'r' AND m.tbl = c.relname AND m.was = a.attname
     JOIN pg_catalog.pg_attribute b ON b.attrelid = x.t AND b.attname = CASE c.relkind WHEN 'r' THEN m.now ELSE a.attname END)
 ";
 
@@ -61,22 +62,24 @@ struct Pairs {
     was: Vec<String>,
     now: Vec<String>,
     columns: [Vec<String>; 3],
+    counts: Vec<bool>,
 }
 
 impl Pairs {
     fn of(home: String, staged: String, sources: &[&Table], targets: &[&Table]) -> Pairs {
         let names = |tables: &[&Table]| tables.iter().map(|t| t.name.clone()).collect();
-        let mut columns: [Vec<String>; 3] = Default::default();
+        let (mut columns, mut counts): ([Vec<String>; 3], Vec<bool>) = Default::default();
         for (source, target) in sources.iter().zip(targets) {
-            let moved = source.columns.iter().zip(&target.columns).map(|(s, t)| (&s.name, &t.name));
+            let moved = source.columns.iter().zip(&target.columns).map(|(s, t)| (&s.name, &t.name, t.identity));
             let computed = source.generated.iter().filter(|g| target.generated.iter().any(|t| t.name == g.name));
-            for (was, now) in moved.chain(computed.map(|g| (&g.name, &g.name))) {
+            for (was, now, count) in moved.chain(computed.map(|g| (&g.name, &g.name, false))) {
                 for (list, name) in columns.iter_mut().zip([&source.name, was, now]) {
                     list.push(name.clone());
                 }
+                counts.push(count);
             }
         }
-        Pairs { home, staged, was: names(sources), now: names(targets), columns }
+        Pairs { home, staged, was: names(sources), now: names(targets), columns, counts }
     }
 }
 
@@ -111,7 +114,8 @@ impl Postgres {
         self.strip(staged, targets)?;
         // each step reads what the one before has made
         type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
-        let steps: [Step; 7] = [
+        let steps: [Step; 8] = [
+            Postgres::no_identities,
             Postgres::sequences,
             Postgres::views,
             Postgres::unlogged,
@@ -129,6 +133,8 @@ impl Postgres {
             }
         }
         self.look_in(&quoted(home))?;
+        // by a name that is another's there, something staged may have come to stand on a source
+        self.nothing_outside(sources)?;
         self.compare(home, staged, sources, targets)?;
         let comment = literal(&format!("{MADE} {mark}"));
         self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
@@ -185,7 +191,7 @@ impl Postgres {
         let worn = self.described(&home, sources, true, true)?;
         self.look_in(&rest)?;
         if mark == mark_of(&worn) {
-            return Ok(());
+            return self.nothing_outside(sources);
         }
         Err(self.refused(
             "a view, trigger, policy, privilege or the like was changed on the tables after what takes their place was prepared",
@@ -196,12 +202,10 @@ impl Postgres {
     /// Unchanged tables must look the same, or something would be lost without a word.
     fn compare(&mut self, home: &str, staged: &str, sources: &[&Table], targets: &[&Table]) -> Result<()> {
         let same = |s: &Table, t: &Table| {
-            let names = |t: &Table| t.columns.iter().map(|c| (c.name.clone(), c.ty.clone())).collect::<Vec<_>>();
-            s.name == t.name
-                && names(s) == names(t)
+            (&s.name, &s.columns, &s.key, &s.indexes, &s.constraints, &s.foreign_keys)
+                == (&t.name, &t.columns, &t.key, &t.indexes, &t.constraints, &t.foreign_keys)
                 && s.alone.is_empty()
                 && t.alone.is_empty()
-                && s.key_names() == t.key_names()
         };
         let unchanged: Vec<&Table> = sources.iter().zip(targets).filter(|(s, t)| same(s, t)).map(|(s, _)| *s).collect();
         // a view may stand on a table that changes, too
@@ -249,7 +253,7 @@ impl Postgres {
         let lines = self.query(
             "reading what is on the tables",
             &sql,
-            &[&pairs.home, &pairs.staged, &pairs.was, &pairs.now, tables, was, now],
+            &[&pairs.home, &pairs.staged, &pairs.was, &pairs.now, tables, was, now, &pairs.counts],
         )?;
         let garment = |l: &postgres::Row| Some(Garment { what: l.get(0), sql: l.get::<_, Option<String>>(1)? });
         Ok(lines.iter().filter_map(garment).collect())

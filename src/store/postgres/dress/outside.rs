@@ -103,18 +103,7 @@ impl Postgres {
         if let Some(line) = self.query("looking what stands in the way", OBSTACLES, &[&home, &names])?.first() {
             return Err(self.refused(line.get::<_, String>(0), line.get(1)));
         }
-        let found = self.query("looking what is built on the tables", OUTSIDERS, &[&home, &names])?;
-        let found: Vec<String> = found.iter().map(|l| l.get(0)).collect();
-        if !found.is_empty() {
-            let cause = format!(
-                "{} would go on meaning the tables that are swapped out, as PostgreSQL follows the thing and not the name",
-                found.join("; ")
-            );
-            return Err(self.refused(
-                cause,
-                "drop it before the migration and make it again afterwards, or take its table into the migration",
-            ));
-        }
+        self.nothing_outside(sources)?;
         let taken = targets.iter().filter(|t| !names.contains(&t.name.as_str()));
         let taken: Vec<String> = taken.map(|t| format!("{}.{}", quoted(&home), quoted(&t.name))).collect();
         let sql = "SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NOT NULL ORDER BY 1";
@@ -125,5 +114,21 @@ impl Postgres {
             ));
         }
         Ok(self.query("looking what is worth a word", WORDS, &[])?.iter().map(|l| l.get(0)).collect())
+    }
+
+    /// Refuses if anything but their own parts and the views beside them stands on the sources: it would follow them and not their name.
+    pub(super) fn nothing_outside(&mut self, sources: &[&Table]) -> Result<()> {
+        let (home, names) = (self.base.clone(), sources.iter().map(|t| t.name.as_str()).collect::<Vec<_>>());
+        let found = self.query("looking what is built on the tables", OUTSIDERS, &[&home, &names])?;
+        let found: Vec<String> = found.iter().map(|l| l.get(0)).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let cause = format!(
+            "{} would go on meaning the tables that are swapped out, as PostgreSQL follows the thing and not the name",
+            found.join("; ")
+        );
+        let hint = "drop it before the migration and make it again afterwards, or take its table into the migration";
+        Err(self.refused(cause, hint))
     }
 }

@@ -3,6 +3,14 @@
 use super::{Garment, Pairs, Postgres};
 use crate::store::Result;
 
+/// What `create` has made an identity, and is none.
+const NO_IDENTITY: &str = "
+SELECT format('the default of %s.%s', c.name, c.now), format('ALTER TABLE %I.%I ALTER COLUMN %I DROP IDENTITY IF EXISTS', $2::text, c.name, c.now)
+        FROM col c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum AND a.attidentity = ''
+        JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum AND b.attidentity <> ''
+        JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.s AND d.adnum = c.snum
+        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' ORDER BY 1";
+
 /// The sequence of an identity gets its old name in two steps, as another may have it for the moment. A column that has a sequence of its own
 /// without being an identity keeps that, and one that counts by a sequence that is not its own goes on doing so.
 const SEQUENCES: &str = "
@@ -28,14 +36,9 @@ opt AS (
 SELECT what, sql FROM (
     SELECT 1, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, n.made, 'backout_' || n.s)
         FROM num n WHERE n.deptype = 'i' AND n.made IS NOT NULL AND n.made <> n.name
-    UNION ALL SELECT 2, format('the default of %s.%s', c.name, c.now), format('ALTER TABLE %I.%I ALTER COLUMN %I DROP IDENTITY IF EXISTS', $2::text, c.name, c.now)
-        FROM col c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum AND a.attidentity = ''
-        JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum AND b.attidentity <> ''
-        JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.s AND d.adnum = c.snum
-        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'
     UNION ALL SELECT 3, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, 'backout_' || n.s, n.name)
         FROM num n WHERE n.deptype = 'i' AND n.made IS NOT NULL AND n.made <> n.name
-    UNION ALL SELECT 4, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I %s', $2::text, n.name, o.words)
+    UNION ALL SELECT 4, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I %s RESTART', $2::text, n.name, o.words)
         FROM num n JOIN opt o ON o.s = n.s WHERE n.deptype = 'i' AND n.made IS NOT NULL
     UNION ALL SELECT 5, format('sequence %s', n.name), format('CREATE %s SEQUENCE %I.%I %s', CASE n.relpersistence WHEN 'u' THEN 'UNLOGGED' END,
             $2::text, n.name, o.words)
@@ -48,7 +51,7 @@ SELECT what, sql FROM (
         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum AND a.attidentity = '' AND a.attgenerated = ''
         JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum
         JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.s AND d.adnum = c.snum
-        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' AND (b.attidentity <> '' OR b.atttypid = a.atttypid)
+        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' AND c.counts AND b.attidentity = ''
     ) x(o, what, sql) ORDER BY o, what";
 
 /// Children before the tables to which they refer, as nothing that is logged may refer to what is not.
@@ -68,6 +71,8 @@ SELECT what, sql FROM (
     SELECT 1, format('access method of %s', x.name), format('ALTER TABLE %I.%I SET ACCESS METHOD %I', $2::text, x.name, m.amname)
         FROM rel x JOIN pg_catalog.pg_class s ON s.oid = x.s JOIN pg_catalog.pg_class t ON t.oid = x.t JOIN pg_catalog.pg_am m ON m.oid = s.relam
         WHERE s.relam <> t.relam AND s.relkind = 'r'
+    UNION ALL SELECT 1, format('sequence %s', o.name), format('ALTER SEQUENCE %I.%I SET %s', $2::text, o.name, CASE s.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END)
+        FROM owned o JOIN pg_catalog.pg_class s ON s.oid = o.s JOIN pg_catalog.pg_class t ON t.oid = o.t WHERE s.relpersistence <> t.relpersistence
     UNION ALL SELECT 2, format('tablespace of %s', x.name), format('ALTER TABLE %I.%I SET TABLESPACE %I', $2::text, x.name, p.spcname)
         FROM rel x JOIN pg_catalog.pg_class s ON s.oid = x.s JOIN pg_catalog.pg_class t ON t.oid = x.t
         JOIN pg_catalog.pg_tablespace p ON p.oid = s.reltablespace WHERE s.reltablespace <> t.reltablespace
@@ -217,6 +222,10 @@ SELECT what, sql FROM (
     ) x(o, what, sql) ORDER BY o, what, sql";
 
 impl Postgres {
+    pub(super) fn no_identities(&mut self, pairs: &Pairs) -> Result<Vec<Garment>> {
+        self.garments(NO_IDENTITY, pairs)
+    }
+
     pub(super) fn sequences(&mut self, pairs: &Pairs) -> Result<Vec<Garment>> {
         self.garments(SEQUENCES, pairs)
     }
