@@ -483,8 +483,11 @@ fn may_be_called(name: &str, kind: Kind, at: At) -> Result<()> {
 impl Changing {
     /// Neither it nor anything of it is another than before, but for what its foreign keys refer to.
     pub fn stays(&self) -> bool {
-        self.name == self.table.name
-            && self.added.is_empty()
+        self.name == self.table.name && self.stays_but_name()
+    }
+
+    fn stays_but_name(&self) -> bool {
+        self.added.is_empty()
             && self.fates.iter().zip(&self.table.columns).all(|(f, c)| !f.dropped && f.column == *c)
             && self.generated.iter().zip(&self.table.generated).all(|(n, g)| n.as_ref() == Some(&g.name))
     }

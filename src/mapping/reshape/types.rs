@@ -64,6 +64,16 @@ pub(super) fn alike(one: &str, other: &str, kind: Kind) -> bool {
     }
 }
 
+/// Whether the new type takes values that the old one does not.
+pub(super) fn takes_more(from: &str, to: &str, kind: Kind) -> bool {
+    let wide = |ty: &str| INTEGERS.iter().position(|i| *i == ty);
+    match (wide(from), wide(to)) {
+        (Some(was), Some(is)) => is > was,
+        _ if kind == Kind::Sqlite => Affinity::of(from) == Affinity::Text && Affinity::of(to) == Affinity::Integer,
+        _ => is_text(from) && length(from).is_some_and(|n| is_text(to) && length(to).is_none_or(|m| m > n)),
+    }
+}
+
 /// Has the column become of this type.
 pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulted: bool) -> Result<()> {
     let (kind, ty, column) = (fate.kind, plain(asked, fate.kind), &t.columns[i]);
