@@ -68,11 +68,14 @@ fn columns(out: &mut String, t: &TablePlan) {
         let default = c.default.as_ref().map(|d| format!(" default {d}")).unwrap_or_default();
         lines.push([c.name.clone(), format!("{}{not_null}{default}", short(&c.ty)), "is new".into()]);
     }
-    let widest = |i: usize| lines.iter().map(|l| l[i].chars().count()).max().unwrap_or(0);
-    let (name, ty, how) = (widest(0).min(30), widest(1), widest(2));
+    let width = |text: &String| text.chars().count();
+    let name = lines.iter().map(|l| width(&l[0])).max().unwrap_or(0).min(30);
+    let short = |l: &&[String; 3]| 6 + name + width(&l[1]) + width(&l[2]) <= 80;
+    let ty = lines.iter().filter(short).map(|l| width(&l[1])).max().unwrap_or(0);
     for [n, t, h] in &lines {
-        if 2 + name + 2 + ty + 2 + how <= 80 {
-            let _ = writeln!(out, "{}", format!("  {n:name$}  {t:ty$}  {h}").trim_end());
+        let line = format!("  {n:name$}  {t:ty$}  {h}");
+        if line.trim_end().chars().count() <= 80 {
+            let _ = writeln!(out, "{}", line.trim_end());
         } else {
             let _ = writeln!(out, "  {}", wrap(format!("{n:name$}  {t}").trim_end(), name + 6));
             if !h.is_empty() {

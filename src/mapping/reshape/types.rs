@@ -8,7 +8,7 @@ use super::{Changing, Fate, Result, refuse, words};
 pub(super) fn plain(ty: &str, kind: Kind) -> String {
     let ty = ty.trim();
     if kind == Kind::Sqlite {
-        return if ty.eq_ignore_ascii_case("bigint") { "INTEGER".into() } else { ty.to_owned() };
+        return ty.to_owned();
     }
     let limits = ty.find('(').map_or("", |at| &ty[at..]);
     let base = match base_type(ty).as_str() {

@@ -44,7 +44,11 @@ fn part(all: &[Token<'_>], i: usize, kind: Kind) -> Part {
     if is_after("(") || is_before(".") || in_type(all, i) {
         return Part::Other;
     }
-    if is_after(".") || follows("AS") {
+    // CAST(a AS type); in PostgreSQL's words it is a name that is given
+    if follows("AS") {
+        return if kind == Kind::Postgres { Part::Unsure } else { Part::Other };
+    }
+    if is_after(".") {
         return Part::Unsure;
     }
     if kind != Kind::Postgres {
