@@ -9,6 +9,8 @@ use backout::store::Phase;
 
 use super::terminal;
 
+mod in_place;
+
 /// `1 234 567`
 pub fn number(n: u64) -> String {
     let digits = n.to_string();
@@ -117,15 +119,11 @@ fn about(s: f64) -> String {
 pub fn proposal(p: &Proposal, config: &Config) -> String {
     let mut out = String::new();
     let plan = &p.plan;
-    let (all_rows, all_bytes) = p.counts.tables.iter().fold((0, 0), |(r, b), (x, y)| (r + x, b + y));
     let _ = writeln!(out, "{}  {}", plan.migration, plan.title);
-    let _ = writeln!(out, "from  {} ({})", plan.from.name, plan.from.kind.name());
-    let _ = writeln!(out, "to    {} ({})", plan.to.name, plan.to.kind.name());
-    let _ = writeln!(out, "moves {}, {}, {}\n", counted(plan.tables.len(), "table"), rows(all_rows), size(all_bytes));
-    for (t, (n, bytes)) in plan.tables.iter().zip(&p.counts.tables) {
-        let _ = writeln!(out, "{} → {}   {}, {}", t.source.title(), t.target.name, rows(*n), size(*bytes));
-        columns(&mut out, t);
-        out.push('\n');
+    if plan.in_place() {
+        in_place::tables(&mut out, p);
+    } else {
+        two_stores(&mut out, p);
     }
     let mut list = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
@@ -138,8 +136,9 @@ pub fn proposal(p: &Proposal, config: &Config) -> String {
     list("worth knowing", plan.notes.clone());
     list("in backout.toml, but not used by this version", config.unused.clone());
     let e = &p.estimate;
+    let beside = if plan.in_place() { "beside what is there, until `complete`" } else { "in the target" };
     let _ = writeln!(out, "time      {} until ready", about(e.seconds));
-    let _ = writeln!(out, "disk      about {} in the target", size(e.disk_bytes));
+    let _ = writeln!(out, "disk      about {} {beside}", size(e.disk_bytes));
     for l in &e.locks {
         let _ = writeln!(out, "locks     {}", wrap(l, 10));
     }
@@ -148,6 +147,20 @@ pub fn proposal(p: &Proposal, config: &Config) -> String {
     let _ = writeln!(out, "plan      {}", p.hash);
     let _ = writeln!(out, "next:     backout up --plan {}", &p.hash[..16]);
     out
+}
+
+/// From where to where, and each table.
+fn two_stores(out: &mut String, p: &Proposal) {
+    let plan = &p.plan;
+    let (all_rows, all_bytes) = p.counts.tables.iter().fold((0, 0), |(r, b), (x, y)| (r + x, b + y));
+    let _ = writeln!(out, "from  {} ({})", plan.from.name, plan.from.kind.name());
+    let _ = writeln!(out, "to    {} ({})", plan.to.name, plan.to.kind.name());
+    let _ = writeln!(out, "moves {}, {}, {}\n", counted(plan.tables.len(), "table"), rows(all_rows), size(all_bytes));
+    for (t, (n, bytes)) in plan.tables.iter().zip(&p.counts.tables) {
+        let _ = writeln!(out, "{} → {}   {}, {}", t.source.title(), t.target.name, rows(*n), size(*bytes));
+        columns(out, t);
+        out.push('\n');
+    }
 }
 
 /// What is stopped and switched when the application is handed over.

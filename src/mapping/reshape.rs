@@ -185,6 +185,12 @@ pub fn select(schema: &Schema, wanted: &Reshape, kind: Kind) -> Result<Vec<Chang
                 "change it in a SQL revision",
             );
         }
+        // of such a table only the reader of the schema knows, and says it so
+        let noted = schema.tables.iter().position(|s| s.name == t.name).and_then(|i| schema.notes.get(i));
+        if noted.is_some_and(|n| n.contains("it is partitioned")) {
+            let cause = format!("table {}{} cannot take part: it is partitioned", t.name, with(t));
+            return refuse(None, cause, "a partitioned table cannot change in place with this version");
+        }
         if t.key.is_empty() {
             t.key = usable_key(t).ok_or_else(|| Refusal {
                 cause: format!("table {}{} has no key: rows without one cannot be told apart", t.name, with(t)),
@@ -347,6 +353,8 @@ fn alter(all: &mut [Changing], schema: &Schema, wanted: &Reshape, kind: Kind) ->
 /// Every primary key that is named, and every column of a foreign key that refers to one.
 fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
     let Some(rekey) = &wanted.rekey else { return Ok(()) };
+    // a key that is an INTEGER gives numbers by itself there
+    let ty = if kind == Kind::Sqlite && rekey.ty == "bigint" { "INTEGER" } else { &rekey.ty };
     let mut changed: Vec<(usize, usize)> = Vec::new();
     for name in &rekey.tables {
         let Some(t) = all.iter().position(|t| t.table.name == *name) else { continue };
@@ -356,7 +364,7 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
             let hint = "name the tables whose key is one column: columns that refer to it change with it";
             return refuse(Some(rekey.at), cause, hint);
         };
-        if types::plain(&rekey.ty, kind).eq_ignore_ascii_case(&table.columns[*key].ty) {
+        if ty.eq_ignore_ascii_case(&table.columns[*key].ty) {
             let cause = format!("the key of {name}, {}, is {} already", table.columns[*key].name, rekey.ty);
             return refuse(Some(rekey.at), cause, "take it out of `tables`");
         }
@@ -408,12 +416,12 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
             );
             return refuse(fate.at, cause, "let one of them go: [[alter.column]] may still rename it");
         }
-        if types::plain(&rekey.ty, kind).eq_ignore_ascii_case(&fate.column.ty) {
+        if ty.eq_ignore_ascii_case(&fate.column.ty) {
             continue;
         }
         fate.at = fate.at.or(Some(rekey.at));
         let defaulted = fate.column.default != t.table.columns[i].default;
-        types::retype(fate, &t.table, i, &rekey.ty, defaulted)?;
+        types::retype(fate, &t.table, i, ty, defaulted)?;
     }
     Ok(())
 }
@@ -484,8 +492,11 @@ fn may_be_called(name: &str, kind: Kind, at: At) -> Result<()> {
 impl Changing {
     /// Neither it nor anything of it is another than before, but for what its foreign keys refer to.
     pub fn stays(&self) -> bool {
-        self.name == self.table.name
-            && self.added.is_empty()
+        self.name == self.table.name && self.stays_but_name()
+    }
+
+    fn stays_but_name(&self) -> bool {
+        self.added.is_empty()
             && self.fates.iter().zip(&self.table.columns).all(|(f, c)| !f.dropped && f.column == *c)
             && self.generated.iter().zip(&self.table.generated).all(|(n, g)| n.as_ref() == Some(&g.name))
     }
@@ -532,23 +543,12 @@ impl Changing {
                 refuse(line, format!("{}.{name} cannot go: {by}", t.name), hint)
             };
             if let Some((i, _)) = at {
-                let c = &t.columns[i];
                 if t.key.contains(&i) {
                     return refuse(
                         line,
                         format!("{}.{name} cannot go: it is part of the key", t.name),
                         "a table needs its key",
                     );
-                }
-                if c.not_null && c.default.is_none() && !c.identity {
-                    let cause = format!(
-                        "{}.{name} cannot go: it is NOT NULL without a default, so rows that are made after it went could not come back",
-                        t.name
-                    );
-                    let hint = format!(
-                        "set a default on it first: ALTER TABLE … ALTER COLUMN {name} SET DEFAULT …; or drop its NOT NULL"
-                    );
-                    return refuse(line, cause, hint);
                 }
             }
             if let Some(f) = t.foreign_keys.iter().find(|f| f.columns.contains(name)) {
@@ -573,6 +573,19 @@ impl Changing {
             for (g, _) in t.generated.iter().zip(&self.generated).filter(|(g, n)| n.is_some() && g.name != *name) {
                 if g.expression.as_ref().is_none_or(|e| words::mentions(e, name, kind)) {
                     return held(format!("{} is computed from it", g.name));
+                }
+            }
+            if let Some((i, _)) = at {
+                let c = &t.columns[i];
+                if c.not_null && c.default.is_none() && !c.identity {
+                    let cause = format!(
+                        "{}.{name} cannot go: it is NOT NULL without a default, so rows that are made after it went could not come back",
+                        t.name
+                    );
+                    let hint = format!(
+                        "set a default on it first: ALTER TABLE … ALTER COLUMN {name} SET DEFAULT …; or drop its NOT NULL"
+                    );
+                    return refuse(line, cause, hint);
                 }
             }
         }

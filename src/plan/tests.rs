@@ -404,6 +404,114 @@ fn what_is_wrong_in_a_migration_is_shown_where_it_stands() {
 }
 
 #[test]
+fn a_change_in_place_is_read_whole() {
+    let text = r#"
+title = "ids become UUIDs"
+[rekey]
+store = "a"
+type = "uuid"
+tables = ["users", "tags"]
+[[rekey.reference]]
+table = "audit"
+column = "user_id"
+to = "users"
+invalid = "refuse"
+[alter]
+store = "a"
+[[alter.table]]
+table = "users"
+rename = "people"
+[[alter.column]]
+table = "users"
+column = "nick"
+rename = "name"
+type = "text"
+default = "''"
+not_null = false
+[[alter.column]]
+table = "users"
+column = "fax"
+drop = true
+[[alter.column]]
+table = "users"
+column = "level"
+add = true
+type = "integer"
+default = "1"
+not_null = true
+"#;
+    let migration = migration(text).unwrap();
+    let (a, t) = (|line| At { line, column: 1 }, &migration.transfer);
+    assert_eq!((t.from.as_str(), t.to.as_str(), migration.in_place()), ("a", "a", true));
+    let column =
+        |line, column: &str, change| AlterColumn { at: a(line), table: "users".into(), column: column.into(), change };
+    let wanted = Reshape {
+        at: a(3),
+        store: "a".into(),
+        rekey: Some(Rekey {
+            at: a(3),
+            ty: "uuid".into(),
+            tables: vec!["users".into(), "tags".into()],
+            references: vec![SoftReference {
+                at: a(7),
+                table: "audit".into(),
+                column: "user_id".into(),
+                to: "users".into(),
+            }],
+        }),
+        tables: vec![AlterTable { at: a(14), table: "users".into(), rename: "people".into() }],
+        columns: vec![
+            column(
+                17,
+                "nick",
+                ColumnChange::Alter {
+                    rename: Some("name".into()),
+                    ty: Some("text".into()),
+                    default: Some("''".into()),
+                    not_null: Some(false),
+                },
+            ),
+            column(24, "fax", ColumnChange::Drop),
+            column(28, "level", ColumnChange::Add { ty: "integer".into(), default: Some("1".into()), not_null: true }),
+        ],
+    };
+    assert_eq!(migration.reshape, Some(wanted));
+}
+
+#[test]
+fn what_is_wrong_in_a_change_in_place_is_shown_where_it_stands() {
+    let rekey = "[rekey]\nstore = \"a\"\ntype = \"uuid\"\ntables = [\"users\"]\n";
+    let alter = "[alter]\nstore = \"a\"\n";
+    let column = format!("{alter}[[alter.column]]\ntable = \"t\"\ncolumn = \"c\"\n");
+    let soft = format!("{rekey}[[rekey.reference]]\ntable = \"t\"\ncolumn = \"c\"\n");
+    for (text, place, message, hint) in [
+        ("[rekey]\nstore = \"q\"".into(), "2:9", "there is no store `q`", ""),
+        ("[rekey]\nstore = \"j\"".into(), "2:9", "`j` is a JSON file", "SQLite"),
+        ("[rekey]\nstore = \"a\"\ntype = \"uid\"".into(), "3:8", "keys cannot become `uid`", "did you mean `uuid`?"),
+        ("[rekey]\nstore = \"a\"\ntype = \"uuid\"".into(), "1:1", "[rekey] lacks `tables`", ""),
+        (rekey.replace("tables", "table"), "4:1", "unknown key `table` in [rekey]", "did you mean `tables`?"),
+        (format!("{soft}to = \"user\""), "8:6", "`user` is not among the `tables`", "did you mean `users`?"),
+        (format!("{soft}to = \"users\"\ninvalid = \"null\""), "9:11", "`null` comes with a later version", ""),
+        (alter.into(), "1:1", "[alter] changes nothing", ""),
+        (format!("{rekey}[alter]\nstore = \"b\"\n"), "6:9", "[rekey] is of `a` and [alter] of `b`", ""),
+        (format!("{rekey}[transfer]\nfrom = \"a\"\nto = \"b\""), "1:1", "[rekey] and [transfer] do not go", ""),
+        (column.clone(), "3:1", "[[alter.column]] lacks `rename`", "drop = true"),
+        (format!("{column}up = \"c + 1\""), "6:6", "`up` in [[alter.column]] comes with a later", ""),
+        (format!("{column}drop = true\ntype = \"text\""), "7:8", "`drop = true` and `type` do not go", ""),
+        (format!("{column}add = true"), "3:1", "lacks `type`", "a new column"),
+        (format!("{column}add = true\ntype = \"int\"\nnot_null = true"), "8:12", "needs a default", "default"),
+        (format!("{column}drop = true\n{}", &column[alter.len()..]), "7:1", "`t.c` stands here twice", "one place"),
+        ("[split]\nstore = \"a\"".into(), "1:1", "[split] comes with a later version", "[rekey]"),
+    ] {
+        let error = migration(&text).expect_err(&text);
+        let shown = error.shown();
+        assert!(error.to_string().starts_with(&format!("m/20250301090000_to_main.toml:{place}: ")), "{text}\n{shown}");
+        assert!(error.to_string().contains(message), "{text}\n{shown}");
+        assert!(error.hint().unwrap_or_default().contains(hint), "{text}\n{shown}");
+    }
+}
+
+#[test]
 fn migrations_come_in_the_order_of_their_stamps() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backout.toml");

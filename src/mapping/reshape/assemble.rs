@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::plan::{Codec, Column, ColumnPlan, Index, Kind, Lone, Table, TablePlan};
+use crate::plan::{Codec, Column, ColumnPlan, ForeignKey, Index, Kind, Lone, Table, TablePlan};
 
 use super::super::transfer::Refusal;
 use super::{Changing, Fate, Result, references, refuse, spelled, text, types, words};
@@ -97,9 +97,12 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
         }
         types::still_hold(t)?;
         if kind == Kind::Sqlite {
-            let sql = target.details.sql.as_deref().unwrap_or_default();
-            target.details.sql =
-                Some(text::changed(sql, t, &columns).ok_or_else(|| unsure(&t.table, "the definition", ""))?);
+            let refers = |f: &ForeignKey| columns.get(&f.table).is_some_and(|c| !c.is_empty());
+            let same = t.stays_but_name() && !t.table.foreign_keys.iter().any(refers);
+            if let (false, Some(sql)) = (same, &t.table.details.sql) {
+                let made = text::changed(sql, t, &columns);
+                target.details.sql = Some(made.ok_or_else(|| unsure(&t.table, "the CREATE TABLE", "itself"))?);
+            }
         }
         tables.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
     }
@@ -204,7 +207,7 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
     say(
         "a value that is written there after the cutover, and that the old type does not hold, cannot come back: a rollback parks its row \
          and lists it",
-        list(&|t| columns(t, &|f, _| f.retyped && !matches!(f.tries.first(), Some(Codec::Uuid { .. })))),
+        list(&|t| columns(t, &|f, c| f.retyped && types::takes_more(&c.ty, &f.column.ty, kind))),
     );
     say(
         "ids that are given after the cutover stay the same after a rollback, in the spelling that the column has now",

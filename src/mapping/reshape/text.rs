@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::plan::Kind;
 use crate::tokens::{Is, Token, tokens};
 
-use super::words::{names, new_name, quote};
+use super::words::{new_name, quote};
 use super::{Changing, Fate};
 
 /// New names of columns, by table and old name.
@@ -56,6 +56,11 @@ impl Edits {
     }
 }
 
+/// Whether a token that stands where only a name can, in whatever quotes, is this one.
+fn called(t: &Token<'_>, name: &str) -> bool {
+    matches!(t.is, Is::Word | Is::Name | Is::Text) && t.name(Kind::Sqlite) == name.to_ascii_lowercase()
+}
+
 /// The CREATE TABLE as it will be; `None` if it cannot be told for sure.
 pub(super) fn changed(sql: &str, t: &Changing, renames: &Renames) -> Option<String> {
     let all = pieces(sql);
@@ -96,7 +101,7 @@ pub(super) fn changed(sql: &str, t: &Changing, renames: &Renames) -> Option<Stri
 
 /// What becomes of a column's definition; whether it stays.
 fn column(head: &Token<'_>, item: &[Piece<'_>], t: &Changing, edits: &mut Edits) -> Option<bool> {
-    if let Some(g) = t.table.generated.iter().position(|g| names(head, &g.name, Kind::Sqlite)) {
+    if let Some(g) = t.table.generated.iter().position(|g| called(head, &g.name)) {
         match &t.generated[g] {
             None => return Some(false),
             Some(name) if *name != t.table.generated[g].name => edits.put(head.start, head.end(), quote(name)),
@@ -104,7 +109,7 @@ fn column(head: &Token<'_>, item: &[Piece<'_>], t: &Changing, edits: &mut Edits)
         }
         return Some(true);
     }
-    let i = t.table.columns.iter().position(|c| names(head, &c.name, Kind::Sqlite))?;
+    let i = t.table.columns.iter().position(|c| called(head, &c.name))?;
     let (was, fate): (_, &Fate) = (&t.table.columns[i], &t.fates[i]);
     if fate.dropped {
         return Some(false);
@@ -206,13 +211,11 @@ fn names_within(item: &[Piece<'_>], t: &Changing, renames: &Renames, edits: &mut
                 let map = match within {
                     Within::Other(parent) => {
                         let parent = &item.get(parent)?.token;
-                        renames.iter().find(|(table, _)| names(parent, table, Kind::Sqlite)).map_or(&none, |(_, m)| m)
+                        renames.iter().find(|(table, _)| called(parent, table)).map_or(&none, |(_, m)| m)
                     }
                     _ => own,
                 };
-                map.iter()
-                    .find(|(old, _)| first && p.depth == 2 && names(&p.token, old, Kind::Sqlite))
-                    .map(|(_, n)| n.clone())
+                map.iter().find(|(old, _)| first && p.depth == 2 && called(&p.token, old)).map(|(_, n)| n.clone())
             }
         };
         if let Some(new) = new {

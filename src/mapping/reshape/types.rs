@@ -8,7 +8,7 @@ use super::{Changing, Fate, Result, refuse, words};
 pub(super) fn plain(ty: &str, kind: Kind) -> String {
     let ty = ty.trim();
     if kind == Kind::Sqlite {
-        return if ty.eq_ignore_ascii_case("bigint") { "INTEGER".into() } else { ty.to_owned() };
+        return ty.to_owned();
     }
     let limits = ty.find('(').map_or("", |at| &ty[at..]);
     let base = match base_type(ty).as_str() {
@@ -61,6 +61,16 @@ pub(super) fn alike(one: &str, other: &str, kind: Kind) -> bool {
     match kind {
         Kind::Postgres => one == other || is_integer(one) && is_integer(other) || is_text(one) && is_text(other),
         _ => Affinity::of(one) == Affinity::of(other),
+    }
+}
+
+/// Whether the new type takes values that the old one does not.
+pub(super) fn takes_more(from: &str, to: &str, kind: Kind) -> bool {
+    let wide = |ty: &str| INTEGERS.iter().position(|i| *i == ty);
+    match (wide(from), wide(to)) {
+        (Some(was), Some(is)) => is > was,
+        _ if kind == Kind::Sqlite => Affinity::of(from) == Affinity::Text && Affinity::of(to) == Affinity::Integer,
+        _ => is_text(from) && length(from).is_some_and(|n| is_text(to) && length(to).is_none_or(|m| m > n)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::plan::Kind;
 use crate::tokens::{Is, Token, tokens};
 
 /// Whether the token, taken as a name, is this one.
-pub(super) fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
+fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
     match (t.is, kind) {
         (Is::Word, Kind::Postgres) => t.text == name,
         (Is::Name, Kind::Postgres) => t.name(kind) == name,
@@ -44,7 +44,11 @@ fn part(all: &[Token<'_>], i: usize, kind: Kind) -> Part {
     if is_after("(") || is_before(".") || in_type(all, i) {
         return Part::Other;
     }
-    if is_after(".") || follows("AS") {
+    // CAST(a AS type); in PostgreSQL's words it is a name that is given
+    if follows("AS") {
+        return if kind == Kind::Postgres { Part::Unsure } else { Part::Other };
+    }
+    if is_after(".") {
         return Part::Unsure;
     }
     if kind != Kind::Postgres {
@@ -59,7 +63,8 @@ fn part(all: &[Token<'_>], i: usize, kind: Kind) -> Part {
     match before {
         Some(b) if b.symbol(")") || b.is == Is::Name => Part::Other,
         Some(b) if b.is == Is::Word && b.text.chars().any(char::is_lowercase) => Part::Other,
-        Some(b) if b.symbol(":") => Part::Other,
+        // a slice of an array
+        Some(b) if b.symbol(":") => Part::Unsure,
         _ => Part::Column,
     }
 }
