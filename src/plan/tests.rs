@@ -446,6 +446,7 @@ not_null = true
     let column =
         |line, column: &str, change| AlterColumn { at: a(line), table: "users".into(), column: column.into(), change };
     let wanted = Reshape {
+        merge: None,
         at: a(3),
         store: "a".into(),
         rekey: Some(Rekey {
