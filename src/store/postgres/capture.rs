@@ -31,7 +31,7 @@ const LOOK: &str = "SELECT w.name, c.oid::text, \
         FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
         WHERE t.tgrelid = c.oid AND t.tgname LIKE 'backout\\_capture\\_%') \
     FROM unnest($1::text[]) WITH ORDINALITY w(name, n) LEFT JOIN pg_catalog.pg_class c \
-    ON c.relname = w.name AND c.relnamespace = $2::text::regnamespace ORDER BY w.n";
+    ON c.relname = w.name AND c.relnamespace = pg_catalog.to_regnamespace($2::text) ORDER BY w.n";
 
 impl Postgres {
     fn looks(&mut self, tables: &[&Table]) -> Result<Vec<Look>> {
@@ -150,7 +150,7 @@ impl Postgres {
     fn switch_off(&mut self, operation: &str, tables: &[&Table], names: &[&str]) -> Result<()> {
         let sql = "SELECT DISTINCT format('ALTER TABLE %s DISABLE TRIGGER %I', t.tgrelid::regclass, t.tgname) \
             FROM unnest($1::text[]) w(name) JOIN pg_catalog.pg_class c ON c.relname = w.name \
-            AND c.relnamespace = $2::text::regnamespace \
+            AND c.relnamespace = pg_catalog.to_regnamespace($2::text) \
             CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)) p \
             JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid \
             WHERE t.tgname = ANY($3) AND t.tgenabled <> 'D' AND t.tgparentid = 0 ORDER BY 1";
@@ -186,7 +186,7 @@ impl Postgres {
     pub(super) fn drop_triggers(&mut self, tables: &[&Table]) -> Result<()> {
         let sql = "SELECT DISTINCT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) \
             FROM unnest($1::text[]) w(name) JOIN pg_catalog.pg_class c ON c.relname = w.name \
-            AND c.relnamespace = $2::text::regnamespace \
+            AND c.relnamespace = pg_catalog.to_regnamespace($2::text) \
             CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)) p \
             JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid \
             WHERE t.tgname = ANY($3) AND t.tgparentid = 0 ORDER BY 1";

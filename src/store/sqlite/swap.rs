@@ -1,5 +1,4 @@
-//! In site: the targets are built beside the sources in the same file, and swapped in by their names (P3).
-
+//! In place: the targets are built beside the sources in the same file, and swapped in by their names (P3).
 //!
 //! Moved are the rows of `sqlite_schema`, by our own hand. ALTER TABLE … RENAME would rewrite views and triggers that others made,
 //! stops at any that is broken, and cannot give an index another name. What goes by name (views, triggers, foreign keys of
@@ -205,6 +204,19 @@ pub(super) fn placed(table: &Table, site: &Site) -> Table {
     for text in expressions.chain(table.indexes.iter_mut().filter_map(|i| i.predicate.as_mut())) {
         *text = text::requalified(text, &was, &table.name);
     }
+    table
+}
+
+/// The same backwards: a table as the plan calls it.
+pub(super) fn named(mut table: Table, prefix: &str) -> Table {
+    let bare = |name: &mut String| {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            *name = rest.to_owned();
+        }
+    };
+    bare(&mut table.name);
+    table.foreign_keys.iter_mut().for_each(|f| bare(&mut f.table));
+    table.indexes.iter_mut().filter_map(|i| i.name.as_mut()).for_each(bare);
     table
 }
 
