@@ -475,6 +475,7 @@ fn p03_a_writer_with_an_open_connection_finds_the_new_table() {
         let at = store.capture_on(&refs(&sources), RUN).unwrap();
         store.commit("capture").unwrap();
         stage(&place, &sources, &targets);
+        place.run("PRAGMA foreign_keys = ON");
         let mut put = place.app.prepare("INSERT INTO orders (user, what) VALUES (?1, ?2)").unwrap();
         let mut read = place.app.prepare("SELECT count(*) FROM orders").unwrap();
         put.execute((1, "before")).unwrap();
@@ -487,6 +488,9 @@ fn p03_a_writer_with_an_open_connection_finds_the_new_table() {
         target.commit("carry").unwrap();
         let at = cut_over(&place, &sources, &targets);
         put.execute((2, "after")).unwrap();
+        // its foreign keys are those of the tables that are home
+        let said = put.execute((77, "nobody's")).unwrap_err().to_string();
+        assert!(said.contains("FOREIGN KEY"), "{said}");
         assert_eq!(read.query_row([], |r| r.get::<_, i64>(0)).unwrap(), 4, "{mode}");
         let mut live = place.at(Role::Target, Site::Home);
         assert_eq!(drained(&mut *live, &targets, &at), [(Op::Insert, Some(Key::of(&[Value::Int(4)])))]);
