@@ -160,7 +160,7 @@ fn in_order(before: &[Object], rows: &mut [Object], moved: &[(usize, bool)], pla
     }
     let tables: HashMap<String, i64> =
         rows.iter().filter(|o| o.kind == "table").map(|o| (o.name.to_lowercase(), o.at)).collect();
-    for row in rows.iter_mut().filter(|o| o.kind == "trigger") {
+    for row in rows.iter_mut().filter(|o| o.kind != "table") {
         if tables.get(&row.on.to_lowercase()).is_some_and(|at| *at > row.at) {
             row.at = end();
         }
@@ -289,14 +289,18 @@ impl Sqlite {
         // a log of what was home is none of what comes: the next capture begins anew
         let gap = "INSERT INTO backout_meta (what) VALUES ('gap')";
         let edited = edited.and_then(|()| if self.has("backout_meta")? { self.run("note a gap", gap) } else { Ok(()) });
-        edited.inspect_err(|_| self.schema_anew())?;
-        for ((_, to), shape) in tables.iter().zip(shapes) {
-            self.run(&format!("read {to} where it is now"), &format!("SELECT 1 FROM {} LIMIT 1", quote(to)))?;
-            if self.shape(to, &HashMap::new())? != shape {
-                return Err(self.cannot(&format!("{to} is not what it was under its other name")));
+        let read = || {
+            for ((_, to), shape) in tables.iter().zip(shapes) {
+                self.run(&format!("read {to} where it is now"), &format!("SELECT 1 FROM {} LIMIT 1", quote(to)))?;
+                if self.shape(to, &HashMap::new())? != shape {
+                    return Err(self.cannot(&format!("{to} is not what it was under its other name")));
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        // the file is as it was once this is taken back: it is our schema that cannot be read
+        edited.inspect_err(|_| self.schema_anew())?;
+        read().map_err(|e| self.cannot(&e.to_string()))
     }
 
     fn cannot(&self, cause: &str) -> crate::store::Error {
