@@ -40,7 +40,8 @@ pub(super) fn propose(
     }
     let mut counts = Counts::default();
     let tables: Vec<Table> = all.iter().map(|t| t.table.clone()).collect();
-    let looked = self_checked(source, &tables, |source| {
+    let hint = "mend it before it changes: what is broken now would be broken afterwards";
+    let looked = self_checked(source, &tables, hint, |source| {
         all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
     })?;
     counts.tables.extend(looked);
