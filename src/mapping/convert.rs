@@ -129,6 +129,7 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             let u = uuid::Uuid::try_parse(s).map_err(|_| "text is no UUID".to_owned())?;
             exact(codec, value, Value::Uuid(*u.as_bytes()))
         }
+        Codec::Key { map, form } => super::keys::up(form, map, value),
         Codec::Whole => {
             let i = text("number")?.parse().map_err(|_| "text is no integer of 64 bits".to_owned())?;
             exact(codec, value, Value::Int(i))
@@ -161,6 +162,7 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
         return down(of, value);
     }
     match (codec, value) {
+        (Codec::Key { map, form }, v) => super::keys::down(form, map, v),
         (Codec::Same | Codec::Verbatim, v) => Ok(v.clone().into_owned()),
         (Codec::Spelled { form }, v) => super::spelled::down(*form, v),
         (Codec::Flag { yes, no }, Value::Bool(b)) => Ok(match if *b { yes } else { no } {

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod expression;
 pub mod fold;
 mod jsonb;
+mod keys;
 pub(crate) mod literal;
 pub mod profile;
 pub mod reshape;

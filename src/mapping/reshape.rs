@@ -14,6 +14,7 @@ use super::up_exact;
 pub use assemble::{Assembled, assemble};
 
 mod assemble;
+pub mod merge;
 mod text;
 mod types;
 mod words;

@@ -84,6 +84,7 @@ fn schema_differences(planned: &Table, found: &Table, kind: Kind) -> Vec<String>
             _ => t,
         }
     };
+    let planned = &planned.whole();
     let name = &planned.name;
     let mut out = Vec::new();
     for c in &planned.columns {

@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet};
 use crate::mapping::convert::as_literal;
 use crate::mapping::fold::{Folded, Origin, fold};
 use crate::mapping::{Misfit, Way, map_key, map_row};
-use crate::plan::{Kind, Only, Plan, Table, TablePlan};
+use crate::plan::{Fixed, Kind, Plan, Table, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
 
-use super::{Error, Result, Run, doubt, fingerprint, looking, within};
+use super::{Error, Result, Run, doubt, fingerprint, keys, looking, within};
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -257,7 +257,7 @@ pub(super) fn read_changes(
     }
     find_strangers(giver, way, plan, &mut changes)?;
     // should the target be lost, the source's numbers go on after these (P22)
-    let marks = if way == Way::Down { giver.high_water(&givers)? } else { Vec::new() };
+    let marks = if way == Way::Down { keys::marks(way, plan, giver.high_water(&givers)?) } else { Vec::new() };
     Ok(Read { changes, entries, position, at, marks })
 }
 
@@ -265,7 +265,7 @@ pub(super) fn read_changes(
 fn find_strangers(giver: &mut dyn Store, way: Way, plan: &Plan, changes: &mut [Changes]) -> Result<()> {
     for c in changes {
         let table = way.giver(&plan.tables[c.table]);
-        let slices: Vec<(usize, &Only)> = slices_of(way, plan, &table.name).collect();
+        let slices: Vec<(usize, &Fixed)> = slices_of(way, plan, &table.name).collect();
         if slices.first().is_none_or(|(first, _)| *first != c.table) {
             continue;
         }
@@ -282,7 +282,7 @@ fn find_strangers(giver: &mut dyn Store, way: Way, plan: &Plan, changes: &mut [C
 }
 
 /// The plan's tables that are slices of this one of the giver's.
-pub(super) fn slices_of<'p>(way: Way, plan: &'p Plan, name: &'p str) -> impl Iterator<Item = (usize, &'p Only)> {
+pub(super) fn slices_of<'p>(way: Way, plan: &'p Plan, name: &'p str) -> impl Iterator<Item = (usize, &'p Fixed)> {
     let givers = plan.tables.iter().map(move |t| way.giver(t)).enumerate();
     givers.filter(move |(_, g)| g.name == name).filter_map(|(i, g)| Some((i, g.only.as_ref()?)))
 }
@@ -339,13 +339,23 @@ pub(super) fn apply(
     loop {
         match apply_without(id, plan, receiver, way, changes, &unfit, moment) {
             Err(Error::Store(store::Error::Unfit { store, rows })) if way == Way::Down => {
+                plan.know_again(&receiver.pairs(id)?);
                 let before = unfit.len();
                 unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
                 if unfit.len() == before {
                     return Err(store::Error::Unfit { store, rows }.into());
                 }
             }
-            other => return other,
+            Err(e) => {
+                // pairs of keys that were made up for it are none
+                if way == Way::Down
+                    && let Ok(pairs) = receiver.pairs(id)
+                {
+                    plan.know_again(&pairs);
+                }
+                return Err(e);
+            }
+            done => return done,
         }
     }
 }
@@ -383,6 +393,12 @@ pub(super) fn apply_in(
     // a ghost of an earlier attempt must not write late, nor anyone of us where the application does (P2, P4)
     if state.epoch != epoch || state.side == Side::Open {
         return Err(Error::Internal("another hand-over has begun meanwhile".into()));
+    }
+    if way == Way::Down {
+        let made = keys::make_up(r, plan, changes)?;
+        if !made.is_empty() {
+            r.put_pairs(id, &made)?;
+        }
     }
     let mut writes: Vec<(usize, Vec<Write>)> = Vec::new();
     let mut images: Vec<(usize, Key, Option<Row>)> = Vec::new();

@@ -70,8 +70,8 @@ fn as_source(way: Way, t: &TablePlan, row: &Row, out: &mut Vec<u8>) -> std::resu
 
 /// What a run that ends leaves for `verify --rollback` and `extract`.
 pub(super) fn remains(state: &State, plan: &Plan) -> Result<Remains> {
-    let plan = serde_json::to_string(plan).map_err(|e| super::Error::Internal(e.to_string()))?;
-    Ok(Remains { plan, digests: state.digests.clone(), as_of: state.drained_at.clone() })
+    let text = serde_json::to_string(plan).map_err(|e| super::Error::Internal(e.to_string()))?;
+    Ok(Remains { plan: text, digests: state.digests.clone(), as_of: state.drained_at.clone(), pairs: plan.known() })
 }
 
 /// What the live source's log names since it was opened, for one table.

@@ -11,7 +11,7 @@ use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 use super::drain::{self, Moment, Then};
 use super::emergency::{self, Alone};
 use super::hand_over::{ghost, raise_epoch};
-use super::{Error, Result, Run, undo};
+use super::{Error, Result, Run, keys, undo};
 
 /// Has both sessions stand where their sides lie.
 pub(crate) fn stand(source: &mut dyn Store, target: &mut dyn Store, run: &str) -> Result<()> {
@@ -56,6 +56,9 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         let (begun, swapped) = attempt(run, way, epoch, tries == 0);
         let (id, source, target) = (run.id.clone(), run.source.as_mut(), run.target.as_mut());
         stand(source, target, &id)?;
+        if swapped.is_err() {
+            run.plan.know_again(&run.source.pairs(&id)?);
+        }
         match swapped {
             Ok(rows) => {
                 run.frozen = Some(begun.elapsed());
@@ -64,7 +67,7 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
                 run.journal_line("hand-over", &carried, true, begun);
                 return Ok(());
             }
-            // the next drain parks them
+            // the next drain parks them; and a key that was made up in vain is made up anew
             Err(Attempt::Unfit(_)) if tries > 0 && way == Way::Down => {}
             Err(Attempt::Again) if tries > 0 => {}
             Err(Attempt::Unfit(e) | Attempt::Failed(e)) => return Err(e),
@@ -122,7 +125,7 @@ fn swap(run: &mut Run, way: Way, epoch: u64, last: bool) -> std::result::Result<
     }
     let at = giver.now()?;
     let read = drain::read_changes(giver, way, &plan, &from, &parked, at)?;
-    let marks = giver.high_water(&givers)?;
+    let marks = keys::marks(way, &plan, giver.high_water(&givers)?);
     let (gives, takes) = (giver.standing(), receiver.standing());
     let moment =
         Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, then: Then::Drained(&from) };

@@ -23,6 +23,7 @@ mod generate;
 mod hand_over;
 mod import;
 mod in_place;
+mod keys;
 mod let_go;
 mod planning;
 mod prepare;

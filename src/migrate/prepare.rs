@@ -9,7 +9,11 @@ use super::{Error, Result, Run, now, within};
 pub(crate) fn begin(source: &mut dyn Store, run: &Record<'_>) -> Result<()> {
     within(source, Mode::Write, &[], "source: record of the run", |s| {
         s.prepare()?;
-        Ok(s.put_state(&run.state(Role::Source), Some(run.plan))?)
+        s.put_state(&run.state(Role::Source), Some(run.plan))?;
+        // keys that an earlier run of this migration made up stay what they were (P23)
+        let before = s.history()?.into_iter().rev().find(|l| l.migration == run.migration && l.remains.is_some());
+        let pairs = before.and_then(|l| l.remains).map(|r| r.pairs).unwrap_or_default();
+        if pairs.is_empty() { Ok(()) } else { Ok(s.put_pairs(run.id, &pairs)?) }
     })
 }
 

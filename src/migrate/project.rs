@@ -274,7 +274,7 @@ impl Project {
     pub(crate) fn run(
         &self,
         id: String,
-        plan: Plan,
+        mut plan: Plan,
         mut source: Box<dyn Store>,
         mut target: Box<dyn Store>,
     ) -> Result<Run> {
@@ -282,6 +282,7 @@ impl Project {
         if plan.in_place() {
             in_place::stand(source.as_mut(), target.as_mut(), &id)?;
         }
+        plan.know(&source.pairs(&id)?);
         source.limit_log(self.config.rollback.log_limit);
         target.limit_log(self.config.rollback.log_limit);
         Ok(Run {

@@ -28,7 +28,17 @@ pub(super) fn propose(
             None => r.refusal.into(),
         }
     };
+    let hint = "mend it before it changes: what is broken now would be broken afterwards";
     let schema = source.schema()?;
+    if let Some(merge) = &wanted.merge {
+        let tables = reshape::merge::parts(&schema, merge, kind).map_err(told)?;
+        let given = source.high_water(&tables.iter().collect::<Vec<_>>())?;
+        let each = self_checked(source, &tables, hint, |source| {
+            tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
+        })?;
+        let assembled = reshape::merge::assemble(tables, merge, &given, kind).map_err(told)?;
+        return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
+    }
     let mut all = reshape::select(&schema, wanted, kind).map_err(told)?;
     let names: Vec<(String, String)> =
         schema.tables.iter().zip(&schema.notes).map(|(t, n)| (t.name.clone(), n.clone())).collect();
@@ -40,12 +50,39 @@ pub(super) fn propose(
     }
     let mut counts = Counts::default();
     let tables: Vec<Table> = all.iter().map(|t| t.table.clone()).collect();
-    let hint = "mend it before it changes: what is broken now would be broken afterwards";
     let looked = self_checked(source, &tables, hint, |source| {
         all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
     })?;
     counts.tables.extend(looked);
-    let reshape::Assembled { tables, notes: more } = reshape::assemble(all, kind).map_err(told)?;
+    let assembled = reshape::assemble(all, kind).map_err(told)?;
+    proposal(migration, wanted, source, assembled, counts, notes)
+}
+
+/// Rows and bytes of a table of which nothing has to be looked at.
+fn size(source: &mut dyn Store, t: &Table, stop: &AtomicBool) -> Result<(u64, u64)> {
+    let (mut rows, mut bytes) = (0, 0);
+    each_batch(source, t, |batch| {
+        if stop.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        rows += batch.len() as u64;
+        bytes += batch.size() as u64;
+        Ok(())
+    })?;
+    Ok((rows, bytes))
+}
+
+/// The plan of these tables, once the store has said what could not follow.
+fn proposal(
+    migration: &Migration,
+    wanted: &Reshape,
+    source: &mut dyn Store,
+    assembled: reshape::Assembled,
+    counts: Counts,
+    mut notes: Vec<String>,
+) -> Result<Proposal> {
+    let kind = source.kind();
+    let reshape::Assembled { tables, notes: more } = assembled;
     notes.extend(more);
     let sources: Vec<&Table> = tables.iter().map(|t| &t.source).collect();
     let targets: Vec<&Table> = tables.iter().map(|t| &t.target).collect();

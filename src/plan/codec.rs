@@ -73,6 +73,13 @@ pub enum Codec {
         /// Those values, as SQL literals.
         values: Vec<String>,
     },
+    /// A key that becomes another one, or what refers to such a key.
+    Key {
+        /// Whose keys these are, and the pairs that are known.
+        map: super::KeyMap,
+        /// How one follows from the other.
+        form: super::KeyForm,
+    },
     /// A member of a JSON record.
     Member {
         /// What its values are.
@@ -324,6 +331,9 @@ impl Codec {
             Codec::Literal => "as SQL literal".into(),
             Codec::Escape => "text, with \\x escapes".into(),
             Codec::Jsonb => "text as jsonb".into(),
+            Codec::Key { map, form: super::KeyForm::Uuid { .. } } => format!("key of {} as uuid", map.table),
+            Codec::Key { map, form: super::KeyForm::Shift { by: 0, .. } } => format!("key of {} as it is", map.table),
+            Codec::Key { map, form: super::KeyForm::Shift { by, .. } } => format!("key of {} + {by}", map.table),
             Codec::Dangling { of, values } => format!("{}, {} dangling as NULL", of.title(), values.len()),
             Codec::Member { shape, .. } => match shape {
                 Shape::Text => "string".into(),

@@ -129,6 +129,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("rekey.reference", &["table", "column", "to", "invalid"]),
     ("alter", &["store", "table", "column"]),
     ("alter.table", &["table", "rename"]),
+    ("merge", &["store", "into", "discriminator", "from"]),
+    ("merge.from", &["table", "value", "columns"]),
     (
         "alter.column",
         &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "up", "down"],
@@ -257,9 +259,9 @@ impl Migration {
         let doc = Document { file: path, text };
         let root = doc.parse()?;
         let top = Section::new(doc, "", root.get_ref(), 0, keys(KEYS, ""))?;
-        for key in ["merge", "split"] {
+        for key in ["split"] {
             if top.has(key) {
-                let hint = Some("this version does [transfer], [rekey] and [alter]".to_owned());
+                let hint = Some("this version does [transfer], [rekey], [alter] and [merge]".to_owned());
                 return Err(doc.error(top.start_of(key), format!("[{key}] comes with a later version"), hint));
             }
         }

@@ -4,15 +4,19 @@ mod codec;
 mod config;
 mod document;
 pub(crate) mod dotenv;
+mod merge;
 mod migration;
 mod model;
+mod pairs;
 mod reshape;
 
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
 pub use document::{At, ConfigError, Place, duration};
+pub use merge::{Merge, Part};
 pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
+pub use pairs::{KeyForm, KeyMap, Pair};
 pub use reshape::{AlterColumn, AlterTable, ColumnChange, Rekey, Reshape, SoftReference};
 
 use config::redact_keeping_length;

@@ -125,10 +125,10 @@ pub struct Table {
     pub constraints: Vec<Constraint>,
     /// Of the table's rows only these: several tables of the other side are one here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub only: Option<Only>,
-    /// As many of the last `columns` are not in the store: each row has these values there (SQL literals).
+    pub only: Option<Fixed>,
+    /// Of `columns` those that are not in the store, in their order: each row has these values there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub constants: Vec<String>,
+    pub constants: Vec<Fixed>,
     /// Columns that only this side has: rows come and go without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alone: Vec<Lone>,
@@ -137,10 +137,10 @@ pub struct Table {
     pub details: Details,
 }
 
-/// Which rows of a table are meant.
+/// A column with one value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Only {
-    /// Position in `columns` of what tells.
+pub struct Fixed {
+    /// Its position in `columns`.
     pub column: usize,
     /// What it holds (an SQL literal).
     pub value: String,
@@ -385,6 +385,20 @@ impl Table {
     /// Position of a column by name.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
+    }
+    /// The table as its store has it: all rows, and the columns that are there.
+    pub fn whole(&self) -> Table {
+        let mut out = self.clone();
+        let fixed = |column: usize| self.constants.iter().any(|c| c.column == column);
+        // how many columns before this one the store has
+        let before = |column: usize| column - self.constants.iter().filter(|c| c.column < column).count();
+        let mut at = 0..;
+        out.columns.retain(|_| !at.next().is_some_and(fixed));
+        out.key = self.key.iter().map(|k| before(*k)).collect();
+        out.generated.iter_mut().for_each(|g| g.place = before(g.place));
+        out.alone.iter_mut().for_each(|l| l.place = before(l.place));
+        (out.only, out.constants) = (None, Vec::new());
+        out
     }
     /// As a frozen plan keeps it: without what is only looked at while planning.
     pub fn as_frozen(&self) -> Table {

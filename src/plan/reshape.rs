@@ -14,6 +14,8 @@ pub struct Reshape {
     pub store: String,
     /// `[rekey]`.
     pub rekey: Option<Rekey>,
+    /// `[merge]`, which stands alone.
+    pub merge: Option<super::Merge>,
     /// `[[alter.table]]`.
     pub tables: Vec<AlterTable>,
     /// `[[alter.column]]`.
@@ -108,14 +110,20 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
     let doc = top.doc;
     let rekeyed = top.section("rekey", keys(KEYS, "rekey"))?;
     let altered = top.section("alter", keys(KEYS, "alter"))?;
-    let Some(first) = rekeyed.as_ref().or(altered.as_ref()) else { return Ok(None) };
+    let merged = top.section("merge", keys(KEYS, "merge"))?;
+    let Some(first) = rekeyed.as_ref().or(altered.as_ref()).or(merged.as_ref()) else { return Ok(None) };
     if top.has("transfer") {
         let hint = "move first, in a migration of its own, and change the shape in another".to_owned();
         let message = format!("{} and [transfer] do not go together", first.name);
         return Err(doc.error(first.start, message, Some(hint)));
     }
     let mut out = Reshape { at: doc.at(first.start), ..Reshape::default() };
-    for section in [&rekeyed, &altered].into_iter().flatten() {
+    if let (Some(merged), Some(other)) = (&merged, rekeyed.as_ref().or(altered.as_ref())) {
+        let message = format!("{} and [merge] do not go together", other.name);
+        let hint = "merge in a migration of its own".to_owned();
+        return Err(doc.error(merged.start, message, Some(hint)));
+    }
+    for section in [&rekeyed, &altered, &merged].into_iter().flatten() {
         let store = section.required("store", "the name of a store in backout.toml")?;
         let kind = match (config.store(&store.value), config.unset(&store.value)) {
             (Some(url), _) => kind_of(url),
@@ -138,6 +146,9 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
     }
     if let Some(section) = &altered {
         alter(section, &mut out)?;
+    }
+    if let Some(section) = &merged {
+        out.merge = Some(super::merge::merge(section)?);
     }
     Ok(Some(out))
 }

@@ -358,7 +358,8 @@ fn what_is_wrong_in_a_migration_is_shown_where_it_stands() {
         ("[transfer]\nfrom = \"a\"\nto = \"a\"".into(), "3:6", "both `a`"),
         ("[transfer]\nfrom = \"a\"\nto = \"j\"".into(), "3:6", "a JSON file cannot be the target"),
         ("[transfer]\nfrom = \"j\"\nto = \"a\"".into(), "1:1", "needs a [[transfer.table]]"),
-        ("[merge]\nstore = \"a\"".into(), "1:1", "[merge] comes with a later version"),
+        ("[split]\nstore = \"a\"".into(), "1:1", "[split] comes with a later version"),
+        ("[merge]\nstore = \"a\"".into(), "1:1", "[merge] lacks `into`"),
         ("titel = \"x\"".into(), "1:1", "unknown key `titel`"),
         (format!("irreversible = \"\"\n{sql}"), "1:16", "`irreversible` is empty"),
         (format!("{json}key = \"id\""), "4:1", "lacks `source`"),
@@ -445,6 +446,7 @@ not_null = true
     let column =
         |line, column: &str, change| AlterColumn { at: a(line), table: "users".into(), column: column.into(), change };
     let wanted = Reshape {
+        merge: None,
         at: a(3),
         store: "a".into(),
         rekey: Some(Rekey {

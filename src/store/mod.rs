@@ -18,7 +18,7 @@ pub use crate::plan::Schema;
 pub use state::{Chunk, HistoryLine, LogSize, Parked, Parting, Phase, Position, Remains, Role, Side, State};
 
 use crate::gate::{Gate, Refused};
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::value::{Batch, Key, Row};
 
 /// What a store could not do. Each names the operation, the object and the cause.
@@ -276,6 +276,12 @@ pub trait Store: Send {
     /// Adds a chunk's rows to a table without a key. Within a `Write` transaction.
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()>;
 
+    /// Keys of rows that `load` left out in this transaction, as another row has their value in a unique index that is there already,
+    /// and of those other rows. The two were read at different moments, or do not go together: each is a doubt.
+    fn left_out(&mut self) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// Whether `build_early` is of use for this table.
     fn builds_early(&self, _table: &Table) -> bool {
         false
@@ -414,6 +420,12 @@ pub trait Store: Send {
 
     /// Adds (or replaces, by table and key) parked rows, and removes those that went through. Within a `Write` transaction.
     fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()>;
+
+    /// Pairs of keys that were made up on the way back (P10).
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>>;
+
+    /// Adds pairs, in the transaction that writes their rows.
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()>;
 
     /// Runs that ended here, oldest first.
     fn history(&mut self) -> Result<Vec<HistoryLine>>;

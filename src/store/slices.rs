@@ -8,8 +8,8 @@ use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
 use crate::mapping::literal::parse_literal;
-use crate::plan::{Kind, Table};
-use crate::value::{Batch, Key, Row, Value, values_of};
+use crate::plan::{Fixed, Kind, Pair, Table};
+use crate::value::{Batch, Key, Row, Value};
 
 /// The same store for plans in which tables are slices of one another.
 pub(super) fn over(inner: Box<dyn Store>) -> Box<dyn Store> {
@@ -28,53 +28,42 @@ fn value(literal: &str) -> Value<'static> {
     parse_literal(literal.as_bytes()).unwrap_or(Value::Null)
 }
 
-/// The table as the store has it.
-fn whole(table: &Table) -> Table {
-    let mut out = table.clone();
-    out.columns.truncate(table.columns.len() - table.constants.len());
-    (out.only, out.constants) = (None, Vec::new());
-    out
-}
-
 /// What of a table's rows is in this slice.
 struct Slice {
     whole: Table,
     only: Option<(usize, Value<'static>)>,
-    constants: Row,
+    constants: Vec<(usize, Value<'static>)>,
 }
 
 impl Slice {
     fn of(table: &Table) -> Slice {
-        let only = table.only.as_ref().map(|o| (o.column, value(&o.value)));
-        let constants = table.constants.iter().map(|c| value(c)).collect();
-        Slice { whole: whole(table), only, constants }
-    }
-
-    fn has(&self, row: &[Value<'_>]) -> bool {
-        self.only.as_ref().is_none_or(|(at, v)| row.get(*at) == Some(v))
+        let fixed = |f: &Fixed| (f.column, value(&f.value));
+        Slice {
+            whole: table.whole(),
+            only: table.only.as_ref().map(fixed),
+            constants: table.constants.iter().map(fixed).collect(),
+        }
     }
 
     /// A row of the store as the plan's table has it, if it is in the slice.
     fn given(&self, mut row: Row) -> Option<Row> {
-        if !self.has(&row) {
-            return None;
+        for (at, value) in &self.constants {
+            row.insert((*at).min(row.len()), value.clone());
         }
-        row.extend(self.constants.iter().cloned());
-        Some(row)
+        self.only.as_ref().is_none_or(|(at, v)| row.get(*at) == Some(v)).then_some(row)
     }
 
     /// A row of the plan's table as the store takes it; or why it cannot be there.
     fn taken(&self, table: &Table, row: &Row) -> std::result::Result<Row, String> {
-        let (mine, rest) = row.split_at(self.whole.columns.len().min(row.len()));
-        match rest.iter().zip(&self.constants).position(|(v, c)| v != c) {
-            Some(i) => {
-                let column = &table.columns[self.whole.columns.len() + i].name;
-                let (v, c) = (&rest[i], &self.constants[i]);
-                Err(format!("there is no column {column} here for {v}: each row stands for {c}"))
-            }
-            None if !self.has(mine) => Err("it belongs to another of the tables that are one here".into()),
-            None => Ok(mine.to_vec()),
+        if let Some((at, c)) = self.constants.iter().find(|(at, c)| row.get(*at) != Some(c)) {
+            let (column, v) = (&table.columns[*at].name, &row[*at]);
+            return Err(format!("column {column} cannot hold {v} here: each of these rows has {c}"));
         }
+        if self.only.as_ref().is_some_and(|(at, v)| row.get(*at) != Some(v)) {
+            return Err("it belongs to another of the tables that are one here".into());
+        }
+        let fixed = |at: usize| self.constants.iter().any(|(c, _)| *c == at);
+        Ok(row.iter().enumerate().filter(|(at, _)| !fixed(*at)).map(|(_, v)| v.clone()).collect())
     }
 }
 
@@ -104,7 +93,7 @@ fn group(tables: &[&Table]) -> Option<Group> {
         let known = out.iter().position(|t| t.name == table.name);
         of.push(known.unwrap_or(out.len()));
         if known.is_none() {
-            out.push(whole(table));
+            out.push(table.whole());
         }
     }
     Some(Group { tables: out, of })
@@ -165,19 +154,16 @@ impl Store for Sliced {
         }
         let (slice, mut all) = (Slice::of(table), Batch::default());
         let next = self.inner.scan(&slice.whole, after, limit, &mut all)?;
-        for bytes in all.encoded() {
-            if slice.only.is_none() || slice.has(&values_of(bytes)) {
-                out.buffer().extend_from_slice(bytes);
-                slice.constants.iter().for_each(|c| c.encode(out.buffer()));
-                out.end_row();
-            }
+        for row in all.rows() {
+            let row: Row = row.into_iter().map(Value::into_owned).collect();
+            slice.given(row).iter().for_each(|row| out.push(row));
         }
         Ok(next)
     }
 
     fn count(&mut self, table: &Table) -> Result<u64> {
         if table.only.is_none() {
-            return self.inner.count(&whole(table));
+            return self.inner.count(&table.whole());
         }
         let (mut rows, mut after, mut n) = (Batch::default(), Vec::new(), 0);
         while let Some(next) = self.scan(table, &after, 10_000, &mut rows)? {
@@ -193,11 +179,11 @@ impl Store for Sliced {
     }
 
     fn strays(&mut self, table: &Table, columns: &[String], limit: usize) -> Result<Vec<Key>> {
-        self.inner.strays(&whole(table), columns, limit)
+        self.inner.strays(&table.whole(), columns, limit)
     }
 
     fn dangling(&mut self, table: &Table, column: &str, limit: usize) -> Result<Row> {
-        self.inner.dangling(&whole(table), column, limit)
+        self.inner.dangling(&table.whole(), column, limit)
     }
 
     fn begin(&mut self, mode: Mode, tables: &[&Table]) -> Result<()> {
@@ -227,9 +213,9 @@ impl Store for Sliced {
 
     fn keys(&mut self, table: &Table) -> Result<Vec<Key>> {
         if table.only.is_none() {
-            return self.inner.keys(&whole(table));
+            return self.inner.keys(&table.whole());
         }
-        let all = self.inner.keys(&whole(table))?;
+        let all = self.inner.keys(&table.whole())?;
         let rows = self.fetch(table, &all)?;
         Ok(all.into_iter().zip(rows).filter_map(|(key, row)| row.map(|_| key)).collect())
     }
@@ -306,7 +292,7 @@ impl Store for Sliced {
 
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
         if table.constants.is_empty() {
-            return self.inner.load(&whole(table), rows);
+            return self.inner.load(&table.whole(), rows);
         }
         let (slice, mut mine) = (Slice::of(table), Batch::default());
         for row in rows.rows() {
@@ -330,7 +316,7 @@ impl Store for Sliced {
     }
 
     fn build_key(&mut self, table: &Table) -> Result<()> {
-        self.inner.build_key(&whole(table))
+        self.inner.build_key(&table.whole())
     }
 
     fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
@@ -338,14 +324,14 @@ impl Store for Sliced {
     }
 
     fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
-        match paired(sources, targets) {
+        match paired(sources, targets, false) {
             None => self.inner.may_swap(sources, targets),
             Some((s, t)) => self.inner.may_swap(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
         }
     }
 
     fn dress(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
-        match paired(sources, targets) {
+        match paired(sources, targets, true) {
             None => self.inner.dress(sources, targets),
             Some((s, t)) => self.inner.dress(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
         }
@@ -482,6 +468,14 @@ impl Store for Sliced {
         self.inner.put_parked(run, add, remove)
     }
 
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>> {
+        self.inner.pairs(run)
+    }
+
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()> {
+        self.inner.put_pairs(run, pairs)
+    }
+
     fn history(&mut self) -> Result<Vec<HistoryLine>> {
         self.inner.history()
     }
@@ -495,16 +489,17 @@ impl Store for Sliced {
     }
 }
 
-/// Sources and targets that belong together, each pair of the store's own tables once. `None` where nothing is sliced.
-fn paired(sources: &[&Table], targets: &[&Table]) -> Option<(Vec<Table>, Vec<Table>)> {
+/// Sources and targets that belong together, each pair of the store's own tables once; `one` has each target but once, with its first
+/// source. `None` where nothing is sliced.
+fn paired(sources: &[&Table], targets: &[&Table], one: bool) -> Option<(Vec<Table>, Vec<Table>)> {
     if !sources.iter().chain(targets).any(|t| is_sliced(t)) {
         return None;
     }
     let mut out: (Vec<Table>, Vec<Table>) = (Vec::new(), Vec::new());
     for (s, t) in sources.iter().zip(targets) {
-        if !out.0.iter().zip(&out.1).any(|(x, y)| x.name == s.name && y.name == t.name) {
-            out.0.push(whole(s));
-            out.1.push(whole(t));
+        if !out.0.iter().zip(&out.1).any(|(x, y)| (one || x.name == s.name) && y.name == t.name) {
+            out.0.push(s.whole());
+            out.1.push(t.whole());
         }
     }
     Some(out)

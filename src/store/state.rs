@@ -275,6 +275,9 @@ pub struct Remains {
     pub digests: Vec<crate::value::Digest>,
     /// The moment up to which changes were carried (RFC 3339).
     pub as_of: Option<String>,
+    /// Pairs of keys that were made up on the way back; the next run of the migration knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<crate::plan::Pair>,
 }
 
 /// How large a store's change log is.

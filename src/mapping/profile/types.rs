@@ -123,6 +123,7 @@ impl ColumnProfile {
                 | Codec::AffinityText { .. }
                 | Codec::Literal
                 | Codec::Escape
+                | Codec::Key { .. }
                 | Codec::Dangling { .. } => "text".into(),
             },
         }

@@ -42,7 +42,7 @@ use super::{
     Write,
 };
 use crate::gate::Gate;
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::value::{Batch, Key, Row, Value, values_of};
 
 /// A call of `scan` stops after about this many bytes.
@@ -529,6 +529,15 @@ impl Store for JsonFile {
         let last = |p: &&Parked| added.get(&(p.table, &p.key)).is_some_and(|l| std::ptr::eq(*l, *p));
         records.parked.extend(add.iter().filter(last).map(|p| Kept::new(run, p)));
         Ok(())
+    }
+
+    /// Keys of a file never become others.
+    fn pairs(&mut self, _: &str) -> Result<Vec<Pair>> {
+        Ok(Vec::new())
+    }
+
+    fn put_pairs(&mut self, _: &str, pairs: &[Pair]) -> Result<()> {
+        if pairs.is_empty() { Ok(()) } else { self.no_target() }
     }
 
     fn history(&mut self) -> Result<Vec<HistoryLine>> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::snapshots::Seen;
 use super::{Postgres, code, quoted, words};
 use crate::plan::Table;
 use crate::store::{Error, Mode, Result};
@@ -65,11 +66,10 @@ impl Postgres {
             }
             // Each statement sees what is committed when it begins: of the leased tables, what was when they were locked.
             Mode::Lease | Mode::Swap => {
-                let (strength, wanted) = match mode {
-                    Mode::Swap => (Strength::Everything, "ACCESS EXCLUSIVE"),
-                    _ => (Strength::Writes, "SHARE ROW EXCLUSIVE"),
+                let (strength, locks) = match mode {
+                    Mode::Swap => (Strength::Swap, self.swap_locks(tables)?),
+                    _ => (Strength::Writes, self.lock_sql(tables, "SHARE ROW EXCLUSIVE")),
                 };
-                let locks = self.lock_sql(tables, wanted);
                 let sql = format!(
                     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; \
                      SET LOCAL idle_in_transaction_session_timeout = '10s'; \
@@ -84,9 +84,17 @@ impl Postgres {
     /// Opens a transaction with these statements, again and again until the locks in it are had.
     fn open_with(&mut self, sql: &str, tables: &[&Table], strength: Strength) -> Result<()> {
         let began = Instant::now();
-        let mut blockers = String::new();
+        let (mut blockers, mut seen) = (String::new(), Seen::default());
         for attempt in 0.. {
             match self.client.batch_execute(sql) {
+                Ok(()) if matches!(strength, Strength::Swap) => {
+                    let older = self.older_snapshots(&mut seen);
+                    if older.as_ref().is_ok_and(Vec::is_empty) {
+                        return Ok(());
+                    }
+                    let _ = self.client.batch_execute("ROLLBACK");
+                    blockers = older?.join("; ");
+                }
                 Ok(()) => return Ok(()),
                 Err(e) => {
                     let again = too_long(&e);
@@ -167,12 +175,52 @@ impl Postgres {
         Ok(())
     }
 
+    /// The locks of a swap, all within one short attempt.
+    fn swap_locks(&mut self, tables: &[&Table]) -> Result<String> {
+        let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
+        let home = quoted(&self.home);
+        let lines = self.query("looking what is to be locked", SWAP_LOCKS, &[&names, &home])?;
+        let locks: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
+        // one statement, so that the limit is for all of them
+        Ok(format!(
+            "SET LOCAL statement_timeout = '50ms'; DO $backout$ BEGIN {}; END $backout$; SET LOCAL statement_timeout = 0;",
+            if locks.is_empty() { "NULL".to_owned() } else { locks.join("; ") }
+        ))
+    }
+
     /// `LOCK TABLE …` of these tables, or nothing. All of them within one short attempt, or none.
     pub(super) fn lock_sql(&self, tables: &[&Table], mode: &str) -> String {
         let names: Vec<String> = tables.iter().map(|t| self.name(t)).collect();
         lock_all(&names, mode)
     }
 }
+
+/// What a swap locks, in the order in which it is locked: staged and resting tables, which hold nobody up; then sequences and views before
+/// the tables, as whoever uses them may be about to ask for a table. LOCK TABLE knows neither sequences nor materialized views; an owner
+/// that is given what it has takes the same lock.
+const SWAP_LOCKS: &str = "
+WITH RECURSIVE base AS (
+    SELECT c.oid, c.relnamespace, 1 AS place FROM pg_catalog.pg_class c
+        WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace AND c.relkind = 'r'
+    UNION ALL SELECT c.oid, c.relnamespace, 0 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE t.tgname = 'backout_seal_truncate' AND n.nspname ~ '^(backout_stage_|migration_backup$)'
+            AND c.relnamespace <> $2::text::regnamespace),
+above(oid, relnamespace, place) AS (
+    SELECT * FROM base UNION SELECT v.oid, v.relnamespace, a.place FROM above a
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
+            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN'
+        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relnamespace = a.relnamespace),
+all_of AS (
+    SELECT oid, place FROM above UNION SELECT d.objid, a.place FROM above a
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
+            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+        JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S')
+SELECT CASE c.relkind WHEN 'r' THEN format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', n.nspname, c.relname)
+    ELSE format('ALTER TABLE %I.%I OWNER TO %I', n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)) END
+FROM all_of a JOIN pg_catalog.pg_class c ON c.oid = a.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ORDER BY a.place, array_position('{S,v,m,r}', c.relkind::text), n.nspname, c.relname";
 
 /// `LOCK TABLE …` of relations by their qualified names, or nothing. `lock_timeout` is for each of them; this is for all.
 pub(super) fn lock_all(names: &[String], mode: &str) -> String {
@@ -199,6 +247,8 @@ enum Strength {
     Writes,
     /// ACCESS EXCLUSIVE.
     Everything,
+    /// The same, and nobody may hold a snapshot that is older.
+    Swap,
 }
 
 /// From when on a transaction that holds a lock is worth a word in a plan.

@@ -7,12 +7,14 @@
 mod build;
 mod capture;
 mod copy;
+mod dress;
 mod locks;
 mod log;
 mod records;
 mod rows;
 mod schema;
 mod session;
+mod snapshots;
 mod swap;
 mod triggers;
 mod write;
@@ -26,7 +28,7 @@ pub use session::open;
 pub(crate) use session::{configured, connect, title_of};
 
 use crate::gate::Gate;
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
@@ -472,6 +474,15 @@ impl Store for Postgres {
     fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
         self.need("parking rows")?;
         self.write_parked(run, add, remove)
+    }
+
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>> {
+        self.read_pairs(run)
+    }
+
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()> {
+        self.need("keeping pairs of keys")?;
+        self.write_pairs(run, pairs)
     }
 
     fn history(&mut self) -> Result<Vec<HistoryLine>> {

@@ -6,7 +6,7 @@ use super::copy::Wire;
 use super::locks::lock_all;
 use super::rows::{Array, MANY, params};
 use super::{Postgres, code, quoted};
-use crate::plan::Table;
+use crate::plan::{Pair, Table};
 use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
 use crate::value::{Key, Row, Value, encode_row, row_of};
 
@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS backout.image (run text NOT NULL, drain int8 NOT NULL
     key bytea NOT NULL, row bytea);
 CREATE TABLE IF NOT EXISTS backout.parked (run text, tbl int4, key bytea, row bytea NOT NULL, reason text NOT NULL,
     PRIMARY KEY (run, tbl, key));
+CREATE TABLE IF NOT EXISTS backout.pair (run text NOT NULL, name text NOT NULL, source text NOT NULL, target text NOT NULL,
+    PRIMARY KEY (run, name, target), UNIQUE (run, name, source));
 CREATE TABLE IF NOT EXISTS backout.meta (tbl int4 PRIMARY KEY, name text NOT NULL, incarnation text NOT NULL,
     oid text, columns text, rewritten text, parts text, triggers text);
 CREATE TABLE IF NOT EXISTS backout.mark (nonce text PRIMARY KEY, xid xid8 NOT NULL);
@@ -34,7 +36,7 @@ GRANT SELECT ON backout.migration_log TO PUBLIC;
 ";
 
 /// All of ours but the history.
-pub(super) const OURS: &[&str] = &["run", "target", "chunk", "image", "parked", "meta", "mark", "overflow"];
+pub(super) const OURS: &[&str] = &["run", "target", "chunk", "image", "parked", "pair", "meta", "mark", "overflow"];
 
 impl Postgres {
     /// Is there a table of ours by this name?
@@ -264,6 +266,26 @@ impl Postgres {
             let sql = "INSERT INTO backout.parked (run, tbl, key, row, reason) VALUES ($1, $2, $3, $4, $5) \
                 ON CONFLICT (run, tbl, key) DO UPDATE SET row = EXCLUDED.row, reason = EXCLUDED.reason";
             self.execute("parking rows", sql, &[&run, &(p.table as i32), &p.key.0, &p.row, &p.reason])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_pairs(&mut self, run: &str) -> Result<Vec<Pair>> {
+        if !self.has("pair")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT name, source, target FROM backout.pair WHERE run = $1 ORDER BY name, source";
+        let lines = self.query("reading pairs of keys", sql, &[&run])?;
+        Ok(lines.iter().map(|l| Pair { table: l.get(0), source: l.get(1), target: l.get(2) }).collect())
+    }
+
+    pub(super) fn write_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()> {
+        let sql = "INSERT INTO backout.pair (run, name, source, target) \
+            SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])";
+        for some in pairs.chunks(MANY) {
+            let column = |of: fn(&Pair) -> &String| some.iter().map(of).collect::<Vec<_>>();
+            let (names, sources, targets) = (column(|p| &p.table), column(|p| &p.source), column(|p| &p.target));
+            self.execute("keeping pairs of keys", sql, &[&run, &names, &sources, &targets])?;
         }
         Ok(())
     }

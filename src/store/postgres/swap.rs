@@ -1,8 +1,70 @@
-//! In site: the targets are built in a schema of their own under their final names, and swapped in by `SET SCHEMA` (P3).
+//! In place: the targets are built in a schema of their own under their final names, and swapped in by `SET SCHEMA` (P3).
 
-use super::{Postgres, quoted};
+use super::{Postgres, literal, quoted};
 use crate::plan::Table;
 use crate::store::{Result, Site};
+
+/// The comment on schemas of ours: only these are dropped when they are empty.
+pub(super) const MADE: &str = "Made by Backout for a migration in place; it goes with it.";
+
+/// What lies beside tables and goes where they go: views upon them and statistics. Sequences and indexes go by themselves.
+pub(super) struct Companion {
+    kind: String,
+    name: String,
+}
+
+impl Companion {
+    /// How it is dropped; statistics go with their table.
+    pub(super) fn drop_sql(&self) -> Option<String> {
+        (self.kind != "STATISTICS").then(|| format!("DROP {} {}", self.kind, self.name))
+    }
+
+    /// How it goes to another schema.
+    pub(super) fn moved_sql(&self, to: &str) -> String {
+        format!("ALTER {} {} SET SCHEMA {to}", self.kind, self.name)
+    }
+}
+
+/// Those of the tables `$2` in the schema `$1`, what stands on others first.
+const COMPANIONS: &str = "
+WITH RECURSIVE home AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1),
+above(oid, far) AS (
+    SELECT c.oid, 0 FROM pg_catalog.pg_class c WHERE c.relnamespace = (SELECT oid FROM home) AND c.relname = ANY($2)
+    UNION SELECT v.oid, a.far + 1 FROM above a
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
+            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> a.oid
+        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relnamespace = (SELECT oid FROM home)),
+rel AS (SELECT oid, max(far) AS far FROM above GROUP BY oid)
+SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END, format('%I.%I', $1, c.relname), r.far
+    FROM rel r JOIN pg_catalog.pg_class c ON c.oid = r.oid AND c.relkind IN ('v', 'm')
+UNION ALL SELECT 'STATISTICS', format('%I.%I', $1, e.stxname), 0 FROM rel r JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = r.oid
+    WHERE e.stxnamespace = (SELECT oid FROM home)
+ORDER BY 3 DESC, 1, 2";
+
+/// How the tables `$3` of the schema `$1` take the places of `$2` in publications: a subscriber is sent what is home, and nothing of what rests.
+const PUBLISHED: &str = "
+SELECT format('ALTER PUBLICATION %I DROP TABLE ONLY %I.%I', p.pubname, $1, m.was), p.pubname::text, m.n,
+    ARRAY(SELECT a.attname::text FROM unnest({columns}) WITH ORDINALITY u(num, o)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.num ORDER BY u.o), {clause}
+FROM unnest($2::text[]) WITH ORDINALITY m(was, n) JOIN pg_catalog.pg_class c ON c.relname = m.was
+    AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid ORDER BY 1";
+
+/// Numbers that were given are not given again: each sequence that came home to `$1` goes on where the one of its name, now in `$2`, stands.
+const NUMBERS: &str = "
+SELECT setval(i.oid::regclass, v.v) FROM pg_catalog.pg_class i JOIN pg_catalog.pg_namespace h ON h.oid = i.relnamespace AND h.nspname = $1
+JOIN pg_catalog.pg_class o ON o.relname = i.relname AND o.relkind = 'S' JOIN pg_catalog.pg_namespace a ON a.oid = o.relnamespace AND a.nspname = $2
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = o.oid AND d.deptype IN ('a', 'i')
+JOIN pg_catalog.pg_class t ON t.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_class'::regclass AND t.relname = ANY($3)
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = i.oid
+CROSS JOIN LATERAL (SELECT pg_sequence_last_value(o.oid) AS v, pg_sequence_last_value(i.oid) AS w) v
+WHERE i.relkind = 'S' AND v.v BETWEEN s.seqmin AND s.seqmax
+    AND (v.w IS NULL OR s.seqcycle OR CASE WHEN s.seqincrement > 0 THEN v.v > v.w ELSE v.v < v.w END)";
+
+fn names<'t>(tables: &[&'t Table]) -> Vec<&'t str> {
+    tables.iter().map(|t| t.name.as_str()).collect()
+}
 
 impl Postgres {
     /// The schema in which the tables of a side lie that is at this site.
@@ -20,25 +82,77 @@ impl Postgres {
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)";
         if *site != Site::Home && !self.query("looking for schemas", sql, &[&schema])?.first().is_some_and(|l| l.get(0))
         {
-            self.run(&format!("creating schema {schema}"), &format!("CREATE SCHEMA {}", quoted(&schema)))?;
+            let (name, made) = (quoted(&schema), literal(MADE));
+            let sql = format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {made}");
+            self.run(&format!("creating schema {schema}"), &sql)?;
         }
         Ok(())
     }
 
-    pub(super) fn could_swap(&mut self, _sources: &[&Table], _targets: &[&Table]) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    /// Drops the schemas that we made for the sides of a run and that nothing is left in.
+    pub(super) fn sweep_schemas(&mut self) -> Result<()> {
+        let sql = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n \
+            WHERE n.nspname ~ '^(backout_stage_|migration_backup$)' AND starts_with(obj_description(n.oid, 'pg_namespace'), $1) \
+            AND pg_has_role(n.nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
+                WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid) ORDER BY 1";
+        for line in self.query("looking for schemas of ours", sql, &[&MADE])? {
+            let schema: String = line.get(0);
+            self.run(&format!("dropping schema {schema}"), &format!("DROP SCHEMA {}", quoted(&schema)))?;
+        }
+        Ok(())
     }
 
-    pub(super) fn dress_all(&mut self, _sources: &[&Table], _targets: &[&Table]) -> Result<()> {
-        self.make_schema(&Site::Backup)
+    /// What goes along with these tables of a schema.
+    pub(super) fn companions(&mut self, schema: &str, tables: &[&Table]) -> Result<Vec<Companion>> {
+        let lines = self.query("looking what is built on the tables", COMPANIONS, &[&schema, &names(tables)])?;
+        Ok(lines.iter().map(|l| Companion { kind: l.get(0), name: l.get(1) }).collect())
     }
 
     pub(super) fn swap_tables(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        if let (Site::Staged(_), Site::Backup) = (from, aside) {
+            self.still_dressed(out, &self.schema_of(from))?;
+        }
+        let base = self.base.clone();
         let mut sql = Vec::new();
+        let published = self.published(&base, out, home)?;
+        sql.extend(published.iter().map(|(gone, _)| gone.clone()));
         for (tables, was, to) in [(out, &Site::Home, aside), (home, from, &Site::Home)] {
-            let (was, to) = (quoted(&self.schema_of(was)), quoted(&self.schema_of(to)));
+            let (was, to) = (self.schema_of(was), quoted(&self.schema_of(to)));
+            sql.extend(self.companions(&was, tables)?.iter().map(|c| c.moved_sql(&to)));
+            let was = quoted(&was);
             sql.extend(tables.iter().map(|t| format!("ALTER TABLE {was}.{} SET SCHEMA {to}", quoted(&t.name))));
         }
-        self.run("swapping tables", &sql.join("; "))
+        sql.extend(published.into_iter().map(|(_, back)| back));
+        self.run("swapping tables", &sql.join("; "))?;
+        let aside = self.schema_of(aside);
+        self.query("carrying the sequences on", NUMBERS, &[&base, &aside, &names(out)]).map(drop)
+    }
+
+    /// Statements that take the tables out of publications, and those that put their successors in.
+    fn published(&mut self, base: &str, out: &[&Table], home: &[&Table]) -> Result<Vec<(String, String)>> {
+        // before PostgreSQL 15 a table is published whole
+        let (columns, clause) = match self.version {
+            150_000.. => ("r.prattrs::int2[]", "pg_get_expr(r.prqual, r.prrelid)"),
+            _ => ("NULL::int2[]", "NULL"),
+        };
+        let sql = PUBLISHED.replace("{columns}", columns).replace("{clause}", clause);
+        let lines = self.query("looking for publications", &sql, &[&base, &names(out)])?;
+        let mut all = Vec::new();
+        for line in lines {
+            let (gone, publication, n): (String, String, i64) = (line.get(0), line.get(1), line.get(2));
+            let at = n as usize - 1;
+            let (Some(was), Some(now)) = (out.get(at), home.get(at)) else { continue };
+            let columns: Vec<String> = line.get(3);
+            let renamed = |c: &String| {
+                let moved = was.column(c).and_then(|i| now.columns.get(i));
+                quoted(moved.map_or(c.as_str(), |m| m.name.as_str()))
+            };
+            let list: Vec<String> = columns.iter().map(renamed).collect();
+            let list = if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) };
+            let clause = line.get::<_, Option<String>>(4).map_or(String::new(), |e| format!(" WHERE ({e})"));
+            let name = format!("{}.{}", quoted(base), quoted(&now.name));
+            all.push((gone, format!("ALTER PUBLICATION {} ADD TABLE ONLY {name}{list}{clause}", quoted(&publication))));
+        }
+        Ok(all)
     }
 }

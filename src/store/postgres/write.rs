@@ -126,13 +126,25 @@ impl Postgres {
         let (mut off, mut on) = (String::new(), String::new());
         for line in self.query("looking for triggers", sql, &[&names, &home])? {
             let (changes_rows, language, source): (bool, String, String) = (line.get(3), line.get(4), line.get(5));
-            if !changes_rows && writes_elsewhere(&language, &source, tables) {
+            // with both sides in one store, the live side's trigger has written elsewhere already
+            if self.side.is_none() && !changes_rows && writes_elsewhere(&language, &source, tables) {
                 continue;
             }
             let (table, trigger) = (self.named(line.get(0)), quoted(line.get(1)));
             let again = if line.get::<_, String>(2) == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
             off.push_str(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger};"));
             on.push_str(&format!("ALTER TABLE {table} {again} TRIGGER {trigger};"));
+        }
+        if self.side.is_some() {
+            let sql = "SELECT c.relname::text, r.rulename::text, r.ev_enabled::text FROM pg_catalog.pg_rewrite r \
+                JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.relname = ANY($1) \
+                AND c.relnamespace = $2::text::regnamespace AND r.ev_enabled IN ('O', 'A') ORDER BY 1, 2";
+            for line in self.query("looking for rules", sql, &[&names, &home])? {
+                let (table, rule) = (self.named(line.get(0)), quoted(line.get(1)));
+                let again = if line.get::<_, String>(2) == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
+                off.push_str(&format!("ALTER TABLE {table} DISABLE RULE {rule};"));
+                on.push_str(&format!("ALTER TABLE {table} {again} RULE {rule};"));
+            }
         }
         if !off.is_empty() {
             self.ddl("disabling triggers", &touched, &off)?;

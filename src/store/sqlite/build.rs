@@ -4,32 +4,37 @@ use super::rows::list;
 use super::schema::is_alias;
 use super::text::{self, quote};
 use super::{Sqlite, triggers};
-use crate::plan::{Column, Table};
-use crate::store::Result;
+use crate::plan::{Column, Index, IndexColumn, Table};
+use crate::store::{Result, Site};
 
 /// The statement that makes a table.
-fn create_sql(table: &Table) -> String {
+pub(super) fn create_sql(table: &Table) -> String {
     if let Some(sql) = &table.details.sql {
         let parents: Vec<&str> = table.foreign_keys.iter().map(|f| f.table.as_str()).collect();
         return text::renamed(sql, &table.name, &parents);
     }
     let single = if let [only] = table.key.as_slice() { Some(*only) } else { None };
     let in_line = |i: usize| single == Some(i) && is_alias(table);
-    let mut parts: Vec<String> =
-        table.columns.iter().enumerate().map(|(i, c)| column_sql(c, in_line(i), table.details.autoincrement)).collect();
-    // the last first, so that the places of the others stay
-    for g in table.generated.iter().rev() {
-        if let Some(expression) = &g.expression {
-            let sql = format!("{} {} GENERATED ALWAYS AS ({expression}) {}", quote(&g.name), g.ty, g.kept());
-            parts.insert(g.place.min(table.columns.len()), sql);
+    // what the store computes, and what only this side has, stand where they stood among the others
+    let mut parts: Vec<String> = Vec::new();
+    for place in 0..=table.columns.len() {
+        let lone = table.alone.iter().filter(|l| l.place.min(table.columns.len()) == place);
+        parts.extend(lone.map(|l| column_sql(&l.column, false, false)));
+        for g in table.generated.iter().filter(|g| g.place.min(table.columns.len()) == place) {
+            if let Some(expression) = &g.expression {
+                parts.push(format!("{} {} GENERATED ALWAYS AS ({expression}) {}", quote(&g.name), g.ty, g.kept()));
+            }
         }
-    }
-    for lone in table.alone.iter().rev() {
-        parts.insert(lone.place.min(table.columns.len()), column_sql(&lone.column, false, false));
+        if let Some(c) = table.columns.get(place) {
+            parts.push(column_sql(c, in_line(place), table.details.autoincrement));
+        }
     }
     let named = |name: &Option<String>| name.as_ref().map_or(String::new(), |n| format!("CONSTRAINT {} ", quote(n)));
     if !table.key.is_empty() && !is_alias(table) {
         parts.push(format!("{}PRIMARY KEY ({})", named(&table.key_name), list(table.key_names())));
+    }
+    for index in table.indexes.iter().filter(|i| is_constraint(i)) {
+        parts.push(format!("UNIQUE ({})", indexed(index)));
     }
     for check in &table.checks {
         let whole = text::tokens(check).first().is_some_and(|t| t.is("CHECK") || t.is("CONSTRAINT"));
@@ -57,6 +62,43 @@ fn create_sql(table: &Table) -> String {
         .collect();
     let sql = format!("CREATE TABLE {} (\n    {}\n) {}", quote(&table.name), parts.join(",\n    "), options.join(", "));
     sql.trim_end().to_owned()
+}
+
+/// A UNIQUE that SQLite named itself: it is said in the table's own text.
+fn is_constraint(index: &Index) -> bool {
+    index.unique && index.name.is_none() && index.predicate.is_none() && !index.expression
+}
+
+/// The columns of an index.
+fn indexed(index: &Index) -> String {
+    let one = |c: &IndexColumn| {
+        let collation = c.collation.as_ref().map_or(String::new(), |n| format!(" COLLATE {}", quote(n)));
+        format!("{}{collation}{}", quote(&c.name), if c.descending { " DESC" } else { "" })
+    };
+    index.columns.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The statement that makes an index under this name.
+pub(super) fn index_sql(table: &Table, index: &Index, name: &str) -> String {
+    let worded = index.definition.as_deref().and_then(|d| text::index_renamed(d, name, &table.name));
+    worded.unwrap_or_else(|| {
+        let unique = if index.unique { "UNIQUE " } else { "" };
+        let only = index.predicate.as_ref().map_or(String::new(), |p| format!(" WHERE {p}"));
+        format!("CREATE {unique}INDEX {} ON {} ({}){only}", quote(name), quote(&table.name), indexed(index))
+    })
+}
+
+/// The indexes that are made after the table, each with its name: what has no name came with the table, and what we have no text of
+/// cannot be made.
+pub(super) fn made_apart(table: &Table) -> impl Iterator<Item = (&Index, String)> {
+    table.indexes.iter().filter(|i| i.name.is_some() || !(is_constraint(i) || table.details.sql.is_some())).filter_map(
+        |index| {
+            let columns: Vec<&str> = index.columns.iter().map(|c| c.name.as_str()).collect();
+            let name = || format!("{}_{}_unique", table.name, columns.join("_"));
+            let made = !index.expression || index.definition.is_some();
+            made.then(|| (index, index.name.clone().unwrap_or_else(name)))
+        },
+    )
 }
 
 fn column_sql(column: &Column, alias: bool, autoincrement: bool) -> String {
@@ -92,21 +134,17 @@ impl Sqlite {
             }
             self.run(&format!("create table {}", table.name), &create_sql(table))?;
         }
+        // in place, building an index over all rows would keep every writer of the application waiting: each chunk brings its part
+        if matches!(self.side, Some((_, Site::Staged(_)))) {
+            self.create_indexes(tables)?;
+        }
         Ok(())
     }
 
     pub(super) fn create_indexes(&mut self, tables: &[&Table]) -> Result<()> {
         self.ddl()?;
         for table in tables {
-            let worded = table.details.sql.is_some();
-            let made_here = |i: &&crate::plan::Index| {
-                // what has no name came with the text of the table
-                if worded && i.name.is_none() { false } else { !i.expression || i.definition.is_some() }
-            };
-            for index in table.indexes.iter().filter(made_here) {
-                let columns: Vec<&str> = index.columns.iter().map(|c| c.name.as_str()).collect();
-                let mut name =
-                    index.name.clone().unwrap_or_else(|| format!("{}_{}_unique", table.name, columns.join("_")));
+            for (index, mut name) in made_apart(table) {
                 if let Some(on) = self.owner(&name)? {
                     if on.eq_ignore_ascii_case(&table.name) && !name.eq_ignore_ascii_case(&table.name) {
                         continue;
@@ -117,23 +155,7 @@ impl Sqlite {
                         continue;
                     }
                 }
-                let parts: Vec<String> = index
-                    .columns
-                    .iter()
-                    .map(|c| {
-                        let collation =
-                            c.collation.as_ref().map_or(String::new(), |n| format!(" COLLATE {}", quote(n)));
-                        format!("{}{collation}{}", quote(&c.name), if c.descending { " DESC" } else { "" })
-                    })
-                    .collect();
-                let unique = if index.unique { "UNIQUE " } else { "" };
-                let only = index.predicate.as_ref().map_or(String::new(), |p| format!(" WHERE {p}"));
-                let made = || {
-                    let columns = parts.join(", ");
-                    format!("CREATE {unique}INDEX {} ON {} ({columns}){only}", quote(&name), quote(&table.name))
-                };
-                let worded = index.definition.as_deref();
-                let sql = worded.and_then(|d| text::index_renamed(d, &name, &table.name)).unwrap_or_else(made);
+                let sql = index_sql(table, index, &name);
                 self.run(&format!("create index {name} on {}", table.name), &sql)?;
             }
         }
@@ -158,6 +180,16 @@ impl Sqlite {
     /// Renames the tables. What others made upon them goes by name, not with the table: views and triggers elsewhere keep
     /// their text (a rename would rewrite them, and a broken one would stop it), so they are taken out and put back.
     pub(super) fn keep_tables(&mut self, tables: &[&Table], run: &str) -> Result<String> {
+        if matches!(self.side, Some((_, Site::Staged(_)))) {
+            // they are out of the way as they are, and their names have the run's id
+            let mut there = Vec::new();
+            for table in tables {
+                if self.has(&table.name)? {
+                    there.push(table.name.clone());
+                }
+            }
+            return Ok(self.kept_as(&there));
+        }
         self.ddl()?;
         self.remove_triggers(tables, triggers::CAPTURE)?;
         self.remove_triggers(tables, triggers::SEAL)?;
@@ -201,11 +233,15 @@ impl Sqlite {
         for (name, sql) in views.iter().chain(&back) {
             self.run(&format!("put {name} back"), sql)?;
         }
-        Ok(if kept.is_empty() {
+        Ok(self.kept_as(&kept))
+    }
+
+    fn kept_as(&self, names: &[String]) -> String {
+        if names.is_empty() {
             format!("nothing was kept in {}", self.title)
         } else {
-            format!("the tables are kept in {} as {}", self.title, kept.join(", "))
-        })
+            format!("the tables are kept in {} as {}", self.title, names.join(", "))
+        }
     }
 
     pub(super) fn highest(&self, table: &Table) -> Result<Option<i64>> {

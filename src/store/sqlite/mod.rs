@@ -5,6 +5,7 @@
 mod apply;
 mod build;
 mod capture;
+mod fits;
 mod lock;
 mod log;
 mod records;
@@ -27,7 +28,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use self::swap::refs;
 use crate::gate::Gate;
-use crate::plan::{Kind, Table};
+use crate::plan::{Kind, Pair, Table};
 use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
@@ -71,6 +72,8 @@ struct Sqlite {
     side: Option<(Role, Site)>,
     /// How many entries the change log may hold.
     log_limit: u64,
+    /// Keys of rows that were not loaded, and of those that were in their way.
+    left_out: Vec<Key>,
 }
 
 /// Opens it.
@@ -121,6 +124,7 @@ impl Sqlite {
             lock,
             side,
             log_limit,
+            left_out: Vec::new(),
         };
         store.arrive(false)?;
         Ok(store)
@@ -400,6 +404,7 @@ impl Store for Sqlite {
             return Err(e);
         }
         self.mode = Some(mode);
+        self.left_out.clear();
         Ok(())
     }
 
@@ -431,6 +436,10 @@ impl Store for Sqlite {
         if !self.conn.is_autocommit() {
             // a failed ROLLBACK leaves the transaction to the next open of the file, which rolls it back
             let _ = self.conn.execute_batch("ROLLBACK");
+            if self.ddl.is_some() {
+                // a schema that is taken back with its version would pass for another's of that version
+                self.schema_anew();
+            }
         }
         self.may_write_again();
         (self.mode, self.ddl) = (None, None);
@@ -471,6 +480,10 @@ impl Store for Sqlite {
     fn load(&mut self, table: &Table, rows: &Batch) -> Result<()> {
         let table = &*self.here(table);
         self.load_rows(table, rows)
+    }
+
+    fn left_out(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.left_out)
     }
 
     /// The key came with the table, SQLite cannot add it later.
@@ -628,6 +641,15 @@ impl Store for Sqlite {
 
     fn put_parked(&mut self, run: &str, add: &[Parked], remove: &[(usize, Key)]) -> Result<()> {
         self.write_parked(run, add, remove)
+    }
+
+    fn pairs(&mut self, run: &str) -> Result<Vec<Pair>> {
+        self.arrive(false)?;
+        self.read_pairs(run)
+    }
+
+    fn put_pairs(&mut self, run: &str, pairs: &[Pair]) -> Result<()> {
+        self.write_pairs(run, pairs)
     }
 
     fn history(&mut self) -> Result<Vec<HistoryLine>> {

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Sqlite, triggers};
-use crate::plan::Table;
+use crate::plan::{Pair, Table};
 use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
 use crate::value::{Key, Row, encode_row, row_of};
 
@@ -14,6 +14,8 @@ CREATE TABLE IF NOT EXISTS backout_chunk
     (run TEXT, t INTEGER, n INTEGER, upto BLOB, row_count INTEGER, done INTEGER, PRIMARY KEY (run, t));
 CREATE TABLE IF NOT EXISTS backout_image
     (run TEXT, drain INTEGER, at TEXT, t INTEGER, key BLOB, image BLOB, PRIMARY KEY (run, drain, t, key));
+CREATE TABLE IF NOT EXISTS backout_pair
+    (run TEXT, name TEXT, source TEXT, target TEXT, PRIMARY KEY (run, name, target), UNIQUE (run, name, source));
 CREATE TABLE IF NOT EXISTS backout_parked
     (run TEXT, t INTEGER, key BLOB, image BLOB, reason TEXT, PRIMARY KEY (run, t, key));";
 
@@ -32,10 +34,12 @@ pub(super) fn is_our_view(name: &str, sql: Option<&str>) -> bool {
 
 impl Sqlite {
     pub(super) fn prepared(&self) -> Result<bool> {
-        Ok(self.has("backout_run")?
-            && self.has("backout_target")?
-            && self.has("backout_parked")?
-            && self.has("backout_history")?)
+        for name in ["run", "target", "pair", "parked", "history"] {
+            if !self.has(&format!("backout_{name}"))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn make_records(&mut self) -> Result<()> {
@@ -202,6 +206,23 @@ impl Sqlite {
         put().map_err(self.err("park rows"))
     }
 
+    pub(super) fn read_pairs(&self, run: &str) -> Result<Vec<Pair>> {
+        if !self.has("backout_pair")? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT name, source, target FROM backout_pair WHERE run = ?1 ORDER BY name, source";
+        let pair = |r: &rusqlite::Row<'_>| Ok(Pair { table: r.get(0)?, source: r.get(1)?, target: r.get(2)? });
+        self.all("read pairs of keys", sql, [run], pair)
+    }
+
+    pub(super) fn write_pairs(&self, run: &str, pairs: &[Pair]) -> Result<()> {
+        let put = || -> rusqlite::Result<()> {
+            let mut s = self.conn.prepare_cached("INSERT INTO backout_pair VALUES (?1, ?2, ?3, ?4)")?;
+            pairs.iter().try_for_each(|p| s.execute(params![run, p.table, p.source, p.target]).map(drop))
+        };
+        put().map_err(self.err("keep pairs of keys"))
+    }
+
     pub(super) fn read_history(&self) -> Result<Vec<HistoryLine>> {
         if !self.has("backout_history")? {
             return Ok(Vec::new());
@@ -245,7 +266,7 @@ impl Sqlite {
             // what else there is of the run is the source's too
             return self.run("drop the target's record", "DELETE FROM backout_target");
         }
-        for name in ["log", "scratch", "meta", "run", "target", "chunk", "image", "parked"] {
+        for name in ["log", "scratch", "meta", "run", "target", "chunk", "image", "parked", "pair", "text"] {
             self.run(&format!("drop backout_{name}"), &format!("DROP TABLE IF EXISTS backout_{name}"))?;
         }
         self.run("make the table of ended runs", HISTORY)?;

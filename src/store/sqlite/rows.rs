@@ -148,7 +148,15 @@ impl Sqlite {
         self.conn.prepare_cached(&sql).map_err(self.err(op))
     }
 
-    pub(super) fn load_rows(&self, table: &Table, rows: &Batch) -> Result<()> {
+    pub(super) fn load_rows(&mut self, table: &Table, rows: &Batch) -> Result<()> {
+        let left_out = self.loaded(table, rows)?;
+        self.left_out.extend(left_out);
+        Ok(())
+    }
+
+    /// Returns the keys of rows that were left out, each with that of the row that has its value in a unique index.
+    fn loaded(&self, table: &Table, rows: &Batch) -> Result<Vec<Key>> {
+        let mut left_out = Vec::new();
         let op = format!("load into {}", table.name);
         let mut insert = self.insert(table, &op)?;
         let mut delete = self.by_key(table, "DELETE FROM", &op)?;
@@ -171,9 +179,34 @@ impl Sqlite {
             // the row was read twice: the later reading counts
             bind_key(&mut delete, table, &key).map_err(&failed)?;
             delete.raw_execute().map_err(&failed)?;
-            insert.raw_execute().map_err(&failed)?;
+            match insert.raw_execute() {
+                // where the indexes are there before the rows: the two were read at different moments
+                Err(e) if in_the_way(&e) => {
+                    left_out.extend([self.holder(table, &row)?, Some(key)].into_iter().flatten())
+                }
+                done => drop(done.map_err(&failed)?),
+            }
         }
-        Ok(())
+        Ok(left_out)
+    }
+
+    /// The key of a row that keeps this one out, whatever unique index it is by.
+    fn holder(&self, table: &Table, row: &[Value<'_>]) -> Result<Option<Key>> {
+        let op = format!("look who is in the way in {}", table.name);
+        let marks: Vec<String> = (1..=row.len()).map(|i| format!("?{i}")).collect();
+        let (name, key) = (quote(&table.name), list(table.key_names()));
+        let (columns, first) = (columns(table), quote(table.key_names().first().copied().unwrap_or_default()));
+        // it is given its own key again, so nothing changes
+        let sql = format!(
+            "INSERT INTO {name} ({columns}) VALUES ({}) ON CONFLICT DO UPDATE SET {first} = {name}.{first} RETURNING {key}",
+            marks.join(", ")
+        );
+        let width = table.key.len();
+        let values = rusqlite::params_from_iter(row.iter().map(bound));
+        let found = self.all(&op, &sql, values, |r| {
+            Ok(Key::of(&(0..width).map(|i| r.get_ref(i).map(owned)).collect::<rusqlite::Result<Row>>()?))
+        })?;
+        Ok(found.into_iter().next())
     }
 
     /// A value for a column, or what is wrong with it.

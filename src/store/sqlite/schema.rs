@@ -75,6 +75,8 @@ impl Sqlite {
             let lower = name.to_lowercase();
             if lower.starts_with("sqlite_")
                 || lower.starts_with("backout_")
+                // what rests, and what revisions keep
+                || lower.starts_with("migration_backup__")
                 || records::is_our_view(name, sql.as_deref())
             {
                 continue;

@@ -201,27 +201,53 @@ pub fn index_renamed(sql: &str, name: &str, table: &str) -> Option<String> {
     let all = tokens(sql);
     let on = all.iter().position(|t| t.depth == 0 && t.is("ON"))?;
     let own = (all.get(on.checked_sub(1)?)?, all.get(on + 1)?);
-    if own.0.name() == name && own.1.name().eq_ignore_ascii_case(table) {
+    let was = own.1.name();
+    if own.0.name() == name && was.eq_ignore_ascii_case(table) {
         return Some(sql.to_owned());
     }
-    let open = all.iter().skip(on + 2).find(|t| t.sign("("))?;
+    let open = all.iter().skip(on + 2).position(|t| t.sign("("))? + on + 2;
     let unique = if all.get(1)?.is("UNIQUE") { "UNIQUE " } else { "" };
-    Some(format!("CREATE {unique}INDEX {} ON {} {}", quote(name), quote(table), &sql[open.start..]))
+    let rest = replaced(sql, &all, all[open].start, |i| qualifies(&all, i, &was).then_some(table));
+    Some(format!("CREATE {unique}INDEX {} ON {} {rest}", quote(name), quote(table)))
 }
 
 /// A CREATE TABLE for a table of this name, its foreign keys referring to these tables, in the order of the text.
 pub fn renamed(sql: &str, name: &str, parents: &[&str]) -> String {
     let all = tokens(sql);
     let own = all.iter().position(|t| t.depth == 0 && t.sign("(")).map(|open| open.saturating_sub(1));
-    let (mut out, mut from) = (String::with_capacity(sql.len()), 0);
+    let was = own.map(|own| all[own].name()).unwrap_or_default();
     let mut parents = parents.iter();
-    for (i, t) in all.iter().enumerate() {
-        let to = match i {
-            _ if Some(i) == own => Some(name),
-            1.. if all[i - 1].is("REFERENCES") => parents.next().copied(),
-            _ => None,
-        };
-        if let Some(to) = to.filter(|to| !to.eq_ignore_ascii_case(&t.name())) {
+    replaced(sql, &all, 0, |i| match i {
+        _ if Some(i) == own => Some(name),
+        1.. if all[i - 1].is("REFERENCES") => parents.next().copied(),
+        _ => qualifies(&all, i, &was).then_some(name),
+    })
+}
+
+/// An expression over columns of a table that is called so now.
+pub fn requalified(expression: &str, was: &str, name: &str) -> String {
+    let all = tokens(expression);
+    replaced(expression, &all, 0, |i| qualifies(&all, i, was).then_some(name))
+}
+
+/// The tables that the foreign keys of a CREATE TABLE refer to, in the order of the text.
+pub fn parents(sql: &str) -> Vec<String> {
+    let all = tokens(sql);
+    all.windows(2).filter(|w| w[0].is("REFERENCES")).map(|w| w[1].name()).collect()
+}
+
+/// Token `i` says of which table the column after it is: a CHECK may say `t.a` of its own table.
+fn qualifies(all: &[Token<'_>], i: usize, table: &str) -> bool {
+    matches!(all[i].kind, Kind::Word | Kind::Name)
+        && all.get(i + 1).is_some_and(|n| n.sign("."))
+        && all[i].name().eq_ignore_ascii_case(table)
+}
+
+/// The text from byte `from` on, with the names that `by` gives in the place of tokens.
+fn replaced<'n>(sql: &str, all: &[Token<'_>], start: usize, mut by: impl FnMut(usize) -> Option<&'n str>) -> String {
+    let (mut out, mut from) = (String::with_capacity(sql.len()), start);
+    for (i, t) in all.iter().enumerate().filter(|(_, t)| t.start >= start) {
+        if let Some(to) = by(i).filter(|to| !to.eq_ignore_ascii_case(&t.name())) {
             out.push_str(&sql[from..t.start]);
             out.push_str(&quote(to));
             from = t.start + t.text.len();

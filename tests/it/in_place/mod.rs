@@ -3,4 +3,6 @@
 mod flow;
 mod house;
 mod plan;
+mod postgres;
+mod sqlite;
 mod sweep;

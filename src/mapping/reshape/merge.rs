@@ -1,0 +1,459 @@
+//! `merge`: several tables become one, in which a column tells whose row each is. Data in, data out.
+//!
+//! To the engine each of them stays a table of its own, whose target is a slice of the merged one. Their numbers are kept where there is
+//! room: those of the first table as they are, those of the others above them.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::plan::{
+    Codec, Column, ColumnPlan, Constraint, Fixed, ForeignKey, Index, IndexColumn, KeyForm, KeyMap, Kind, Merge, Schema,
+    Table, TablePlan, base_type,
+};
+
+use super::super::transfer::{Refusal, parents_first, usable_key};
+use super::{Assembled, Result, connected, may_be_called, refuse, words};
+
+/// The tables that take part as they are, parents first: those that become one, and all that foreign keys connect with them.
+///
+/// # Errors
+/// What cannot be, with the line that asks for it.
+pub fn parts(schema: &Schema, wanted: &Merge, kind: Kind) -> Result<Vec<Table>> {
+    let mut seeds = HashSet::new();
+    for part in &wanted.from {
+        let Some(t) = schema.tables.iter().find(|t| t.name == part.table) else {
+            let names: Vec<&str> = schema.tables.iter().map(|t| t.name.as_str()).collect();
+            let hint = format!("its tables are: {}", names.join(", "));
+            return refuse(Some(part.at), format!("there is no table {:?}", part.table), hint);
+        };
+        seeds.insert(t.name.clone());
+    }
+    let same = |a: &str| if kind == Kind::Sqlite { a.eq_ignore_ascii_case(&wanted.into) } else { a == wanted.into };
+    let others = schema.others.iter().filter_map(|(what, _)| what.split_once(' ')).map(|(_, name)| name);
+    if let Some(taken) = schema.tables.iter().map(|t| t.name.as_str()).chain(others).find(|n| same(n)) {
+        return refuse(Some(wanted.at), format!("there is a {taken} already"), "choose another name for `into`");
+    }
+    may_be_called(&wanted.into, kind, wanted.at)?;
+    let found = connected(schema, &seeds);
+    let mut tables: Vec<Table> = schema.tables.iter().filter(|t| found.contains(&t.name)).cloned().collect();
+    for t in &mut tables {
+        if let Some(why) = &t.details.cannot {
+            return refuse(None, format!("table {} cannot take part: {why}", t.name), "change it in a SQL revision");
+        }
+        if t.key.is_empty() {
+            t.key = usable_key(t).ok_or_else(|| Refusal {
+                cause: format!("table {} has no key: rows without one cannot be told apart", t.name),
+                hint: "give it a primary key, or a unique index over NOT NULL columns".into(),
+            })?;
+        }
+        if let Some(f) = t.foreign_keys.iter().find(|f| !schema.tables.iter().any(|p| p.name == f.table)) {
+            let cause = format!("table {} refers to {}, which is none of this schema's tables", t.name, f.table);
+            return refuse(None, cause, "drop that foreign key first, in a SQL revision");
+        }
+        if kind == Kind::Postgres {
+            t.columns.iter_mut().filter(|c| base_type(&c.ty) == "numeric").for_each(|c| c.as_text = true);
+        }
+        t.details.types.clear();
+    }
+    Ok(parents_first(tables))
+}
+
+/// A column of the merged table, and where it comes from in each of those that become it.
+struct Merged {
+    column: Column,
+    from: Vec<Option<usize>>,
+}
+
+/// The plan's tables. `given` has the highest number that each of `tables` has given.
+///
+/// # Errors
+/// What does not go together, by its name.
+pub fn assemble(tables: Vec<Table>, wanted: &Merge, given: &[Option<i64>], kind: Kind) -> Result<Assembled> {
+    let find = |name: &str| tables.iter().position(|t| t.name == name);
+    let at: Vec<usize> = wanted.from.iter().filter_map(|p| find(&p.table)).collect();
+    let parts: Vec<&Table> = at.iter().map(|i| &tables[*i]).collect();
+    for (part, asked) in parts.iter().zip(&wanted.from) {
+        if let Some(g) = part.generated.first() {
+            let cause = format!(
+                "{}.{} is computed from other columns, which a merged table would have to tell apart",
+                part.name, g.name
+            );
+            return refuse(Some(asked.at), cause, "drop it first, in a SQL revision");
+        }
+        if let Some((old, _)) = asked.columns.iter().find(|(old, _)| part.column(old).is_none()) {
+            let columns = part.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            let cause = format!("table {} has no column {old:?}", part.name);
+            return refuse(Some(asked.at), cause, format!("its columns are: {columns}"));
+        }
+    }
+    let renames: Vec<HashMap<String, String>> =
+        wanted.from.iter().map(|p| p.columns.iter().filter(|(a, b)| a != b).cloned().collect()).collect();
+    let merged = columns(&parts, wanted, &renames, kind)?;
+    let key = merged.iter().position(|m| m.column.identity).unwrap_or(0);
+    let forms = forms(&parts, &at, given);
+    let told_by = merged.len() - 1;
+
+    let mut plain = Table {
+        name: wanted.into.clone(),
+        columns: merged.iter().map(|m| m.column.clone()).collect(),
+        key: vec![key],
+        ..Table::default()
+    };
+    if kind == Kind::Sqlite {
+        plain.details.autoincrement = parts.iter().any(|t| t.details.autoincrement);
+        plain.details.rowid_name =
+            ["rowid", "_rowid_", "oid"].into_iter().find(|n| plain.column(n).is_none()).map(str::to_owned);
+    } else {
+        plain.columns[key].always = parts.iter().all(|t| t.columns[t.key[0]].always);
+    }
+    indexes(&mut plain, &parts, wanted, &renames, kind)?;
+    checks(&mut plain, &parts, wanted, &renames, kind)?;
+    for (part, names) in parts.iter().zip(&renames) {
+        for f in &part.foreign_keys {
+            let mut f = pointed(f, wanted, &plain.columns[key].name);
+            f.columns.iter_mut().for_each(|c| rename(c, names));
+            if !plain
+                .foreign_keys
+                .iter()
+                .any(|g| (&g.columns, &g.table, &g.references) == (&f.columns, &f.table, &f.references))
+            {
+                plain.foreign_keys.push(f);
+            }
+        }
+    }
+
+    let maps: HashMap<&str, (KeyMap, KeyForm)> =
+        parts.iter().zip(forms).map(|(t, form)| (t.name.as_str(), (KeyMap::of(&t.name), form))).collect();
+    let mut out = Vec::new();
+    for t in &tables {
+        let part = wanted.from.iter().position(|p| p.table == t.name);
+        let (mut source, mut target) = (t.clone(), t.clone());
+        if let Some(n) = part {
+            let value = literal(&wanted.from[n].value);
+            source.columns.clear();
+            source.constants.clear();
+            for (i, m) in merged.iter().enumerate() {
+                match m.from[n] {
+                    Some(c) => source.columns.push(t.columns[c].clone()),
+                    None => {
+                        let value = if i == told_by { value.clone() } else { "NULL".to_owned() };
+                        source.constants.push(Fixed { column: i, value });
+                        source.columns.push(m.column.clone());
+                    }
+                }
+            }
+            source.key = vec![key];
+            target = plain.clone();
+            target.only = Some(Fixed { column: told_by, value });
+        } else {
+            target.foreign_keys = t.foreign_keys.iter().map(|f| pointed(f, wanted, &plain.columns[key].name)).collect();
+            let renamed = t.foreign_keys.iter().zip(&target.foreign_keys);
+            if renamed.into_iter().any(|(a, b)| a.references != b.references) {
+                // its words would name a column that is not there
+                target.details.sql = None;
+            }
+        }
+        let mut codecs = vec![Codec::Verbatim; source.columns.len()];
+        if let (Some(_), Some((map, form))) = (part, maps.get(t.name.as_str())) {
+            codecs[key] = Codec::Key { map: map.clone(), form: form.clone() };
+        }
+        for f in t.foreign_keys.iter().filter(|f| maps.contains_key(f.table.as_str())) {
+            let [column] = f.columns.as_slice() else {
+                let cause = format!("the foreign key of {} to {} has several columns", t.name, f.table);
+                return refuse(Some(wanted.at), cause, "drop it first, in a SQL revision");
+            };
+            let (map, form) = &maps[f.table.as_str()];
+            let i = source.columns.iter().position(|c| c.name == *column).unwrap_or_default();
+            let codec = Codec::Key { map: map.clone(), form: form.clone() };
+            if matches!(&codecs[i], Codec::Key { map: other, .. } if other != map) {
+                let cause = format!("{}.{column} refers to two of the tables that become one", t.name);
+                return refuse(Some(wanted.at), cause, "drop one of the foreign keys first, in a SQL revision");
+            }
+            codecs[i] = codec;
+            target.columns[i].ty.clone_from(&plain.columns[key].ty);
+        }
+        let why = |i: usize| source.columns[i].ty.clone();
+        let codecs = codecs.into_iter().enumerate().map(|(i, codec)| ColumnPlan { codec, why: why(i) }).collect();
+        out.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
+    }
+    Ok(Assembled { notes: notes(&parts, &merged, wanted, &maps), tables: out })
+}
+
+fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+fn rename(name: &mut String, names: &HashMap<String, String>) {
+    if let Some(new) = names.get(name.as_str()) {
+        name.clone_from(new);
+    }
+}
+
+/// A foreign key to one of the tables refers to the merged one.
+fn pointed(f: &ForeignKey, wanted: &Merge, key: &str) -> ForeignKey {
+    let mut f = f.clone();
+    if wanted.from.iter().any(|p| p.table == f.table) {
+        f.table.clone_from(&wanted.into);
+        f.references.iter_mut().for_each(|c| *c = key.to_owned());
+    }
+    f
+}
+
+fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>], kind: Kind) -> Result<Vec<Merged>> {
+    let mut out: Vec<Merged> = Vec::new();
+    for (n, part) in parts.iter().enumerate() {
+        let line = Some(wanted.from[n].at);
+        let [key] = part.key.as_slice() else {
+            let cause = format!("the key of {} has several columns ({})", part.name, part.key_names().join(", "));
+            return refuse(line, cause, "tables that become one have a number each as their key");
+        };
+        let integer = match kind {
+            Kind::Postgres => ["smallint", "integer", "bigint"].contains(&part.columns[*key].ty.as_str()),
+            _ => !part.details.without_rowid,
+        };
+        if !(integer && part.columns[*key].identity) {
+            let cause = format!(
+                "the key of {}, {}, is no number that the store gives by itself",
+                part.name, part.columns[*key].name
+            );
+            return refuse(line, cause, "other keys of merged tables come with a later version");
+        }
+        for (i, c) in part.columns.iter().enumerate() {
+            let mut column = c.clone();
+            rename(&mut column.name, &renames[n]);
+            let same = |m: &Merged| match kind {
+                Kind::Sqlite => m.column.name.eq_ignore_ascii_case(&column.name),
+                _ => m.column.name == column.name,
+            };
+            let Some(there) = out.iter_mut().find(|m| same(m)) else {
+                let mut from = vec![None; parts.len()];
+                from[n] = Some(i);
+                out.push(Merged { column, from });
+                continue;
+            };
+            if let Some(twice) = there.from[n] {
+                let cause = format!(
+                    "{}.{} and {}.{} would both be {}",
+                    part.name, part.columns[twice].name, part.name, c.name, column.name
+                );
+                return refuse(line, cause, "give one of them another name in `columns`");
+            }
+            let other = there.from.iter().position(Option::is_some).unwrap_or_default();
+            let key_here = part.key.contains(&i);
+            if key_here != parts[other].key.contains(&there.from[other].unwrap_or_default()) {
+                let cause = format!("{} is the key of one of these tables and not of the others", column.name);
+                return refuse(line, cause, "give it another name in `columns`");
+            }
+            if key_here {
+                // the widest of them has room for all
+                let wide = ["smallint", "integer", "bigint"];
+                let rank = |ty: &str| wide.iter().position(|w| *w == ty).unwrap_or_default();
+                if rank(&column.ty) > rank(&there.column.ty) {
+                    there.column.ty.clone_from(&column.ty);
+                }
+            } else if !there.column.ty.eq_ignore_ascii_case(&column.ty) || there.column.collation != column.collation {
+                let cause = format!(
+                    "{}.{} is {}, and {} of {} is {}",
+                    part.name, c.name, c.ty, column.name, parts[other].name, there.column.ty
+                );
+                let hint = "give it another name in `columns`, or one type to both first, in a migration with [alter]";
+                return refuse(line, cause, hint);
+            }
+            there.column.not_null &= column.not_null;
+            if there.column.default != column.default {
+                there.column.default = None;
+            }
+            there.from[n] = Some(i);
+        }
+    }
+    if out.iter().filter(|m| m.column.identity).count() != 1 {
+        let cause = "the keys of these tables have different names, or one of them gives numbers to two columns";
+        return refuse(Some(wanted.at), cause, "give the keys one name in `columns`");
+    }
+    for m in out.iter_mut().filter(|m| m.from.iter().any(Option::is_none)) {
+        // rows of the others have nothing there
+        (m.column.not_null, m.column.default) = (false, None);
+    }
+    let taken = |m: &Merged| m.column.name.eq_ignore_ascii_case(&wanted.discriminator);
+    if let Some(there) = out.iter().find(|m| taken(m)) {
+        let cause = format!("there is a column {} already", there.column.name);
+        return refuse(Some(wanted.at), cause, "choose another name for the `discriminator`");
+    }
+    let ty = if kind == Kind::Postgres { "text" } else { "TEXT" };
+    let column = Column { name: wanted.discriminator.clone(), ty: ty.into(), not_null: true, ..Column::default() };
+    out.push(Merged { column, from: vec![None; parts.len()] });
+    Ok(out)
+}
+
+/// The first table's numbers stay, those of each other one are above all room of those before it.
+fn forms(parts: &[&Table], at: &[usize], given: &[Option<i64>]) -> Vec<KeyForm> {
+    let mut by: i64 = 0;
+    let mut out = Vec::new();
+    for (n, i) in at.iter().enumerate() {
+        let high = given.get(*i).copied().flatten().unwrap_or(0).max(1000);
+        let mut room: i64 = 10;
+        while room <= high.saturating_mul(10) {
+            room = room.saturating_mul(10);
+        }
+        let last = n + 1 == parts.len();
+        out.push(KeyForm::Shift { by, most: if last { i64::MAX - by } else { room - 1 } });
+        by = by.saturating_add(room);
+    }
+    out
+}
+
+/// What was unique among one table's rows is so among them still.
+fn indexes(
+    into: &mut Table,
+    parts: &[&Table],
+    wanted: &Merge,
+    renames: &[HashMap<String, String>],
+    kind: Kind,
+) -> Result<()> {
+    let told = words::quote(&wanted.discriminator);
+    for (n, part) in parts.iter().enumerate() {
+        let condition = format!("{told} = {}", literal(&wanted.from[n].value));
+        for index in part.indexes.iter().filter(|i| i.name != part.key_name || i.name.is_none()) {
+            let line = wanted.from[n].at;
+            let mut new = index.clone();
+            let unsure = || Refusal {
+                cause: format!(
+                    "the index {} of {} cannot be told for a merged table",
+                    index.name.as_deref().unwrap_or("that a UNIQUE makes"),
+                    part.name
+                ),
+                hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
+            };
+            new.columns.iter_mut().for_each(|c: &mut IndexColumn| rename(&mut c.name, &renames[n]));
+            let names: Vec<String> = new.columns.iter().map(|c| c.name.clone()).collect();
+            new.name = Some(
+                index
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| format!("{}_{}_{}", wanted.into, names.join("_"), wanted.from[n].value)),
+            );
+            // one index does for all, where it refuses nothing and all have it
+            let plain = |i: &Index| !i.unique && !i.expression && i.predicate.is_none();
+            if plain(index) {
+                if into.indexes.iter().any(|i| plain(i) && i.columns == new.columns) {
+                    continue;
+                }
+                let alike = |(t, names): (&&Table, &HashMap<String, String>)| {
+                    t.indexes.iter().any(|i| {
+                        let mut columns = i.columns.clone();
+                        columns.iter_mut().for_each(|c| rename(&mut c.name, names));
+                        plain(i) && columns == new.columns
+                    })
+                };
+                if parts.iter().zip(renames).all(alike) {
+                    new.definition = definition(index, &renames[n], None, kind).ok_or_else(unsure)?;
+                    into.indexes.push(new);
+                    continue;
+                }
+            }
+            let predicate = match &index.predicate {
+                Some(p) => format!("({}) AND {condition}", words::renamed(p, &renames[n], kind).ok_or_else(unsure)?),
+                None => condition.clone(),
+            };
+            if kind == Kind::Postgres
+                && index.definition.as_ref().is_some_and(|d| !d.starts_with("USING ") && !d.starts_with("UNIQUE ("))
+            {
+                let refusal = unsure();
+                return refuse(Some(line), refusal.cause, refusal.hint);
+            }
+            new.definition = definition(index, &renames[n], Some(&condition), kind).ok_or_else(unsure)?;
+            new.predicate = Some(predicate);
+            into.indexes.push(new);
+        }
+    }
+    Ok(())
+}
+
+/// An index's words for the merged table, for these rows alone; `None` within where its columns say it all.
+#[allow(clippy::option_option)]
+fn definition(
+    index: &Index,
+    names: &HashMap<String, String>,
+    only: Option<&str>,
+    kind: Kind,
+) -> Option<Option<String>> {
+    let Some(text) = &index.definition else { return Some(None) };
+    let mut text = words::renamed_definition(text, names, kind)?;
+    if let Some(columns) = text.strip_prefix("UNIQUE ") {
+        text = format!("USING btree {columns}");
+    }
+    let Some(only) = only else { return Some(Some(text)) };
+    Some(Some(match (&index.predicate, kind) {
+        (None, _) => format!("{text} WHERE {only}"),
+        // PostgreSQL puts the whole condition in brackets
+        (Some(_), Kind::Postgres) => format!("{text} AND {only}"),
+        (Some(_), _) => format!("{text} AND {only}"),
+    }))
+}
+
+/// What had to hold of one table's rows has to hold of them still.
+fn checks(
+    into: &mut Table,
+    parts: &[&Table],
+    wanted: &Merge,
+    renames: &[HashMap<String, String>],
+    kind: Kind,
+) -> Result<()> {
+    let told = words::quote(&wanted.discriminator);
+    for (n, part) in parts.iter().enumerate() {
+        let others = format!("{told} <> {}", literal(&wanted.from[n].value));
+        let unsure = |what: &str| Refusal {
+            cause: format!("{what} of {} cannot be told for a merged table", part.name),
+            hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
+        };
+        if kind == Kind::Postgres {
+            for c in &part.constraints {
+                let inside = c.definition.strip_prefix("CHECK ").filter(|d| d.ends_with(')'));
+                let condition = inside.and_then(|d| words::renamed(d, &renames[n], kind));
+                let condition = condition.ok_or_else(|| unsure(&c.name))?;
+                let name = match into.constraints.iter().any(|x| x.name == c.name) {
+                    true => format!("{}_{}", c.name, wanted.from[n].value),
+                    false => c.name.clone(),
+                };
+                into.constraints.push(Constraint { name, definition: format!("CHECK ({others} OR {condition})") });
+            }
+            continue;
+        }
+        for check in &part.checks {
+            let inside = check.trim().strip_prefix("CHECK").map_or(check.as_str(), str::trim);
+            let condition = words::renamed(inside, &renames[n], kind).ok_or_else(|| unsure("a CHECK"))?;
+            into.checks.push(format!("{others} OR ({condition})"));
+        }
+    }
+    Ok(())
+}
+
+fn notes(parts: &[&Table], merged: &[Merged], wanted: &Merge, maps: &HashMap<&str, (KeyMap, KeyForm)>) -> Vec<String> {
+    let mut out = Vec::new();
+    let each = parts.iter().filter_map(|t| match &maps.get(t.name.as_str())?.1 {
+        KeyForm::Shift { by: 0, .. } => Some(format!("those of {} stay as they are", t.name)),
+        KeyForm::Shift { by, .. } => Some(format!("those of {} become {by} more", t.name)),
+        KeyForm::Uuid { .. } => None,
+    });
+    out.push(format!("keys in {}: {}", wanted.into, each.collect::<Vec<_>>().join(", ")));
+    out.push(format!(
+        "rows that are made in {} get the next free number of their own table on a rollback: a number that is in a URL or a mail by then \
+         does not survive it",
+        wanted.into
+    ));
+    let some = merged.iter().take(merged.len() - 1).filter(|m| m.from.iter().any(Option::is_none));
+    let names: Vec<&str> = some.map(|m| m.column.name.as_str()).collect();
+    if !names.is_empty() {
+        out.push(format!(
+            "columns that not all of these tables have may be NULL, and are so in rows of the others; a row that has a value there all the \
+             same, or none where its own table needs one, is parked on a rollback and listed: {}",
+            names.join(", ")
+        ));
+    }
+    let values: Vec<String> = wanted.from.iter().map(|p| literal(&p.value)).collect();
+    out.push(format!(
+        "rows whose {} is none of {} have no table to go back to: they are parked and listed",
+        wanted.discriminator,
+        values.join(", ")
+    ));
+    out
+}

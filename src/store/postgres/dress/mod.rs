@@ -1,0 +1,265 @@
+//! What an application has put on its tables beyond what a plan says, made again for the tables that take their place.
+//!
+//! The definitions are read with the home as search_path, so that what is there is named by its name alone, and run with the staging schema
+//! before it, so that these names mean the staged tables. What the server then refuses cannot follow, and says so.
+
+mod described;
+mod outside;
+mod table;
+mod view;
+
+use super::swap::MADE;
+use super::{Postgres, literal, quoted, words};
+use crate::plan::Table;
+use crate::store::{Error, Result, Role, Site, Store};
+
+/// One thing that follows: what it is, and the statements that make it.
+struct Garment {
+    what: String,
+    sql: String,
+}
+
+/// Which relation takes the place of which, and which column that of which. `$1` is the home, `$2` the staging schema, `$3` and `$4` tables by
+/// their names here and there, `$5` to `$8` columns: table, name here, name there, and
+/// whether it counts there. Sequences, views and columns of views keep their names.
+const PAIRS: &str = "
+WITH RECURSIVE tbl AS (
+    SELECT s.oid AS s, t.oid AS t, p.now FROM unnest($3::text[], $4::text[]) p(was, now)
+        JOIN pg_catalog.pg_class s ON s.relname = p.was AND s.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+        JOIN pg_catalog.pg_class t ON t.relname = p.now AND t.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)),
+above(oid, far) AS (
+    SELECT s, 0 FROM tbl UNION SELECT v.oid, a.far + 1 FROM above a
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
+            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> a.oid
+        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
+        WHERE v.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)),
+rel AS (
+    SELECT s, t, now AS name, 0 AS far FROM tbl
+    UNION ALL SELECT v.oid, w.oid, v.relname::text, max(a.far) FROM above a JOIN pg_catalog.pg_class v ON v.oid = a.oid AND a.far > 0
+        LEFT JOIN pg_catalog.pg_class w ON w.relname = v.relname
+            AND w.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)
+        GROUP BY 1, 2, 3),
+owned AS (
+    SELECT q.oid AS s, w.oid AS t, q.relname::text AS name, d.refobjid AS of, d.refobjsubid AS num, d.deptype
+    FROM tbl JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = tbl.s
+        AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+    JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+    LEFT JOIN pg_catalog.pg_class w ON w.relname = q.relname AND w.relkind = 'S'
+        AND w.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)),
+col AS (
+    SELECT x.s, x.t, x.name, a.attnum AS snum, b.attnum AS tnum, a.attname AS was, b.attname AS now, m.counts
+    FROM rel x JOIN pg_catalog.pg_class c ON c.oid = x.s JOIN pg_catalog.pg_attribute a ON a.attrelid = x.s AND a.attnum > 0
+        AND NOT a.attisdropped
+    LEFT JOIN unnest($5::text[], $6::text[], $7::text[], $8::bool[]) m(tbl, was, now, counts) ON c.relkind = 'r' AND m.tbl = c.relname AND m.was = a.attname
+    JOIN pg_catalog.pg_attribute b ON b.attrelid = x.t AND b.attname = CASE c.relkind WHEN 'r' THEN m.now ELSE a.attname END)
+";
+
+/// The tables and columns of a run as a query takes them.
+struct Pairs {
+    home: String,
+    staged: String,
+    was: Vec<String>,
+    now: Vec<String>,
+    columns: [Vec<String>; 3],
+    counts: Vec<bool>,
+}
+
+impl Pairs {
+    fn of(home: String, staged: String, sources: &[&Table], targets: &[&Table]) -> Pairs {
+        let names = |tables: &[&Table]| tables.iter().map(|t| t.name.clone()).collect();
+        let (mut columns, mut counts): ([Vec<String>; 3], Vec<bool>) = Default::default();
+        for (source, target) in sources.iter().zip(targets) {
+            let moved = source.columns.iter().zip(&target.columns).map(|(s, t)| (&s.name, &t.name, t.identity));
+            let computed = source.generated.iter().filter(|g| target.generated.iter().any(|t| t.name == g.name));
+            for (was, now, count) in moved.chain(computed.map(|g| (&g.name, &g.name, false))) {
+                for (list, name) in columns.iter_mut().zip([&source.name, was, now]) {
+                    list.push(name.clone());
+                }
+                counts.push(count);
+            }
+        }
+        Pairs { home, staged, was: names(sources), now: names(targets), columns, counts }
+    }
+}
+
+impl Postgres {
+    /// Sets where names are looked for, for the rest of the transaction; returns where they were.
+    pub(super) fn look_in(&mut self, path: &str) -> Result<String> {
+        let sql = "SELECT current_setting('search_path'), set_config('search_path', $1, true)";
+        let lines = self.query("setting the search_path", sql, &[&path])?;
+        Ok(lines.first().map(|l| l.get(0)).unwrap_or_default())
+    }
+
+    pub(super) fn dress_all(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        self.make_schema(&Site::Backup)?;
+        let (home, staged) = (self.base.clone(), self.home.clone());
+        let rest = self.look_in(&quoted(&home))?;
+        let done = self.dress_in(&home, &staged, &rest, sources, targets);
+        // where it failed, the transaction takes the path back with it
+        if done.is_ok() {
+            self.look_in(&rest)?;
+        }
+        done
+    }
+
+    fn dress_in(&mut self, home: &str, staged: &str, rest: &str, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        let worn = self.described(home, sources, true, true)?;
+        let mark = mark_of(&worn);
+        if self.mark_on(staged)?.as_deref() == Some(&mark) {
+            return Ok(());
+        }
+        let path = format!("{}, {rest}", quoted(staged));
+        let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
+        self.strip(staged, targets)?;
+        // each step reads what the one before has made
+        type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
+        let steps: [Step; 8] = [
+            Postgres::no_identities,
+            Postgres::sequences,
+            Postgres::views,
+            Postgres::unlogged,
+            Postgres::storage,
+            Postgres::rows_guarded,
+            Postgres::acting,
+            Postgres::said_and_owned,
+        ];
+        for step in steps {
+            self.look_in(&quoted(home))?;
+            let garments = step(self, &pairs)?;
+            self.look_in(&path)?;
+            for garment in garments {
+                self.put_on(&garment)?;
+            }
+        }
+        self.look_in(&quoted(home))?;
+        // by a name that is another's there, something staged may have come to stand on a source
+        self.nothing_outside(sources)?;
+        self.compare(home, staged, sources, targets)?;
+        let comment = literal(&format!("{MADE} {mark}"));
+        self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
+    }
+
+    fn put_on(&mut self, garment: &Garment) -> Result<()> {
+        self.client.batch_execute(&garment.sql).map_err(|e| match super::failed(&self.title, &garment.what, &e) {
+            e @ (Error::Locked { .. } | Error::Server { .. }) => e,
+            _ => self.refused(
+                format!("{} cannot follow to the tables that take the place of its own: {}", garment.what, words(&e)),
+                "change it so that it fits both, or drop it first and make it again afterwards",
+            ),
+        })
+    }
+
+    /// What an earlier dressing has made, where the sources have changed since.
+    fn strip(&mut self, staged: &str, targets: &[&Table]) -> Result<()> {
+        let names: Vec<&str> = targets.iter().map(|t| t.name.as_str()).collect();
+        let sql = "SELECT s FROM ( \
+            SELECT 0, format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass), c.relname, c.relnamespace \
+                FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+                WHERE NOT t.tgisinternal AND t.tgname NOT LIKE 'backout\\_%' \
+            UNION ALL SELECT 0, format('DROP POLICY %I ON %s', p.polname, p.polrelid::regclass), c.relname, c.relnamespace \
+                FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
+            UNION ALL SELECT 0, format('DROP RULE %I ON %s', r.rulename, r.ev_class::regclass), c.relname, c.relnamespace \
+                FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND r.rulename <> '_RETURN' \
+            UNION ALL SELECT 0, format('DROP STATISTICS %I.%I', n.nspname, e.stxname), c.relname, c.relnamespace \
+                FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_class c ON c.oid = e.stxrelid \
+                JOIN pg_catalog.pg_namespace n ON n.oid = e.stxnamespace \
+            ) x(o, s, relname, relnamespace) \
+            WHERE relname = ANY($1) AND relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2) ORDER BY o, s";
+        let lines = self.query("preparing the swap anew", sql, &[&names, &staged])?;
+        let mut sql: Vec<String> =
+            self.companions(staged, targets)?.iter().filter_map(super::swap::Companion::drop_sql).collect();
+        sql.extend(lines.iter().map(|l| l.get(0)));
+        if sql.is_empty() { Ok(()) } else { self.run("preparing the swap anew", &sql.join("; ")) }
+    }
+
+    /// The mark that the last dressing left on the staging schema.
+    fn mark_on(&mut self, schema: &str) -> Result<Option<String>> {
+        let sql = "SELECT obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace WHERE nspname = $1";
+        let lines = self.query("looking at the staging schema", sql, &[&schema])?;
+        let comment: Option<String> = lines.first().and_then(|l| l.get(0));
+        Ok(comment.and_then(|c| c.strip_prefix(MADE).map(|m| m.trim().to_owned())).filter(|m| !m.is_empty()))
+    }
+
+    /// Refuses if what the application has put on the sources has changed since the targets were dressed.
+    pub(super) fn still_dressed(&mut self, sources: &[&Table], staged: &str) -> Result<()> {
+        let Some(mark) = self.mark_on(staged)? else {
+            return Err(self.wrong("swapping tables", "the staged tables were not prepared for it"));
+        };
+        let home = self.base.clone();
+        let rest = self.look_in(&quoted(&home))?;
+        let worn = self.described(&home, sources, true, true)?;
+        self.look_in(&rest)?;
+        if mark == mark_of(&worn) {
+            return self.nothing_outside(sources);
+        }
+        Err(self.refused(
+            "a view, trigger, policy, privilege or the like was changed on the tables after what takes their place was prepared",
+            "go on again: it is prepared anew",
+        ))
+    }
+
+    /// Unchanged tables must look the same, or something would be lost without a word.
+    fn compare(&mut self, home: &str, staged: &str, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        let same = |s: &Table, t: &Table| {
+            (&s.name, &s.columns, &s.key, &s.indexes, &s.constraints, &s.foreign_keys)
+                == (&t.name, &t.columns, &t.key, &t.indexes, &t.constraints, &t.foreign_keys)
+                && s.alone.is_empty()
+                && t.alone.is_empty()
+        };
+        let unchanged: Vec<&Table> = sources.iter().zip(targets).filter(|(s, t)| same(s, t)).map(|(s, _)| *s).collect();
+        // a view may stand on a table that changes, too
+        let all = unchanged.len() == sources.len();
+        let worn = self.described(home, &unchanged, all, false)?;
+        self.look_in(&format!("{}, {}", quoted(staged), quoted(home)))?;
+        let made = self.described(staged, &unchanged, all, false)?;
+        let lacking = worn.iter().find(|w| !made.contains(w)).map(|w| (w, "has no equal there"));
+        let beyond = || made.iter().find(|m| !worn.contains(m)).map(|m| (m, "was not here before"));
+        let Some((what, how)) = lacking.or_else(beyond) else { return Ok(()) };
+        Err(self.refused(
+            format!("what takes the place of the tables would not be the same: {what} {how}"),
+            "change or drop it first, and tell us: it should have followed",
+        ))
+    }
+
+    /// What would be refused at the swap, found out on empty tables in a transaction that is taken back.
+    pub(super) fn could_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
+        if self.open.is_some() {
+            return Err(self.wrong("trying the swap", "a transaction is open"));
+        }
+        let told = self.outsiders(sources, targets)?;
+        let was = (self.home.clone(), self.side.clone());
+        self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;
+        self.stand(Role::Target, Site::Staged(format!("try_{}", uuid::Uuid::new_v4().simple())));
+        let tried = self.rehearse(sources, targets);
+        let _ = self.client.batch_execute("ROLLBACK");
+        (self.home, self.side) = was;
+        tried.map(|()| told)
+    }
+
+    fn rehearse(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        self.create_tables(targets)?;
+        for table in targets {
+            self.add_key(table)?;
+        }
+        self.add_rest(targets)?;
+        self.dress_all(sources, targets)
+    }
+
+    /// Reads statements that make things, each with what it is.
+    fn garments(&mut self, sql: &str, pairs: &Pairs) -> Result<Vec<Garment>> {
+        let [tables, was, now] = &pairs.columns;
+        let sql = format!("{PAIRS} {sql}");
+        let lines = self.query(
+            "reading what is on the tables",
+            &sql,
+            &[&pairs.home, &pairs.staged, &pairs.was, &pairs.now, tables, was, now, &pairs.counts],
+        )?;
+        let garment = |l: &postgres::Row| Some(Garment { what: l.get(0), sql: l.get::<_, Option<String>>(1)? });
+        Ok(lines.iter().filter_map(garment).collect())
+    }
+}
+
+fn mark_of(worn: &[String]) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(worn.join("\n").as_bytes()))
+}

@@ -1,0 +1,548 @@
+//! Swapping tables in PostgreSQL: nothing that an application has put on them is lost, there and back.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use backout::gate::Gate;
+use backout::plan::Table;
+use backout::store::{self, Error, Mode, Role, Site, State, Store};
+use backout::value::Batch;
+use postgres::Client;
+
+use crate::database::{Database, owner};
+
+const RUN: &str = "0123456789ab";
+
+struct Place {
+    database: Database,
+    /// Roles beside the owner.
+    reader: String,
+}
+
+impl Place {
+    fn with(sql: &str) -> Place {
+        let mut database = Database::new();
+        let (reader, _) = database.role("secret");
+        let place = Place { database, reader };
+        place.app().batch_execute(&sql.replace("$READER", &place.reader)).unwrap();
+        place
+    }
+    fn app(&self) -> Client {
+        self.database.client()
+    }
+    fn at(&self, role: Role, site: Site) -> Box<dyn Store> {
+        let mut store = store::open(&self.database.url, Path::new("."), false, &Gate::default()).unwrap();
+        store.stand(role, site);
+        store
+    }
+    /// The tables as a plan has them that changes nothing.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = self.at(Role::Source, Site::Home).schema().unwrap().tables;
+        tables.iter_mut().for_each(|t| t.checks.clear());
+        tables
+    }
+    fn words(&self, sql: &str) -> Vec<String> {
+        self.app().query(sql, &[]).unwrap().iter().map(|l| l.get(0)).collect()
+    }
+    /// The home as pg_dump tells it, without ours; `None` where there is no pg_dump for this server.
+    fn dump(&self) -> Option<String> {
+        let version: i32 =
+            self.app().query_one("SELECT current_setting('server_version_num')::int4", &[]).unwrap().get(0);
+        if version >= 180_000 {
+            return None;
+        }
+        let out =
+            Command::new("pg_dump").args(["--schema-only", "--schema=public", &self.database.url]).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8(out.stdout).unwrap();
+        let ours = |p: &&str| !p.contains("backout_") && !p.contains("restrict ");
+        Some(text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()).filter(ours).collect::<Vec<_>>().join("\n\n"))
+    }
+    /// Schemas that are not the application's.
+    fn schemas(&self) -> Vec<String> {
+        self.words(
+            "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$|^public$' ORDER BY 1",
+        )
+    }
+}
+
+fn all(tables: &[Table]) -> Vec<&Table> {
+    tables.iter().collect()
+}
+
+fn fails<T>(done: Result<T, Error>) -> String {
+    match done {
+        Ok(_) => panic!("it was not refused"),
+        Err(Error::Refused { cause, hint, .. }) => format!("{cause}; {hint}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+/// Staged, filled, built and dressed.
+fn made(place: &Place, sources: &[Table], targets: &[Table]) -> Box<dyn Store> {
+    let (sources, targets) = (all(sources), all(targets));
+    let mut source = place.at(Role::Source, Site::Home);
+    source.prepare().unwrap();
+    source.begin(Mode::Write, &[]).unwrap();
+    let state = State::begun(RUN, Role::Source, "20250301090000", "t", "h", "2025-03-01T09:00:00Z");
+    source.put_state(&state, Some("{}")).unwrap();
+    source.commit("the record").unwrap();
+    let mut target = place.at(Role::Target, Site::Staged(RUN.into()));
+    target.begin(Mode::Write, &[]).unwrap();
+    target.create(&targets).unwrap();
+    target.commit("creating").unwrap();
+    for (source_table, target_table) in sources.iter().zip(&targets) {
+        let mut batch = Batch::default();
+        assert!(source.scan(source_table, &[], 1000, &mut batch).unwrap().is_none());
+        target.begin(Mode::Write, &[]).unwrap();
+        target.load(target_table, &batch).unwrap();
+        target.build_key(target_table).unwrap();
+        target.commit("loading").unwrap();
+    }
+    target.begin(Mode::Write, &[]).unwrap();
+    target.build_rest(&targets).unwrap();
+    target.commit("building").unwrap();
+    dressed(target.as_mut(), &sources, &targets);
+    source
+}
+
+fn dressed(target: &mut dyn Store, sources: &[&Table], targets: &[&Table]) {
+    target.begin(Mode::Write, &[]).unwrap();
+    target.dress(sources, targets).unwrap();
+    target.commit("dressing").unwrap();
+}
+
+fn cut_over(store: &mut dyn Store, sources: &[Table], targets: &[Table]) -> Result<(), Error> {
+    let (sources, targets) = (all(sources), all(targets));
+    store.stand(Role::Source, Site::Home);
+    store.begin(Mode::Swap, &sources)?;
+    let done = store.swap(&sources, &Site::Backup, &targets, &Site::Staged(RUN.into()));
+    if let Err(e) = done {
+        store.rollback();
+        return Err(e);
+    }
+    store.stand(Role::Target, Site::Home);
+    store.unseal(&targets)?;
+    store.stand(Role::Source, Site::Backup);
+    store.seal(&sources, RUN)?;
+    store.commit("cutover")
+}
+
+fn roll_back(store: &mut dyn Store, sources: &[Table], targets: &[Table]) -> Result<(), Error> {
+    let (sources, targets) = (all(sources), all(targets));
+    store.stand(Role::Target, Site::Home);
+    store.begin(Mode::Swap, &targets)?;
+    store.swap(&targets, &Site::Staged(RUN.into()), &sources, &Site::Backup)?;
+    store.stand(Role::Source, Site::Home);
+    store.unseal(&sources)?;
+    store.stand(Role::Target, Site::Staged(RUN.into()));
+    store.seal(&targets, RUN)?;
+    store.commit("rollback")
+}
+
+/// What a plain owner can put on tables.
+const EVERYTHING: &str = include_str!("everything.sql");
+
+const NUMBERS: &str =
+    "SELECT concat_ws(' ', sequencename, last_value) FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1";
+const CONTENT: &str = "SELECT concat_ws('|', id, parent, self, number, word, doubled, name) FROM words ORDER BY 1";
+
+#[test]
+fn d03_what_like_leaves_out() {
+    let place = Place::with(EVERYTHING);
+    let sources = place.tables();
+    let (before, numbers, content) = (place.dump(), place.words(NUMBERS), place.words(CONTENT));
+    assert_eq!(content.len(), 2);
+    let words = place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(&sources)).unwrap();
+    assert_eq!((words, place.schemas()), (vec![], vec![]), "trying left something");
+
+    let mut store = made(&place, &sources, &sources);
+    assert_eq!(place.dump(), before);
+    let oid =
+        || place.words("SELECT 'words'::regclass::oid::text || 'counted'::regclass::oid || 'parents'::regclass::oid");
+    let was = oid();
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    assert_ne!(oid(), was, "nothing was swapped");
+    assert_eq!(place.dump(), before);
+    assert_eq!((place.words(NUMBERS), place.words(CONTENT)), (numbers, content));
+    // what stands on the tables reads and writes what is home
+    let mut app = place.app();
+    app.batch_execute(
+        "UPDATE \"Odd \"\"Things\" SET word = 'changed' WHERE word = 'one'; INSERT INTO loud (shout) VALUES ('by the view');
+         INSERT INTO parents (name, code) VALUES ('c', 3); SELECT nextval('loose'); REFRESH MATERIALIZED VIEW counted",
+    )
+    .unwrap();
+    let now = place.words("SELECT word FROM words UNION SELECT shout FROM loud ORDER BY 1");
+    assert_eq!(now, ["by the view", "changed", "two"]);
+    assert_eq!(place.words("SELECT concat_ws(' ', id, name) FROM parents WHERE name = 'c'"), ["20 c"]);
+    assert_eq!(place.words("SELECT tablename::text FROM pg_publication_tables WHERE schemaname <> 'public'"), [""; 0]);
+    let names: Vec<String> = place.tables().into_iter().map(|t| t.name).collect();
+    assert_eq!(names, ["Odd \"Things", "audit", "parents", "quick"], "what rests is listed");
+    let resting = app.batch_execute("UPDATE migration_backup.parents SET code = 9").unwrap_err();
+    assert_eq!(resting.code().unwrap().code(), "25006");
+
+    roll_back(store.as_mut(), &sources, &sources).unwrap();
+    assert_eq!(oid(), was);
+    assert_eq!(place.dump(), before);
+    assert_eq!(place.words("SELECT word FROM words ORDER BY 1"), ["one", "two"], "the resting tables are home again");
+    let given: Vec<String> = app
+        .query("INSERT INTO parents (name, code) VALUES ('d', 4) RETURNING id::text", &[])
+        .unwrap()
+        .iter()
+        .map(|l| l.get(0))
+        .collect();
+    assert!(given[0].parse::<i32>().unwrap() > 20, "a number that was given is given again: {given:?}");
+
+    store.stand(Role::Target, Site::Staged(RUN.into()));
+    store.begin(Mode::Write, &[]).unwrap();
+    store.drop_tables(&all(&sources)).unwrap();
+    store.commit("dropping").unwrap();
+    assert_eq!(place.schemas(), ["backout"]);
+    assert_eq!(place.dump(), before);
+}
+
+/// Two tables, a child's key to its parent, a view.
+const SMALL: &str =
+    "CREATE TABLE parents (id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE, note text);
+    CREATE TABLE children (id serial PRIMARY KEY, parent int NOT NULL REFERENCES parents, word text);
+    CREATE INDEX children_word ON children (word);
+    CREATE TABLE other (id int PRIMARY KEY);
+    INSERT INTO other VALUES (1), (2);
+    INSERT INTO parents (name) VALUES ('a'), ('b'); INSERT INTO children (parent, word) VALUES (1, 'one'), (2, 'two');";
+
+fn small(place: &Place) -> Vec<Table> {
+    place.tables().into_iter().filter(|t| t.name != "other").collect()
+}
+
+#[test]
+fn d01_set_schema_keeps_every_name() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let mut targets = sources.clone();
+    // keys and what refers to them become bigint; the names of all that there is stay
+    for t in &mut targets {
+        t.columns.iter_mut().filter(|c| c.ty == "integer").for_each(|c| c.ty = "bigint".into());
+    }
+    let names = "SELECT concat_ws(' ', relkind, relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace \
+        UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1";
+    let before = place.words(names);
+    let mut store = made(&place, &sources, &targets);
+    cut_over(store.as_mut(), &sources, &targets).unwrap();
+    assert_eq!(place.words(names), before);
+    let types = "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = 'children'::regclass AND attnum > 0 ORDER BY attnum";
+    assert_eq!(place.words(types), ["bigint", "bigint", "text"]);
+    let max = "SELECT max_value::text FROM pg_sequences WHERE schemaname = 'public'";
+    assert_eq!(place.words(max), ["9223372036854775807", "9223372036854775807"]);
+    assert_eq!(place.words("INSERT INTO children (parent) SELECT id FROM parents LIMIT 1 RETURNING id::text"), ["3"]);
+    roll_back(store.as_mut(), &sources, &targets).unwrap();
+    assert_eq!((place.words(names), place.words(types)[0].as_str()), (before, "integer"));
+    assert_eq!(place.words("INSERT INTO children (parent) SELECT id FROM parents LIMIT 1 RETURNING id::text"), ["4"]);
+}
+
+#[test]
+fn d02_views_follow_the_object() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let mut app = place.app();
+    app.batch_execute("CREATE VIEW words AS SELECT c.id, word, name FROM children c JOIN parents p ON p.id = parent")
+        .unwrap();
+    let mut store = made(&place, &sources, &sources);
+    // one that comes when all is prepared would go with the resting tables
+    app.batch_execute("CREATE VIEW late AS SELECT count(*) AS n FROM words").unwrap();
+    let said = fails(cut_over(store.as_mut(), &sources, &sources));
+    assert!(said.contains("was changed on the tables after"), "{said}");
+    let mut target = place.at(Role::Target, Site::Staged(RUN.into()));
+    dressed(target.as_mut(), &all(&sources), &all(&sources));
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    app.batch_execute("INSERT INTO children (parent, word) VALUES (1, 'three')").unwrap();
+    assert_eq!(place.words("SELECT n::text FROM late"), ["3"]);
+    // one that is made while the targets are live goes back with them
+    app.batch_execute("CREATE VIEW young AS SELECT word FROM children").unwrap();
+    roll_back(store.as_mut(), &sources, &sources).unwrap();
+    assert_eq!(place.words("SELECT n::text FROM late"), ["2"]);
+    assert_eq!(
+        place.words("SELECT table_schema::text FROM information_schema.views WHERE table_name = 'young'"),
+        [format!("backout_stage_{RUN}")]
+    );
+    store.stand(Role::Target, Site::Staged(RUN.into()));
+    store.begin(Mode::Write, &[]).unwrap();
+    store.set_aside(&all(&sources), RUN).unwrap();
+    store.commit("aside").unwrap();
+    assert_eq!(place.schemas(), ["backout".to_owned(), format!("backout_kept_{RUN}")]);
+    assert_eq!(place.words(&format!("SELECT word FROM backout_kept_{RUN}.young ORDER BY 1")), ["one", "three", "two"]);
+}
+
+#[test]
+fn d02_what_rests_goes_with_its_views() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    place
+        .app()
+        .batch_execute(
+            "CREATE VIEW words AS SELECT word FROM children; CREATE MATERIALIZED VIEW kept AS SELECT * FROM words",
+        )
+        .unwrap();
+    let before = place.dump();
+    let mut store = made(&place, &sources, &sources);
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    store.stand(Role::Source, Site::Backup);
+    store.begin(Mode::Write, &[]).unwrap();
+    store.drop_tables(&all(&sources)).unwrap();
+    store.commit("complete").unwrap();
+    assert_eq!((place.schemas(), place.dump()), (vec!["backout".to_owned()], before));
+    assert_eq!(place.words("SELECT word FROM words ORDER BY 1"), ["one", "two"]);
+}
+
+#[test]
+fn d02_a_schema_of_somebody_else_stays() {
+    let place =
+        Place::with(&format!("{SMALL} CREATE SCHEMA migration_backup; CREATE TABLE migration_backup.mine (id int)"));
+    let sources = small(&place);
+    let mut store = made(&place, &sources, &sources);
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    place.app().batch_execute("DROP TABLE migration_backup.mine").unwrap();
+    store.stand(Role::Source, Site::Backup);
+    store.begin(Mode::Write, &[]).unwrap();
+    store.drop_tables(&all(&sources)).unwrap();
+    store.commit("complete").unwrap();
+    assert_eq!(place.schemas(), ["backout", "migration_backup"]);
+}
+
+#[test]
+fn d02_what_cannot_follow_is_refused() {
+    let place = Place::with(SMALL);
+    let (sources, mut app) = (small(&place), place.app());
+    let schemas = place.schemas();
+    let mut refused = |make: &str, undo: &str, says: &[&str]| {
+        app.batch_execute(make).unwrap_or_else(|e| panic!("{make}: {e}"));
+        let said = fails(place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(&sources)));
+        assert!(says.iter().all(|s| said.contains(s)), "{make}: {said}");
+        assert_eq!(
+            place.schemas().into_iter().filter(|s| s != "aside" && s != "migration_backup").collect::<Vec<_>>(),
+            schemas
+        );
+        app.batch_execute(undo).unwrap();
+    };
+    refused(
+        "CREATE TABLE outside (p int REFERENCES parents)",
+        "DROP TABLE outside",
+        &["outside_p_fkey", "outside", "parents"],
+    );
+    refused(
+        "ALTER TABLE children ADD FOREIGN KEY (id) REFERENCES other",
+        "ALTER TABLE children DROP CONSTRAINT children_id_fkey",
+        &["children_id_fkey"],
+    );
+    let version: i32 = place.app().query_one("SELECT current_setting('server_version_num')::int4", &[]).unwrap().get(0);
+    if version >= 140_000 {
+        let f = "CREATE FUNCTION many() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM parents; END";
+        refused(f, "DROP FUNCTION many()", &["function many()", "follows the thing"]);
+    }
+    let f = "CREATE FUNCTION of(parents) RETURNS text LANGUAGE sql AS 'SELECT $1.name'";
+    refused(f, "DROP FUNCTION of(parents)", &["function of(parents)"]);
+    let f = "CREATE FUNCTION whole() RETURNS SETOF parents LANGUAGE sql AS 'SELECT * FROM parents'";
+    refused(f, "DROP FUNCTION whole()", &["function whole()"]);
+    refused(
+        "CREATE SCHEMA aside; CREATE VIEW aside.v AS SELECT * FROM parents",
+        "DROP SCHEMA aside CASCADE",
+        &["view aside.v"],
+    );
+    refused(
+        "CREATE POLICY p ON other USING (EXISTS (SELECT FROM parents))",
+        "DROP POLICY p ON other",
+        &["policy p on table other"],
+    );
+    refused(
+        "CREATE RULE r AS ON INSERT TO other DO ALSO DELETE FROM parents",
+        "DROP RULE r ON other",
+        &["rule r on table other"],
+    );
+    refused("CREATE TABLE typed (p parents)", "DROP TABLE typed", &["table typed"]);
+    refused(
+        "ALTER TABLE other ADD n int DEFAULT nextval('children_id_seq')",
+        "ALTER TABLE other DROP n",
+        &["default value for column n of table other"],
+    );
+    refused("CREATE TABLE heirs () INHERITS (parents)", "DROP TABLE heirs", &["parents is partitioned, inherits"]);
+    let taken = "CREATE SCHEMA migration_backup; CREATE TABLE migration_backup.children_word ()";
+    refused(taken, "DROP SCHEMA migration_backup CASCADE", &["migration_backup has something called children_word"]);
+    let mut admin = place.database.admin();
+    admin.batch_execute("CREATE VIEW theirs AS SELECT * FROM parents").unwrap();
+    if owner() != "postgres" {
+        refused("SELECT 1", "SELECT 1", &["theirs belongs to postgres"]);
+    }
+}
+
+#[test]
+fn d02_what_a_dropped_or_renamed_column_takes_with_it() {
+    let place = Place::with(SMALL);
+    let (sources, mut app) = (small(&place), place.app());
+    app.batch_execute("COMMENT ON COLUMN parents.note IS 'a note'; GRANT SELECT (note) ON parents TO PUBLIC").unwrap();
+    let mut dropped = sources.clone();
+    let parents = |tables: &mut Vec<Table>| tables.iter().position(|t| t.name == "parents").unwrap();
+    let at = parents(&mut dropped);
+    dropped[at].columns.remove(2);
+    let mut gone = sources.clone();
+    let lone = backout::plan::Lone { column: gone[at].columns.remove(2), place: 2 };
+    gone[at].alone.push(lone);
+    let mut renamed = sources.clone();
+    renamed[at].columns[2].name = "remark".into();
+    let mut elders = sources.clone();
+    elders[at].name = "elders".into();
+    elders.iter_mut().flat_map(|t| &mut t.foreign_keys).for_each(|f| f.table = "elders".into());
+    let tried = |sources: &[Table], targets: &[Table]| {
+        place.at(Role::Source, Site::Home).may_swap(&all(sources), &all(targets))
+    };
+    tried(&gone, &dropped).unwrap();
+    tried(&sources, &renamed).unwrap();
+    tried(&sources, &elders).unwrap();
+    app.batch_execute("CREATE VIEW notes AS SELECT note FROM parents").unwrap();
+    for said in [fails(tried(&gone, &dropped)), fails(tried(&sources, &renamed)), fails(tried(&sources, &elders))] {
+        assert!(said.contains("view") && said.contains("notes") && said.contains("drop it"), "{said}");
+    }
+    app.batch_execute("DROP VIEW notes; CREATE POLICY noted ON parents USING (note <> '')").unwrap();
+    let said = fails(tried(&gone, &dropped));
+    assert!(said.contains("policy noted of parents cannot follow") && said.contains("note"), "{said}");
+    app.batch_execute(
+        "DROP POLICY noted ON parents; CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+         CREATE TRIGGER told AFTER UPDATE OF note ON parents FOR EACH ROW EXECUTE FUNCTION nothing()",
+    )
+    .unwrap();
+    let said = fails(tried(&gone, &dropped));
+    assert!(said.contains("trigger told of parents cannot follow"), "{said}");
+    app.batch_execute("DROP TRIGGER told ON parents; CREATE TRIGGER told AFTER DELETE ON parents FOR EACH ROW EXECUTE FUNCTION nothing()").unwrap();
+
+    let mut store = made(&place, &sources, &elders);
+    cut_over(store.as_mut(), &sources, &elders).unwrap();
+    let on = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'told' ORDER BY 1";
+    assert_eq!(place.words(on), ["elders", "migration_backup.parents"]);
+    roll_back(store.as_mut(), &sources, &elders).unwrap();
+    assert_eq!(place.words(on), [format!("backout_stage_{RUN}.elders"), "parents".into()]);
+}
+
+#[test]
+fn d03_another_owner() {
+    let place = Place::with(SMALL);
+    let (reader, mut admin) = (place.reader.clone(), place.database.admin());
+    admin
+        .batch_execute(&format!(
+            "GRANT {reader} TO {}; GRANT CREATE ON SCHEMA public TO {reader}; CREATE VIEW words AS SELECT word FROM children;
+             ALTER TABLE parents OWNER TO {reader}; ALTER VIEW words OWNER TO {reader}; GRANT SELECT ON children TO {reader};
+             SET ROLE {reader}; GRANT SELECT ON parents TO PUBLIC; RESET ROLE; ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO PUBLIC",
+            owner(),
+            owner()
+        ))
+        .unwrap();
+    let (sources, before) = (small(&place), place.dump());
+    let mut store = made(&place, &sources, &sources);
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    assert_eq!(place.dump(), before);
+    assert_eq!(
+        place.words("SELECT relowner::regrole::text FROM pg_class WHERE relname = 'parents' ORDER BY 1"),
+        vec![reader; 2]
+    );
+    roll_back(store.as_mut(), &sources, &sources).unwrap();
+    assert_eq!(place.dump(), before);
+}
+
+/// Waits until this many sessions wait for a lock.
+fn until_waiting(place: &Place, n: i64) {
+    let mut admin = place.database.admin();
+    let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let began = Instant::now();
+    while admin.query_one(sql, &[]).unwrap().get::<_, i64>(0) < n {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody waits");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn p21_an_older_snapshot_would_find_the_tables_empty() {
+    // what it is about: by hand, with nobody looking
+    let place = Place::with(SMALL);
+    let (mut reader, mut app) = (place.app(), place.app());
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM other").unwrap();
+    app.batch_execute(
+        "CREATE SCHEMA away; CREATE SCHEMA coming; CREATE TABLE coming.children AS SELECT * FROM children;
+         ALTER TABLE children SET SCHEMA away; ALTER TABLE coming.children SET SCHEMA public",
+    )
+    .unwrap();
+    assert_eq!(reader.query_one("SELECT count(*) FROM children", &[]).unwrap().get::<_, i64>(0), 0);
+
+    let place = Place::with(SMALL);
+    let (mut reader, sources) = (place.app(), small(&place));
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM other").unwrap();
+    let mut store = made(&place, &sources, &sources);
+    let said = fails(store.begin(Mode::Swap, &all(&sources)));
+    assert!(
+        said.contains("older than the swap")
+            && said.contains("SELECT * FROM other")
+            && said.contains("idle in transaction"),
+        "{said}"
+    );
+    // it is waited for, and nobody else is held up meanwhile
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::spawn({
+        let sources = sources.clone();
+        move || {
+            let done = cut_over(store.as_mut(), &sources, &sources);
+            tell.send(done.map_err(|e| e.to_string())).unwrap();
+        }
+    });
+    assert!(told.recv_timeout(Duration::from_millis(600)).is_err(), "it was swapped under a snapshot");
+    place.app().batch_execute("INSERT INTO children (parent, word) VALUES (1, 'meanwhile')").unwrap();
+    assert_eq!(reader.query_one("SELECT count(*) FROM children", &[]).unwrap().get::<_, i64>(0), 2);
+    reader.batch_execute("COMMIT").unwrap();
+    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn p21_who_only_waits_for_a_lock_is_no_blocker() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let mut store = made(&place, &sources, &sources);
+    let mut holder = place.app();
+    holder.batch_execute("BEGIN; LOCK TABLE other").unwrap();
+    let mut waits = place.app();
+    let thread = std::thread::spawn(move || {
+        waits.batch_execute("BEGIN").unwrap();
+        waits.batch_execute("SELECT 1").unwrap();
+        waits.batch_execute("SELECT * FROM other").unwrap();
+    });
+    until_waiting(&place, 1);
+    let began = Instant::now();
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    holder.batch_execute("ROLLBACK").unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn p21_sequences_and_views_are_locked_before_their_tables() {
+    let place = Place::with(&format!(
+        "{SMALL} CREATE MATERIALIZED VIEW kept AS SELECT * FROM children; CREATE VIEW words AS SELECT word FROM children"
+    ));
+    let sources = small(&place);
+    let mut store = made(&place, &sources, &sources);
+    for uses in
+        ["SELECT nextval('children_id_seq')", "LOCK TABLE ONLY words IN ACCESS SHARE MODE", "SELECT * FROM kept"]
+    {
+        // it is about to write, and holds what the swap takes, too
+        let mut app = place.app();
+        app.batch_execute(&format!("BEGIN; {uses}")).unwrap();
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let done = store.begin(Mode::Swap, &all(&sources));
+                store.rollback();
+                tell.send(done.map_err(|e| e.to_string())).unwrap();
+            });
+            assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "{uses}: it took the tables");
+            app.batch_execute("INSERT INTO children (parent, word) VALUES (1, 'by the way'); COMMIT").unwrap();
+            told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+        });
+    }
+}
