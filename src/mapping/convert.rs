@@ -539,4 +539,17 @@ mod tests {
             assert!(up(&Codec::Date, &Value::text(bad)).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn only_the_plain_decimal_of_an_integer_is_a_number() {
+        for text in ["0", "-1", "9223372036854775807", "-9223372036854775808"] {
+            let number = up(&Codec::Whole, &Value::text(text)).unwrap();
+            assert_eq!(number, Value::Int(text.parse().unwrap()));
+            assert_eq!(down(&Codec::Whole, &number).unwrap(), Value::text(text));
+        }
+        for text in ["", "-0", "+1", "007", " 1", "1 ", "1.0", "1e3", "0x1", "9223372036854775808", "١"] {
+            assert!(up(&Codec::Whole, &Value::text(text)).is_err(), "{text}");
+        }
+        assert!(up(&Codec::Whole, &Value::Int(1)).is_err() && down(&Codec::Whole, &Value::text("a")).is_err());
+    }
 }

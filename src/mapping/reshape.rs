@@ -114,6 +114,10 @@ impl Fate {
             let plan = ColumnPlan { codec: codec.clone(), why: String::new() };
             up_exact(&plan, kind, ty, value).map(drop)
         };
+        if self.kind == Kind::Sqlite && self.column.identity && self.tries == [Codec::Verbatim] {
+            let whole = matches!(value, Value::Int(_));
+            return if whole { Ok(()) } else { Err("an INTEGER that is the key takes whole numbers alone".into()) };
+        }
         let left: Vec<Codec> = self.tries.iter().filter(|c| fits(c).is_ok()).cloned().collect();
         if left.is_empty() {
             let other = types::spellings(&self.tries).into_iter().find(|c| fits(c).is_ok());
@@ -377,7 +381,7 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
         for (c, child) in all.iter().enumerate() {
             for f in child.table.foreign_keys.iter().filter(|f| f.table == all[parent].table.name) {
                 for (here, there) in f.columns.iter().zip(references(&all[parent].table, &f.references)) {
-                    if let Some(i) = child.table.column(here).filter(|_| there == name)
+                    if let Some(i) = position(&child.table, here, kind).filter(|_| same(&there, &name, kind))
                         && !changed.contains(&(c, i))
                     {
                         changed.push((c, i));
@@ -426,6 +430,16 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
     Ok(())
 }
 
+/// SQLite knows no case in names.
+fn same(one: &str, other: &str, kind: Kind) -> bool {
+    if kind == Kind::Sqlite { one.eq_ignore_ascii_case(other) } else { one == other }
+}
+
+/// Position of a column by a name as a foreign key may say it.
+fn position(t: &Table, name: &str, kind: Kind) -> Option<usize> {
+    t.columns.iter().position(|c| same(&c.name, name, kind))
+}
+
 /// The columns that a foreign key refers to: where it does not say, those of the key.
 fn references(parent: &Table, said: &[String]) -> Vec<String> {
     if said.is_empty() { parent.key_names().into_iter().map(str::to_owned).collect() } else { said.to_vec() }
@@ -438,7 +452,8 @@ fn tie(all: &mut [Changing], kind: Kind) -> Result<()> {
         for f in &child.table.foreign_keys {
             let Some(p) = all.iter().position(|t| t.table.name == f.table) else { continue };
             for (here, there) in f.columns.iter().zip(references(&all[p].table, &f.references)) {
-                if let (Some(i), Some(k)) = (child.table.column(here), all[p].table.column(&there)) {
+                let ends = (position(&child.table, here, kind), position(&all[p].table, &there, kind));
+                if let (Some(i), Some(k)) = ends {
                     pairs.push(((c, i), (p, k)));
                 }
             }
@@ -551,7 +566,7 @@ impl Changing {
                     );
                 }
             }
-            if let Some(f) = t.foreign_keys.iter().find(|f| f.columns.contains(name)) {
+            if let Some(f) = t.foreign_keys.iter().find(|f| f.columns.iter().any(|c| same(c, name, kind))) {
                 return held(format!("it is in a foreign key to {}", f.table));
             }
             for index in &t.indexes {

@@ -203,7 +203,8 @@ fn look(
     observer: &dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Vec<Looked>> {
-    self_checked(source, tables, |source| {
+    let hint = "mend it before it is moved: what is broken there would be broken in the target. For rows that refer to nothing, [[transfer.dangling]] table = …, columns = …, rows = \"keep\", \"null\" or \"quarantine\" says what becomes of them";
+    self_checked(source, tables, hint, |source| {
         tables.iter().map(|t| profile(source, t, migration, to, observer, stop)).collect()
     })
 }
@@ -212,6 +213,7 @@ fn look(
 pub(super) fn self_checked<T>(
     source: &mut dyn Store,
     tables: &[Table],
+    hint: &str,
     look: impl FnOnce(&mut dyn Store) -> Result<T>,
 ) -> Result<T> {
     let (mut second, all) = (source.again()?, tables.iter().collect::<Vec<_>>());
@@ -229,7 +231,7 @@ pub(super) fn self_checked<T>(
                 source.title(),
                 found.iter().take(5).map(|f| f.strip_prefix(&of_it).unwrap_or(f)).collect::<Vec<_>>().join("; ")
             ),
-            "mend it before it is moved: what is broken there would be broken in the target. For rows that refer to nothing, [[transfer.dangling]] table = …, columns = …, rows = \"keep\", \"null\" or \"quarantine\" says what becomes of them",
+            hint,
         ));
     }
     looked

@@ -28,11 +28,12 @@ pub(super) fn propose(
             None => r.refusal.into(),
         }
     };
+    let hint = "mend it before it changes: what is broken now would be broken afterwards";
     let schema = source.schema()?;
     if let Some(merge) = &wanted.merge {
         let tables = reshape::merge::parts(&schema, merge, kind).map_err(told)?;
         let given = source.high_water(&tables.iter().collect::<Vec<_>>())?;
-        let each = self_checked(source, &tables, |source| {
+        let each = self_checked(source, &tables, hint, |source| {
             tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
         })?;
         let assembled = reshape::merge::assemble(tables, merge, &given, kind).map_err(told)?;
@@ -49,7 +50,7 @@ pub(super) fn propose(
     }
     let mut counts = Counts::default();
     let tables: Vec<Table> = all.iter().map(|t| t.table.clone()).collect();
-    let looked = self_checked(source, &tables, |source| {
+    let looked = self_checked(source, &tables, hint, |source| {
         all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
     })?;
     counts.tables.extend(looked);

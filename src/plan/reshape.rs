@@ -258,7 +258,7 @@ fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
         only("add", &["rename"])?;
         let ty = column.required("type", "a new column needs its type")?.value;
         let default = text(column.text("default")?);
-        if not_null && default.is_none() {
+        if not_null && default.as_ref().is_none_or(|d| d.trim().eq_ignore_ascii_case("null")) {
             let hint = "say `default`, which the rows that are there get; or leave `not_null` out";
             let message = "a new column that is NOT NULL needs a default";
             return Err(doc.error(column.start_of("not_null"), message, Some(hint.to_owned())));

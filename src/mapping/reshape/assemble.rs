@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::plan::{Codec, Column, ColumnPlan, ForeignKey, Index, Kind, Lone, Table, TablePlan};
 
 use super::super::transfer::Refusal;
-use super::{Changing, Fate, Result, references, refuse, spelled, text, types, words};
+use super::{Changing, Fate, Result, references, refuse, same, spelled, text, types, words};
 
 /// What [`assemble`] made.
 pub struct Assembled {
@@ -57,7 +57,8 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
         }
         target.alone.extend(t.added.iter().map(|c| Lone { column: c.clone(), place: target.columns.len() }));
         let rename = |name: &mut String, of: &str| {
-            if let Some(new) = columns.get(of).and_then(|c| c.get(name.as_str())) {
+            let found = columns.get(of).and_then(|c| c.iter().find(|(old, _)| same(old, name, kind)));
+            if let Some((_, new)) = found {
                 name.clone_from(new);
             }
         };
@@ -98,8 +99,8 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
         types::still_hold(t)?;
         if kind == Kind::Sqlite {
             let refers = |f: &ForeignKey| columns.get(&f.table).is_some_and(|c| !c.is_empty());
-            let same = t.stays_but_name() && !t.table.foreign_keys.iter().any(refers);
-            if let (false, Some(sql)) = (same, &t.table.details.sql) {
+            let worded = t.stays_but_name() && !t.table.foreign_keys.iter().any(refers);
+            if let (false, Some(sql)) = (worded, &t.table.details.sql) {
                 let made = text::changed(sql, t, &columns);
                 target.details.sql = Some(made.ok_or_else(|| unsure(&t.table, "the CREATE TABLE", "itself"))?);
             }

@@ -6,3 +6,4 @@ mod plan;
 mod postgres;
 mod sqlite;
 mod sweep;
+mod types;

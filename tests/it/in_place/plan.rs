@@ -517,3 +517,27 @@ fn sqlite_changes_types_by_what_is_stored() {
         &["it is the rowid"],
     );
 }
+
+#[test]
+fn sqlite_knows_no_case_in_foreign_keys_and_a_rowid_takes_whole_numbers() {
+    let sql = "CREATE TABLE T (Id TEXT PRIMARY KEY, v TEXT); CREATE TABLE c (id INT PRIMARY KEY, Of TEXT, FOREIGN KEY (OF) REFERENCES t (ID));
+        INSERT INTO T VALUES ('12', 'x'); INSERT INTO c VALUES (1, '12');";
+    let local = Local::new(sql);
+    let rekey = "[rekey]\nstore = \"main\"\ntype = \"bigint\"\ntables = [\"T\"]\n";
+    let rename = "[[alter.column]]\ntable = \"T\"\ncolumn = \"Id\"\nrename = \"key\"\n";
+    let p = local.plan(&format!("{rekey}{ALTER}{rename}")).unwrap();
+    let c = target(&p, "c");
+    assert_eq!(
+        c.details.sql.as_deref(),
+        Some("CREATE TABLE c (id INT PRIMARY KEY, Of INTEGER, FOREIGN KEY (OF) REFERENCES t (\"key\"))")
+    );
+    assert_eq!(c.foreign_keys[0].references, ["key"]);
+    local.refuses(
+        &format!("{ALTER}[[alter.column]]\ntable = \"c\"\ncolumn = \"Of\"\ndrop = true\n"),
+        &["c.Of cannot go: it is in a foreign key to T"],
+    );
+    let id = format!("{ALTER}[[alter.column]]\ntable = \"c\"\ncolumn = \"id\"\ntype = \"INTEGER\"\n");
+    assert!(target(&local.plan(&id).unwrap(), "c").columns[0].identity);
+    local.0.sqlite("app.db").execute_batch("INSERT INTO c (id) VALUES ('one')").unwrap();
+    local.refuses(&id, &["c.id, key 'one'", "whole numbers alone"]);
+}
