@@ -1,6 +1,7 @@
 //! Backfilling what is there, chunk by chunk, while the application writes on; then catching up with what it wrote.
 
 use std::sync::mpsc::sync_channel;
+use std::time::Instant;
 
 use crate::mapping::stream::Stream;
 use crate::mapping::{Way, map_key};
@@ -24,12 +25,18 @@ pub(crate) fn backfill(run: &mut Run) -> Result<Phase> {
     run.enter(Phase::CatchingUp)
 }
 
+/// Rows in a chunk where the application writes the same file.
+const IN_ONE_FILE: usize = 1_000;
+
 /// A reader thread scans and maps, this one writes: two chunks are in flight at most.
 fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
     let plan = run.plan.clone();
     let (table, givers) = (&plan.tables[i], Way::Up.givers(&plan));
     let mut reader = run.source.again()?;
-    let (epoch, batch) = (run.source_state()?.epoch, run.settings.batch);
+    let epoch = run.source_state()?.epoch;
+    // a file has one writer, and the application waits for each chunk
+    let shares = plan.in_place() && plan.to.kind == Kind::Sqlite;
+    let batch = if shares { run.settings.batch.min(IN_ONE_FILE) } else { run.settings.batch };
     let (send, receive) = sync_channel::<Result<(Batch, Option<Vec<u8>>)>>(1);
     let start = so_far.upto.clone();
     std::thread::scope(|threads| {
@@ -52,6 +59,7 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
         while let Ok(read) = receive.recv() {
             let (rows, next) = read?;
             run.go_on()?;
+            let begun = Instant::now();
             chunk = Chunk {
                 n: chunk.n + 1,
                 rows: chunk.rows + rows.len() as u64,
@@ -72,6 +80,10 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
                     Ok(t.put_chunk(&id, i, &chunk)?)
                 },
             )?;
+            if shares {
+                // whoever asks for the file now and then must find it free
+                std::thread::sleep(begun.elapsed() / 2);
+            }
             run.observer.event(Event::Progress {
                 what: "copying",
                 table: table.source.title().to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::mapping::{Way, convert};
-use crate::plan::{KeyMap, Pair, Plan, TablePlan};
+use crate::plan::{Codec, KeyForm, KeyMap, Pair, Plan, TablePlan};
 use crate::store::Store;
 use crate::value::{Key, Value};
 
@@ -23,9 +23,9 @@ pub(super) fn make_up(source: &mut dyn Store, plan: &Plan, changes: &[Changes]) 
             let values = key.values();
             let (Some(_), [value]) = (row, values.as_slice()) else { continue };
             if let Ok(known) = convert::down(codec, value)
-                && (t.source.only.is_none()
-                    || map.source_of(value).is_some()
-                    // a number that is free in this slice may be another's
+                && (map.source_of(value).is_some()
+                    || matches!(codec, Codec::Key { form: KeyForm::Uuid { .. }, .. })
+                    // a number that nobody has may be another's, or be given by the table itself
                     || source.fetch(&t.source, &[Key::of(&[known])])?.iter().any(Option::is_some))
             {
                 continue;
@@ -48,7 +48,7 @@ pub(super) fn make_up(source: &mut dyn Store, plan: &Plan, changes: &[Changes]) 
 }
 
 /// The codec and the map of a table's own keys; not of keys of another that they refer to.
-fn own_keys(t: &TablePlan) -> Option<(&crate::plan::Codec, &KeyMap)> {
+fn own_keys(t: &TablePlan) -> Option<(&Codec, &KeyMap)> {
     let [at] = t.target.key.as_slice() else { return None };
     let codec = &t.codecs[*at].codec;
     let map = codec.key_map()?;

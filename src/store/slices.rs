@@ -328,14 +328,14 @@ impl Store for Sliced {
     }
 
     fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {
-        match paired(sources, targets, false) {
+        match paired(sources, targets) {
             None => self.inner.may_swap(sources, targets),
             Some((s, t)) => self.inner.may_swap(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
         }
     }
 
     fn dress(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
-        match paired(sources, targets, true) {
+        match paired(sources, targets) {
             None => self.inner.dress(sources, targets),
             Some((s, t)) => self.inner.dress(&s.iter().collect::<Vec<_>>(), &t.iter().collect::<Vec<_>>()),
         }
@@ -493,15 +493,14 @@ impl Store for Sliced {
     }
 }
 
-/// Sources and targets that belong together, each pair of the store's own tables once; `one` has each target but once, with its first
-/// source. `None` where nothing is sliced.
-fn paired(sources: &[&Table], targets: &[&Table], one: bool) -> Option<(Vec<Table>, Vec<Table>)> {
+/// Sources and targets that belong together, each pair of the store's own tables once. `None` where nothing is sliced.
+fn paired(sources: &[&Table], targets: &[&Table]) -> Option<(Vec<Table>, Vec<Table>)> {
     if !sources.iter().chain(targets).any(|t| is_sliced(t)) {
         return None;
     }
     let mut out: (Vec<Table>, Vec<Table>) = (Vec::new(), Vec::new());
     for (s, t) in sources.iter().zip(targets) {
-        if !out.0.iter().zip(&out.1).any(|(x, y)| (one || x.name == s.name) && y.name == t.name) {
+        if !out.0.iter().zip(&out.1).any(|(x, y)| x.name == s.name && y.name == t.name) {
             out.0.push(s.whole());
             out.1.push(t.whole());
         }

@@ -2,7 +2,6 @@
 //! ledger of what it was told is written. Before the change a person has a `nick` and a `fax`; after it a `name`, no fax and a `level`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use backout::migrate::{Project, RollbackOptions, UpOptions};
 use backout::store::Phase;
@@ -13,13 +12,14 @@ use tempfile::TempDir;
 use crate::database::Database;
 use crate::room::{Kind, folder};
 
-enum Session {
+/// The application's connection, which is never closed.
+pub enum Session {
     Sqlite(Connection),
     Postgres(Client),
 }
 
 impl Session {
-    fn run(&mut self, sql: &str) -> Result<(), String> {
+    pub fn run(&mut self, sql: &str) -> Result<(), String> {
         match self {
             Session::Sqlite(c) => c.execute_batch(sql).map_err(|e| e.to_string()),
             Session::Postgres(c) => {
@@ -33,7 +33,7 @@ impl Session {
     }
 
     /// Rows of text, NULL being `∅`.
-    fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
+    pub fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
         match self {
             Session::Sqlite(c) => {
                 let mut s = c.prepare(sql).unwrap();
@@ -168,10 +168,6 @@ impl House {
         self.written = 20;
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     pub fn project(&self) -> Project {
         Project::open(self.folder.path(), &|_| None).unwrap()
     }
@@ -188,14 +184,6 @@ impl House {
     pub fn roll_back(&mut self) {
         let out = self.project().rollback(&RollbackOptions::default()).unwrap();
         assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
-    }
-
-    pub fn sql(&mut self, sql: &str) -> Result<(), String> {
-        self.session.run(sql)
-    }
-
-    pub fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
-        self.session.rows(sql)
     }
 
     /// After a kill: waits until its sessions have ended.

@@ -2,6 +2,7 @@
 
 mod flow;
 mod house;
+mod merging;
 mod plan;
 mod postgres;
 mod sqlite;

@@ -65,6 +65,17 @@ struct Pairs {
     counts: Vec<bool>,
 }
 
+/// Each target once, with its source: of several that become one the first lends it what it has on.
+fn lent<'t>(sources: &[&'t Table], targets: &[&'t Table]) -> (Vec<&'t Table>, Vec<&'t Table>) {
+    let mut pairs: Vec<(&Table, &Table)> = Vec::new();
+    for (s, t) in sources.iter().zip(targets) {
+        if !pairs.iter().any(|(_, made)| made.name == t.name) {
+            pairs.push((s, t));
+        }
+    }
+    pairs.into_iter().unzip()
+}
+
 impl Pairs {
     fn of(home: String, staged: String, sources: &[&Table], targets: &[&Table]) -> Pairs {
         let names = |tables: &[&Table]| tables.iter().map(|t| t.name.clone()).collect();
@@ -110,7 +121,8 @@ impl Postgres {
             return self.refresh(staged, targets);
         }
         let path = format!("{}, {rest}", quoted(staged));
-        let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
+        let (lending, made) = lent(sources, targets);
+        let pairs = Pairs::of(home.to_owned(), staged.to_owned(), &lending, &made);
         self.strip(staged, targets)?;
         // each step reads what the one before has made
         type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
@@ -248,19 +260,43 @@ impl Postgres {
         let was = (self.home.clone(), self.side.clone());
         self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;
         self.stand(Role::Target, Site::Staged(format!("try_{}", uuid::Uuid::new_v4().simple())));
-        let tried = self.rehearse(sources, targets);
+        let tried = self.rehearse(sources, targets).and_then(|()| self.left_behind(sources));
         let _ = self.client.batch_execute("ROLLBACK");
         (self.home, self.side) = was;
         tried.map(|()| told)
     }
 
     fn rehearse(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
-        self.create_tables(targets)?;
-        for table in targets {
+        let (_, made) = lent(sources, targets);
+        self.create_tables(&made)?;
+        for table in &made {
             self.add_key(table)?;
         }
-        self.add_rest(targets)?;
+        self.add_rest(&made)?;
         self.dress_all(sources, targets)
+    }
+
+    /// Refuses where a view would go on showing what rests: it speaks of a table that is called otherwise afterwards, or is no more.
+    fn left_behind(&mut self, sources: &[&Table]) -> Result<()> {
+        let sql = "WITH mapped AS (SELECT oid, relname FROM pg_catalog.pg_class WHERE relname = ANY($3) \
+                AND relnamespace = pg_catalog.to_regnamespace($1::text)), \
+            seeing AS (SELECT DISTINCT v.oid, v.relname, v.relnamespace, m.relname AS seen FROM mapped m \
+                JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = m.oid \
+                    AND d.classid = 'pg_catalog.pg_rewrite'::regclass \
+                JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class <> m.oid \
+                JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')) \
+            SELECT DISTINCT relname::text, seen::text FROM seeing s WHERE relnamespace = pg_catalog.to_regnamespace($2::text) \
+                OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relname = s.relname \
+                    AND c.relnamespace = pg_catalog.to_regnamespace($2::text)) ORDER BY 1, 2";
+        let names: Vec<&str> = sources.iter().map(|t| t.name.as_str()).collect();
+        let (home, staged) = (quoted(&self.base), quoted(&self.home));
+        let lines = self.query("looking at the views", sql, &[&home, &staged, &names])?;
+        let Some(line) = lines.first() else { return Ok(()) };
+        let (view, table): (String, String) = (line.get(0), line.get(1));
+        Err(self.refused(
+            format!("view {view} shows {table}, which is not called so any more afterwards"),
+            "drop it first, in a SQL revision, and make it as it should be after the cutover",
+        ))
     }
 
     /// Reads statements that make things, each with what it is.
