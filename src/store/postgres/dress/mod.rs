@@ -81,6 +81,53 @@ impl Pairs {
         }
         Pairs { home, staged, was: names(sources), now: names(targets), columns, counts }
     }
+
+    /// The same while the staged tables have the names of the sources.
+    fn disguised(self) -> Pairs {
+        let [tables, was, _] = self.columns;
+        Pairs { now: self.was.clone(), columns: [tables, was.clone(), was], ..self }
+    }
+}
+
+/// Reads what there is to be made.
+type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
+
+/// Statements that give staged tables and their columns the names of the sources, and those that give them their own again. Names that change
+/// places go by others.
+fn disguise(staged: &str, sources: &[&Table], targets: &[&Table]) -> (Vec<String>, Vec<String>) {
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    let (mut away, mut there, mut from, mut back) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (n, (source, target)) in sources.iter().zip(targets).enumerate() {
+        let table = format!("ALTER TABLE {}.", quoted(staged));
+        let mut columns: Vec<(&str, Option<&str>)> =
+            source.columns.iter().zip(&target.columns).map(|(s, t)| (t.name.as_str(), Some(s.name.as_str()))).collect();
+        columns.extend(target.alone.iter().map(|l| (l.column.name.as_str(), None)));
+        columns.extend(
+            target.generated.iter().map(|g| {
+                (g.name.as_str(), source.generated.iter().find(|s| s.name == g.name).map(|s| s.name.as_str()))
+            }),
+        );
+        let changes = |(now, was): &&(&str, Option<&str>)| {
+            was.is_none_or(|was| was != *now)
+                && (was.is_some() || columns.iter().any(|(other, was)| *was == Some(*now) && other != now))
+        };
+        let changed: Vec<_> = columns.iter().filter(changes).collect();
+        let rename =
+            |a: &str, b: &str| format!("{table}{} RENAME COLUMN {} TO {}", quoted(&target.name), quoted(a), quoted(b));
+        let by = |i: usize| format!("backout_{i}");
+        on.extend(changed.iter().enumerate().map(|(i, (now, _))| rename(now, &by(i))));
+        on.extend(changed.iter().enumerate().filter_map(|(i, (_, was))| Some(rename(&by(i), (*was)?))));
+        off.extend(changed.iter().enumerate().filter_map(|(i, (_, was))| Some(rename((*was)?, &by(i)))));
+        off.extend(changed.iter().enumerate().map(|(i, (now, _))| rename(&by(i), now)));
+        if source.name != target.name {
+            let rename = |a: &str, b: &str| format!("{table}{} RENAME TO {}", quoted(a), quoted(b));
+            away.push(rename(&target.name, &by(n)));
+            there.push(rename(&by(n), &source.name));
+            from.push(rename(&source.name, &by(n)));
+            back.push(rename(&by(n), &target.name));
+        }
+    }
+    (on.into_iter().chain(away).chain(there).collect(), from.into_iter().chain(back).chain(off).collect())
 }
 
 impl Postgres {
@@ -112,11 +159,11 @@ impl Postgres {
         let path = format!("{}, {rest}", quoted(staged));
         let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
         self.strip(staged, targets)?;
-        // each step reads what the one before has made
-        type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
-        let steps: [Step; 8] = [
-            Postgres::no_identities,
-            Postgres::sequences,
+        self.put_on_all(&pairs, &path, &[Postgres::no_identities, Postgres::sequences])?;
+        // under the names of the sources every definition means what it means there; the server follows a renaming by itself
+        let (on, off) = disguise(staged, sources, targets);
+        self.run("preparing the swap", &on.join("; "))?;
+        let rest: [Step; 6] = [
             Postgres::views,
             Postgres::unlogged,
             Postgres::storage,
@@ -124,20 +171,27 @@ impl Postgres {
             Postgres::acting,
             Postgres::said_and_owned,
         ];
-        for step in steps {
-            self.look_in(&quoted(home))?;
-            let garments = step(self, &pairs)?;
-            self.look_in(&path)?;
-            for garment in garments {
-                self.put_on(&garment)?;
-            }
-        }
+        self.put_on_all(&pairs.disguised(), &path, &rest)?;
+        self.run("preparing the swap", &off.join("; "))?;
         self.look_in(&quoted(home))?;
         // by a name that is another's there, something staged may have come to stand on a source
         self.nothing_outside(sources)?;
         self.compare(home, staged, sources, targets)?;
         let comment = literal(&format!("{MADE} {mark}"));
         self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
+    }
+
+    /// Each step reads what the one before has made.
+    fn put_on_all(&mut self, pairs: &Pairs, path: &str, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            self.look_in(&quoted(&pairs.home))?;
+            let garments = step(self, pairs)?;
+            self.look_in(path)?;
+            for garment in garments {
+                self.put_on(&garment)?;
+            }
+        }
+        Ok(())
     }
 
     fn put_on(&mut self, garment: &Garment) -> Result<()> {
