@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -634,41 +635,86 @@ fn p21_an_older_snapshot_would_find_the_tables_empty() {
         "{said}"
     );
     // it is waited for, and nobody else is held up meanwhile
-    let (tell, told) = mpsc::channel();
-    let thread = std::thread::spawn({
-        let sources = sources.clone();
-        move || {
-            let done = cut_over(store.as_mut(), &sources, &sources);
-            tell.send(done.map_err(|e| e.to_string())).unwrap();
-        }
+    waits_until(store, &sources, || {
+        place.app().batch_execute("INSERT INTO children (parent, word) VALUES (1, 'meanwhile')").unwrap();
+        assert_eq!(reader.query_one("SELECT count(*) FROM children", &[]).unwrap().get::<_, i64>(0), 2);
+        reader.batch_execute("COMMIT").unwrap();
     });
-    assert!(told.recv_timeout(Duration::from_millis(600)).is_err(), "it was swapped under a snapshot");
-    place.app().batch_execute("INSERT INTO children (parent, word) VALUES (1, 'meanwhile')").unwrap();
-    assert_eq!(reader.query_one("SELECT count(*) FROM children", &[]).unwrap().get::<_, i64>(0), 2);
-    reader.batch_execute("COMMIT").unwrap();
-    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
-    thread.join().unwrap();
+}
+
+/// A cutover that goes on only when `end` has been called.
+fn waits_until(mut store: Box<dyn Store>, sources: &[Table], end: impl FnOnce()) {
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || tell.send(cut_over(store.as_mut(), sources, sources).map_err(|e| e.to_string())).unwrap());
+        assert!(told.recv_timeout(Duration::from_millis(600)).is_err(), "it was swapped under a snapshot");
+        end();
+        told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    });
 }
 
 #[test]
-fn p21_who_only_waits_for_a_lock_is_no_blocker() {
+fn p21_a_snapshot_that_waits_for_another_lock_is_older_too() {
     let place = Place::with(SMALL);
     let sources = small(&place);
-    let mut store = made(&place, &sources, &sources);
+    let store = made(&place, &sources, &sources);
     let mut holder = place.app();
     holder.batch_execute("BEGIN; LOCK TABLE other").unwrap();
     let mut waits = place.app();
     let thread = std::thread::spawn(move || {
-        waits.batch_execute("BEGIN").unwrap();
+        waits.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").unwrap();
         waits.batch_execute("SELECT 1").unwrap();
         waits.batch_execute("SELECT * FROM other").unwrap();
+        let seen: i64 = waits.query_one("SELECT count(*) FROM children", &[]).unwrap().get(0);
+        waits.batch_execute("COMMIT").unwrap();
+        seen
     });
     until_waiting(&place, 1);
-    let began = Instant::now();
-    cut_over(store.as_mut(), &sources, &sources).unwrap();
-    assert!(began.elapsed() < Duration::from_secs(5));
-    holder.batch_execute("ROLLBACK").unwrap();
-    thread.join().unwrap();
+    waits_until(store, &sources, || {
+        holder.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(thread.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn p21_a_snapshot_of_a_role_of_which_we_are_told_nothing() {
+    let mut place = Place::with(SMALL);
+    let (role, url) = place.database.role("secret");
+    place.app().batch_execute(&format!("GRANT SELECT ON other TO {role}")).unwrap();
+    let sources = small(&place);
+    let store = made(&place, &sources, &sources);
+    let mut reader = Client::connect(&url, postgres::NoTls).unwrap();
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM other").unwrap();
+    waits_until(store, &sources, || reader.batch_execute("COMMIT").unwrap());
+}
+
+#[test]
+fn p21_who_only_waits_for_the_swap_is_no_blocker() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let mut store = made(&place, &sources, &sources);
+    let (stop, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut app = place.app();
+                while !stop.load(Ordering::Relaxed) {
+                    app.batch_execute("BEGIN").unwrap();
+                    app.batch_execute("SELECT * FROM other").unwrap();
+                    app.batch_execute("UPDATE children SET word = word WHERE id = 1").unwrap();
+                    app.batch_execute("COMMIT").unwrap();
+                    begun.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while begun.load(Ordering::Relaxed) < 20 {
+            std::thread::yield_now();
+        }
+        let done =
+            cut_over(store.as_mut(), &sources, &sources).and_then(|()| roll_back(store.as_mut(), &sources, &sources));
+        stop.store(true, Ordering::Relaxed);
+        done.unwrap();
+    });
 }
 
 #[test]
