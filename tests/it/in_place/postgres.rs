@@ -575,6 +575,24 @@ fn d02_definitions_follow_a_renaming() {
 }
 
 #[test]
+fn d02_of_two_that_become_one_nothing_is_lost_without_a_word() {
+    let place = Place::with(
+        "CREATE TABLE movies (id int PRIMARY KEY, name text); CREATE TABLE shows (id int PRIMARY KEY, name text);
+         CREATE VIEW films AS SELECT name FROM movies; COMMENT ON TABLE movies IS 'x'",
+    );
+    let sources = place.tables();
+    let one = Table { name: "media".into(), key_name: None, ..sources[0].clone() };
+    let targets = [one.clone(), one];
+    let tried = |targets: &[Table]| place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(targets));
+    tried(&targets).unwrap();
+    tried(&targets[..1]).unwrap();
+    place.app().batch_execute("CREATE VIEW serials AS SELECT name FROM shows").unwrap();
+    for said in [fails(tried(&targets)), fails(tried(&targets[..1]))] {
+        assert!(said.contains("view serials stands on a table in whose place none comes"), "{said}");
+    }
+}
+
+#[test]
 fn d03_another_owner() {
     let place = Place::with(SMALL);
     let (reader, mut admin) = (place.reader.clone(), place.database.admin());

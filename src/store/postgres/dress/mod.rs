@@ -8,7 +8,7 @@ mod outside;
 mod table;
 mod view;
 
-use super::swap::MADE;
+use super::swap::{Companion, MADE};
 use super::{Postgres, literal, quoted, words};
 use crate::plan::Table;
 use crate::store::{Error, Result, Role, Site, Store};
@@ -157,6 +157,11 @@ impl Postgres {
             return self.refresh(staged, targets);
         }
         let path = format!("{}, {rest}", quoted(staged));
+        // of several tables that become one, what is on the first is what the one has
+        let first = |n: usize| !targets[..n].iter().any(|t| t.name == targets[n].name);
+        let (all, paired) = (sources, (0..sources.len().min(targets.len())).filter(|n| first(*n)));
+        let (sources, targets): (Vec<&Table>, Vec<&Table>) = paired.map(|n| (sources[n], targets[n])).unzip();
+        let (sources, targets) = (sources.as_slice(), targets.as_slice());
         let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
         self.strip(staged, targets)?;
         self.put_on_all(&pairs, &path, &[Postgres::no_identities, Postgres::sequences])?;
@@ -175,7 +180,14 @@ impl Postgres {
         self.run("preparing the swap", &off.join("; "))?;
         self.look_in(&quoted(home))?;
         // by a name that is another's there, something staged may have come to stand on a source
-        self.nothing_outside(sources)?;
+        self.nothing_outside(all)?;
+        let made: Vec<String> = self.companions(staged, targets)?.iter().map(Companion::title).collect();
+        if let Some(lacking) = self.companions(home, all)?.iter().map(Companion::title).find(|c| !made.contains(c)) {
+            return Err(self.refused(
+                format!("{lacking} stands on a table in whose place none comes that is its own"),
+                "drop it first and make it again afterwards",
+            ));
+        }
         self.compare(home, staged, sources, targets)?;
         let comment = literal(&format!("{MADE} {mark}"));
         self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
@@ -207,7 +219,7 @@ impl Postgres {
     /// Materialized views that were made with an earlier dressing: they are to be no older than those that they take the place of.
     fn refresh(&mut self, staged: &str, targets: &[&Table]) -> Result<()> {
         let companions = self.companions(staged, targets)?;
-        let sql: Vec<String> = companions.iter().rev().filter_map(super::swap::Companion::refresh_sql).collect();
+        let sql: Vec<String> = companions.iter().rev().filter_map(Companion::refresh_sql).collect();
         if sql.is_empty() { Ok(()) } else { self.run("refreshing materialized views", &sql.join("; ")) }
     }
 
@@ -238,8 +250,7 @@ impl Postgres {
             ) x(o, s, relname, relnamespace) \
             WHERE relname = ANY($1) AND relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2) ORDER BY o, s";
         let lines = self.query("preparing the swap anew", sql, &[&names, &staged])?;
-        let mut sql: Vec<String> =
-            self.companions(staged, targets)?.iter().filter_map(super::swap::Companion::drop_sql).collect();
+        let mut sql: Vec<String> = self.companions(staged, targets)?.iter().filter_map(Companion::drop_sql).collect();
         sql.extend(lines.iter().map(|l| l.get(0)));
         if sql.is_empty() { Ok(()) } else { self.run("preparing the swap anew", &sql.join("; ")) }
     }
@@ -309,11 +320,17 @@ impl Postgres {
     }
 
     fn rehearse(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
-        self.create_tables(targets)?;
+        let mut once: Vec<&Table> = Vec::new();
         for table in targets {
+            if !once.iter().any(|t| t.name == table.name) {
+                once.push(table);
+            }
+        }
+        self.create_tables(&once)?;
+        for table in &once {
             self.add_key(table)?;
         }
-        self.add_rest(targets)?;
+        self.add_rest(&once)?;
         self.dress_all(sources, targets)
     }
 
