@@ -586,7 +586,13 @@ fn d02_of_two_that_become_one_nothing_is_lost_without_a_word() {
     let tried = |targets: &[Table]| place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(targets));
     tried(&targets).unwrap();
     tried(&targets[..1]).unwrap();
-    place.app().batch_execute("CREATE VIEW serials AS SELECT name FROM shows").unwrap();
+    let mut app = place.app();
+    app.batch_execute("CREATE POLICY p ON shows USING (true)").unwrap();
+    let told = tried(&targets).unwrap();
+    assert!(told.len() == 1 && told[0].contains("shows: policy on it"), "{told:?}");
+    app.batch_execute("CREATE PUBLICATION news FOR TABLE shows").unwrap();
+    assert!(fails(tried(&targets)).contains("shows is in a publication"));
+    app.batch_execute("DROP PUBLICATION news; CREATE VIEW serials AS SELECT name FROM shows").unwrap();
     for said in [fails(tried(&targets)), fails(tried(&targets[..1]))] {
         assert!(said.contains("view serials stands on a table in whose place none comes"), "{said}");
     }

@@ -309,7 +309,11 @@ impl Postgres {
         if self.open.is_some() {
             return Err(self.wrong("trying the swap", "a transaction is open"));
         }
-        let told = self.outsiders(sources, targets)?;
+        let mut told = self.outsiders(sources, targets)?;
+        let paired = |n: usize| n < targets.len() && !targets[..n].iter().any(|t| t.name == targets[n].name);
+        for (_, source) in sources.iter().enumerate().filter(|(n, _)| !paired(*n)) {
+            told.extend(self.left_behind(source)?);
+        }
         let was = (self.home.clone(), self.side.clone());
         self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;
         self.stand(Role::Target, Site::Staged(format!("try_{}", uuid::Uuid::new_v4().simple())));
@@ -317,6 +321,28 @@ impl Postgres {
         let _ = self.client.batch_execute("ROLLBACK");
         (self.home, self.side) = was;
         tried.map(|()| told)
+    }
+
+    /// What rests with a table in whose place none comes that is its own. A publication would lose it for good, the way back not telling.
+    fn left_behind(&mut self, table: &Table) -> Result<Option<String>> {
+        let home = self.base.clone();
+        let on_it = |kinds: &[&str], lines: &[String]| {
+            let mut found: Vec<&str> =
+                lines.iter().filter_map(|l| l.split(' ').next()).filter(|w| kinds.contains(w)).collect();
+            found.dedup();
+            found.join(", ")
+        };
+        let lines = self.described(&home, &[table], false, true)?;
+        if !on_it(&["publication"], &lines).is_empty() {
+            let cause = format!("{} is in a publication, and no table of its own comes in its place", table.name);
+            return Err(self.refused(cause, "take it out of the publication for the migration"));
+        }
+        let rests = on_it(&["trigger", "rule", "policy", "statistics"], &lines);
+        let told = format!(
+            "{}: {rests} on it and its privileges rest with it, as no table of its own comes in its place",
+            table.name
+        );
+        Ok((!rests.is_empty()).then_some(told))
     }
 
     fn rehearse(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
