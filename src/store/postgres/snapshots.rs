@@ -10,11 +10,11 @@ use crate::store::Result;
 const LOOKS: u32 = 6;
 
 /// Sessions of this database that hold a snapshot or did so a moment ago: which transaction, its snapshot's oldest transaction, whether it
-/// stands idle, whether it is past its first statement, whether it waits for a lock, and words for people. Of other roles' sessions a plain
+/// stands idle, whether it is past its first statement, whether it waits for ours, and words for people. Of other roles' sessions a plain
 /// role is told only that there is a snapshot. Vacuum reads no table of ours by a snapshot.
 const SESSIONS: &str = "SELECT concat_ws(' ', a.pid, coalesce(a.xact_start::text, a.backend_xmin::text)), a.backend_xmin::text, \
     coalesce(a.state LIKE 'idle in transaction%', false), coalesce(a.xact_start < a.query_start, a.state IS NULL), \
-    EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND NOT l.granted), \
+    pg_backend_pid() = ANY (pg_blocking_pids(a.pid)), \
     format('session %s (%s), whose snapshot is older than the swap: it would find the tables empty after it%s', a.pid, \
         concat_ws(', ', 'user ' || a.usename, 'application ' || nullif(a.application_name, ''), 'from ' || host(a.client_addr), a.state, \
             'since ' || to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS') || ' UTC'), \

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -318,7 +319,7 @@ fn p11_triggers_of_the_side_that_follows_do_not_fire() {
     let told = || place.words("SELECT count(*)::text FROM other");
     let mut store = made(&place, &sources, &sources);
     let mut target = place.at(Role::Target, Site::Staged(RUN.into()));
-    let mut follow = |store: &mut dyn Store| {
+    let follow = |store: &mut dyn Store| {
         store.begin(Mode::Write, &[]).unwrap();
         let delete = |id: i64| Write::Delete { key: Key::of([&Value::Int(id)]) };
         store.write(&all(&sources), &[(0, vec![delete(2)]), (1, vec![delete(2)])]).unwrap();
@@ -487,9 +488,10 @@ fn d02_what_a_dropped_or_renamed_column_takes_with_it() {
     tried(&sources, &renamed).unwrap();
     tried(&sources, &elders).unwrap();
     app.batch_execute("CREATE VIEW notes AS SELECT note FROM parents").unwrap();
-    for said in [fails(tried(&gone, &dropped)), fails(tried(&sources, &renamed)), fails(tried(&sources, &elders))] {
-        assert!(said.contains("view") && said.contains("notes") && said.contains("drop it"), "{said}");
-    }
+    let said = fails(tried(&gone, &dropped));
+    assert!(said.contains("view notes cannot follow") && said.contains("note") && said.contains("drop it"), "{said}");
+    tried(&sources, &renamed).unwrap();
+    tried(&sources, &elders).unwrap();
     app.batch_execute("DROP VIEW notes; CREATE POLICY noted ON parents USING (note <> '')").unwrap();
     let said = fails(tried(&gone, &dropped));
     assert!(said.contains("policy noted of parents cannot follow") && said.contains("note"), "{said}");
@@ -508,6 +510,92 @@ fn d02_what_a_dropped_or_renamed_column_takes_with_it() {
     assert_eq!(place.words(on), ["elders", "migration_backup.parents"]);
     roll_back(store.as_mut(), &sources, &elders).unwrap();
     assert_eq!(place.words(on), [format!("backout_stage_{RUN}.elders"), "parents".into()]);
+}
+
+#[test]
+fn d02_definitions_follow_a_renaming() {
+    let place = Place::with(&format!(
+        "{SMALL} UPDATE parents SET note = 'note of ' || name;
+         CREATE VIEW notes AS SELECT id, name, note FROM parents; CREATE VIEW deep AS SELECT note FROM notes WHERE name = 'a';
+         CREATE MATERIALIZED VIEW kept AS SELECT word, p.* FROM children c JOIN parents p ON p.id = c.parent;
+         CREATE POLICY noted ON parents USING (note <> '' AND EXISTS (SELECT FROM children WHERE parent = parents.id));
+         CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO other VALUES (1000); RETURN NULL; END $$;
+         CREATE TRIGGER told AFTER UPDATE OF name ON parents FOR EACH ROW WHEN (OLD.name <> NEW.name) EXECUTE FUNCTION told();
+         CREATE RULE written AS ON UPDATE TO notes DO INSTEAD UPDATE parents SET note = NEW.note WHERE id = NEW.id;
+         CREATE STATISTICS of_both (ndistinct) ON name, note FROM parents;
+         COMMENT ON COLUMN parents.note IS 'a note'; GRANT SELECT (note) ON parents TO PUBLIC"
+    ));
+    let sources = small(&place);
+    let mut targets = sources.clone();
+    let [children, parents] = targets.as_mut_slice() else { panic!("{targets:?}") };
+    // the tables change names, and so do two columns; another takes the name that the third had
+    (children.name, parents.name) = ("parents".into(), "children".into());
+    children.foreign_keys[0].table = "children".into();
+    (parents.columns[1].name, parents.columns[2].name) = ("note".into(), "name".into());
+    parents.indexes[0].definition = Some("UNIQUE (note)".into());
+    children.columns[2].name = "said".into();
+    children.indexes[0].definition = Some("USING btree (said)".into());
+    let column = backout::plan::Column {
+        name: "word".into(),
+        ty: "text".into(),
+        default: Some("'new'".into()),
+        ..Default::default()
+    };
+    children.alone.push(backout::plan::Lone { column, place: 3 });
+    place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(&targets)).unwrap();
+    let before = place.dump();
+    let content = || {
+        (
+            place.words("SELECT concat_ws('|', id, name, note) FROM notes ORDER BY 1"),
+            place.words("SELECT note FROM deep"),
+            place.words("SELECT concat_ws('|', word, name, note) FROM kept ORDER BY 1"),
+        )
+    };
+    let was = (content().0, content().1, vec!["one|a|note of a".to_owned(), "two|b|note of b".into()]);
+    let mut store = made(&place, &sources, &targets);
+    cut_over(store.as_mut(), &sources, &targets).unwrap();
+    assert_eq!(place.words("SELECT concat_ws('|', id, note, name) FROM children ORDER BY 1"), was.0);
+    assert_eq!(place.words("SELECT said || word FROM parents ORDER BY 1"), ["onenew", "twonew"]);
+    assert_eq!(content(), was);
+    let mut app = place.app();
+    app.batch_execute(
+        "UPDATE notes SET note = 'by the view' WHERE id = 1; UPDATE children SET name = 'no name' WHERE id = 2",
+    )
+    .unwrap();
+    assert_eq!(place.words("SELECT name FROM children ORDER BY 1"), ["by the view", "no name"]);
+    assert_eq!(place.words("SELECT count(*)::text FROM other WHERE id = 1000"), ["0"]);
+    app.batch_execute("UPDATE children SET note = 'told' WHERE id = 2").unwrap();
+    assert_eq!(place.words("SELECT count(*)::text FROM other WHERE id = 1000"), ["1"]);
+    let policy =
+        place.words("SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polrelid = 'children'::regclass");
+    assert!(policy[0].contains("name <> ''") && policy[0].contains("FROM parents"), "{policy:?}");
+    assert_eq!(place.words("SELECT col_description('children'::regclass, 3)"), ["a note"]);
+    roll_back(store.as_mut(), &sources, &targets).unwrap();
+    assert_eq!((place.dump(), content()), (before, was));
+}
+
+#[test]
+fn d02_of_two_that_become_one_nothing_is_lost_without_a_word() {
+    let place = Place::with(
+        "CREATE TABLE movies (id int PRIMARY KEY, name text); CREATE TABLE shows (id int PRIMARY KEY, name text);
+         CREATE VIEW films AS SELECT name FROM movies; COMMENT ON TABLE movies IS 'x'",
+    );
+    let sources = place.tables();
+    let one = Table { name: "media".into(), key_name: None, ..sources[0].clone() };
+    let targets = [one.clone(), one];
+    let tried = |targets: &[Table]| place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(targets));
+    tried(&targets).unwrap();
+    tried(&targets[..1]).unwrap();
+    let mut app = place.app();
+    app.batch_execute("CREATE POLICY p ON shows USING (true)").unwrap();
+    let told = tried(&targets).unwrap();
+    assert!(told.len() == 1 && told[0].contains("shows: policy on it"), "{told:?}");
+    app.batch_execute("CREATE PUBLICATION news FOR TABLE shows").unwrap();
+    assert!(fails(tried(&targets)).contains("shows is in a publication"));
+    app.batch_execute("DROP PUBLICATION news; CREATE VIEW serials AS SELECT name FROM shows").unwrap();
+    for said in [fails(tried(&targets)), fails(tried(&targets[..1]))] {
+        assert!(said.contains("view serials stands on a table in whose place none comes"), "{said}");
+    }
 }
 
 #[test]
@@ -571,41 +659,86 @@ fn p21_an_older_snapshot_would_find_the_tables_empty() {
         "{said}"
     );
     // it is waited for, and nobody else is held up meanwhile
-    let (tell, told) = mpsc::channel();
-    let thread = std::thread::spawn({
-        let sources = sources.clone();
-        move || {
-            let done = cut_over(store.as_mut(), &sources, &sources);
-            tell.send(done.map_err(|e| e.to_string())).unwrap();
-        }
+    waits_until(store, &sources, || {
+        place.app().batch_execute("INSERT INTO children (parent, word) VALUES (1, 'meanwhile')").unwrap();
+        assert_eq!(reader.query_one("SELECT count(*) FROM children", &[]).unwrap().get::<_, i64>(0), 2);
+        reader.batch_execute("COMMIT").unwrap();
     });
-    assert!(told.recv_timeout(Duration::from_millis(600)).is_err(), "it was swapped under a snapshot");
-    place.app().batch_execute("INSERT INTO children (parent, word) VALUES (1, 'meanwhile')").unwrap();
-    assert_eq!(reader.query_one("SELECT count(*) FROM children", &[]).unwrap().get::<_, i64>(0), 2);
-    reader.batch_execute("COMMIT").unwrap();
-    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
-    thread.join().unwrap();
+}
+
+/// A cutover that goes on only when `end` has been called.
+fn waits_until(mut store: Box<dyn Store>, sources: &[Table], end: impl FnOnce()) {
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || tell.send(cut_over(store.as_mut(), sources, sources).map_err(|e| e.to_string())).unwrap());
+        assert!(told.recv_timeout(Duration::from_millis(600)).is_err(), "it was swapped under a snapshot");
+        end();
+        told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    });
 }
 
 #[test]
-fn p21_who_only_waits_for_a_lock_is_no_blocker() {
+fn p21_a_snapshot_that_waits_for_another_lock_is_older_too() {
     let place = Place::with(SMALL);
     let sources = small(&place);
-    let mut store = made(&place, &sources, &sources);
+    let store = made(&place, &sources, &sources);
     let mut holder = place.app();
     holder.batch_execute("BEGIN; LOCK TABLE other").unwrap();
     let mut waits = place.app();
     let thread = std::thread::spawn(move || {
-        waits.batch_execute("BEGIN").unwrap();
+        waits.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").unwrap();
         waits.batch_execute("SELECT 1").unwrap();
         waits.batch_execute("SELECT * FROM other").unwrap();
+        let seen: i64 = waits.query_one("SELECT count(*) FROM children", &[]).unwrap().get(0);
+        waits.batch_execute("COMMIT").unwrap();
+        seen
     });
     until_waiting(&place, 1);
-    let began = Instant::now();
-    cut_over(store.as_mut(), &sources, &sources).unwrap();
-    assert!(began.elapsed() < Duration::from_secs(5));
-    holder.batch_execute("ROLLBACK").unwrap();
-    thread.join().unwrap();
+    waits_until(store, &sources, || {
+        holder.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(thread.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn p21_a_snapshot_of_a_role_of_which_we_are_told_nothing() {
+    let mut place = Place::with(SMALL);
+    let (role, url) = place.database.role("secret");
+    place.app().batch_execute(&format!("GRANT SELECT ON other TO {role}")).unwrap();
+    let sources = small(&place);
+    let store = made(&place, &sources, &sources);
+    let mut reader = Client::connect(&url, postgres::NoTls).unwrap();
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM other").unwrap();
+    waits_until(store, &sources, || reader.batch_execute("COMMIT").unwrap());
+}
+
+#[test]
+fn p21_who_only_waits_for_the_swap_is_no_blocker() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let mut store = made(&place, &sources, &sources);
+    let (stop, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut app = place.app();
+                while !stop.load(Ordering::Relaxed) {
+                    app.batch_execute("BEGIN").unwrap();
+                    app.batch_execute("SELECT * FROM other").unwrap();
+                    app.batch_execute("UPDATE children SET word = word WHERE id = 1").unwrap();
+                    app.batch_execute("COMMIT").unwrap();
+                    begun.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while begun.load(Ordering::Relaxed) < 20 {
+            std::thread::yield_now();
+        }
+        let done =
+            cut_over(store.as_mut(), &sources, &sources).and_then(|()| roll_back(store.as_mut(), &sources, &sources));
+        stop.store(true, Ordering::Relaxed);
+        done.unwrap();
+    });
 }
 
 #[test]

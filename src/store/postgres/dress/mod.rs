@@ -8,7 +8,7 @@ mod outside;
 mod table;
 mod view;
 
-use super::swap::MADE;
+use super::swap::{Companion, MADE};
 use super::{Postgres, literal, quoted, words};
 use crate::plan::Table;
 use crate::store::{Error, Result, Role, Site, Store};
@@ -65,17 +65,6 @@ struct Pairs {
     counts: Vec<bool>,
 }
 
-/// Each target once, with its source: of several that become one the first lends it what it has on.
-fn lent<'t>(sources: &[&'t Table], targets: &[&'t Table]) -> (Vec<&'t Table>, Vec<&'t Table>) {
-    let mut pairs: Vec<(&Table, &Table)> = Vec::new();
-    for (s, t) in sources.iter().zip(targets) {
-        if !pairs.iter().any(|(_, made)| made.name == t.name) {
-            pairs.push((s, t));
-        }
-    }
-    pairs.into_iter().unzip()
-}
-
 impl Pairs {
     fn of(home: String, staged: String, sources: &[&Table], targets: &[&Table]) -> Pairs {
         let names = |tables: &[&Table]| tables.iter().map(|t| t.name.clone()).collect();
@@ -92,6 +81,53 @@ impl Pairs {
         }
         Pairs { home, staged, was: names(sources), now: names(targets), columns, counts }
     }
+
+    /// The same while the staged tables have the names of the sources.
+    fn disguised(self) -> Pairs {
+        let [tables, was, _] = self.columns;
+        Pairs { now: self.was.clone(), columns: [tables, was.clone(), was], ..self }
+    }
+}
+
+/// Reads what there is to be made.
+type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
+
+/// Statements that give staged tables and their columns the names of the sources, and those that give them their own again. Names that change
+/// places go by others.
+fn disguise(staged: &str, sources: &[&Table], targets: &[&Table]) -> (Vec<String>, Vec<String>) {
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    let (mut away, mut there, mut from, mut back) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (n, (source, target)) in sources.iter().zip(targets).enumerate() {
+        let table = format!("ALTER TABLE {}.", quoted(staged));
+        let mut columns: Vec<(&str, Option<&str>)> =
+            source.columns.iter().zip(&target.columns).map(|(s, t)| (t.name.as_str(), Some(s.name.as_str()))).collect();
+        columns.extend(target.alone.iter().map(|l| (l.column.name.as_str(), None)));
+        columns.extend(
+            target.generated.iter().map(|g| {
+                (g.name.as_str(), source.generated.iter().find(|s| s.name == g.name).map(|s| s.name.as_str()))
+            }),
+        );
+        let changes = |(now, was): &&(&str, Option<&str>)| {
+            was.is_none_or(|was| was != *now)
+                && (was.is_some() || columns.iter().any(|(other, was)| *was == Some(*now) && other != now))
+        };
+        let changed: Vec<_> = columns.iter().filter(changes).collect();
+        let rename =
+            |a: &str, b: &str| format!("{table}{} RENAME COLUMN {} TO {}", quoted(&target.name), quoted(a), quoted(b));
+        let by = |i: usize| format!("backout_{i}");
+        on.extend(changed.iter().enumerate().map(|(i, (now, _))| rename(now, &by(i))));
+        on.extend(changed.iter().enumerate().filter_map(|(i, (_, was))| Some(rename(&by(i), (*was)?))));
+        off.extend(changed.iter().enumerate().filter_map(|(i, (_, was))| Some(rename((*was)?, &by(i)))));
+        off.extend(changed.iter().enumerate().map(|(i, (now, _))| rename(&by(i), now)));
+        if source.name != target.name {
+            let rename = |a: &str, b: &str| format!("{table}{} RENAME TO {}", quoted(a), quoted(b));
+            away.push(rename(&target.name, &by(n)));
+            there.push(rename(&by(n), &source.name));
+            from.push(rename(&source.name, &by(n)));
+            back.push(rename(&by(n), &target.name));
+        }
+    }
+    (on.into_iter().chain(away).chain(there).collect(), from.into_iter().chain(back).chain(off).collect())
 }
 
 impl Postgres {
@@ -121,14 +157,18 @@ impl Postgres {
             return self.refresh(staged, targets);
         }
         let path = format!("{}, {rest}", quoted(staged));
-        let (lending, made) = lent(sources, targets);
-        let pairs = Pairs::of(home.to_owned(), staged.to_owned(), &lending, &made);
+        // of several tables that become one, what is on the first is what the one has
+        let first = |n: usize| !targets[..n].iter().any(|t| t.name == targets[n].name);
+        let (all, paired) = (sources, (0..sources.len().min(targets.len())).filter(|n| first(*n)));
+        let (sources, targets): (Vec<&Table>, Vec<&Table>) = paired.map(|n| (sources[n], targets[n])).unzip();
+        let (sources, targets) = (sources.as_slice(), targets.as_slice());
+        let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
         self.strip(staged, targets)?;
-        // each step reads what the one before has made
-        type Step = fn(&mut Postgres, &Pairs) -> Result<Vec<Garment>>;
-        let steps: [Step; 8] = [
-            Postgres::no_identities,
-            Postgres::sequences,
+        self.put_on_all(&pairs, &path, &[Postgres::no_identities, Postgres::sequences])?;
+        // under the names of the sources every definition means what it means there; the server follows a renaming by itself
+        let (on, off) = disguise(staged, sources, targets);
+        self.run("preparing the swap", &on.join("; "))?;
+        let rest: [Step; 6] = [
             Postgres::views,
             Postgres::unlogged,
             Postgres::storage,
@@ -136,20 +176,34 @@ impl Postgres {
             Postgres::acting,
             Postgres::said_and_owned,
         ];
+        self.put_on_all(&pairs.disguised(), &path, &rest)?;
+        self.run("preparing the swap", &off.join("; "))?;
+        self.look_in(&quoted(home))?;
+        // by a name that is another's there, something staged may have come to stand on a source
+        self.nothing_outside(all)?;
+        let made: Vec<String> = self.companions(staged, targets)?.iter().map(Companion::title).collect();
+        if let Some(lacking) = self.companions(home, all)?.iter().map(Companion::title).find(|c| !made.contains(c)) {
+            return Err(self.refused(
+                format!("{lacking} stands on a table in whose place none comes that is its own"),
+                "drop it first and make it again afterwards",
+            ));
+        }
+        self.compare(home, staged, sources, targets)?;
+        let comment = literal(&format!("{MADE} {mark}"));
+        self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
+    }
+
+    /// Each step reads what the one before has made.
+    fn put_on_all(&mut self, pairs: &Pairs, path: &str, steps: &[Step]) -> Result<()> {
         for step in steps {
-            self.look_in(&quoted(home))?;
-            let garments = step(self, &pairs)?;
-            self.look_in(&path)?;
+            self.look_in(&quoted(&pairs.home))?;
+            let garments = step(self, pairs)?;
+            self.look_in(path)?;
             for garment in garments {
                 self.put_on(&garment)?;
             }
         }
-        self.look_in(&quoted(home))?;
-        // by a name that is another's there, something staged may have come to stand on a source
-        self.nothing_outside(sources)?;
-        self.compare(home, staged, sources, targets)?;
-        let comment = literal(&format!("{MADE} {mark}"));
-        self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
+        Ok(())
     }
 
     fn put_on(&mut self, garment: &Garment) -> Result<()> {
@@ -165,7 +219,7 @@ impl Postgres {
     /// Materialized views that were made with an earlier dressing: they are to be no older than those that they take the place of.
     fn refresh(&mut self, staged: &str, targets: &[&Table]) -> Result<()> {
         let companions = self.companions(staged, targets)?;
-        let sql: Vec<String> = companions.iter().rev().filter_map(super::swap::Companion::refresh_sql).collect();
+        let sql: Vec<String> = companions.iter().rev().filter_map(Companion::refresh_sql).collect();
         if sql.is_empty() { Ok(()) } else { self.run("refreshing materialized views", &sql.join("; ")) }
     }
 
@@ -196,8 +250,7 @@ impl Postgres {
             ) x(o, s, relname, relnamespace) \
             WHERE relname = ANY($1) AND relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2) ORDER BY o, s";
         let lines = self.query("preparing the swap anew", sql, &[&names, &staged])?;
-        let mut sql: Vec<String> =
-            self.companions(staged, targets)?.iter().filter_map(super::swap::Companion::drop_sql).collect();
+        let mut sql: Vec<String> = self.companions(staged, targets)?.iter().filter_map(Companion::drop_sql).collect();
         sql.extend(lines.iter().map(|l| l.get(0)));
         if sql.is_empty() { Ok(()) } else { self.run("preparing the swap anew", &sql.join("; ")) }
     }
@@ -256,47 +309,55 @@ impl Postgres {
         if self.open.is_some() {
             return Err(self.wrong("trying the swap", "a transaction is open"));
         }
-        let told = self.outsiders(sources, targets)?;
+        let mut told = self.outsiders(sources, targets)?;
+        let paired = |n: usize| n < targets.len() && !targets[..n].iter().any(|t| t.name == targets[n].name);
+        for (_, source) in sources.iter().enumerate().filter(|(n, _)| !paired(*n)) {
+            told.extend(self.left_behind(source)?);
+        }
         let was = (self.home.clone(), self.side.clone());
         self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;
         self.stand(Role::Target, Site::Staged(format!("try_{}", uuid::Uuid::new_v4().simple())));
-        let tried = self.rehearse(sources, targets).and_then(|()| self.left_behind(sources));
+        let tried = self.rehearse(sources, targets);
         let _ = self.client.batch_execute("ROLLBACK");
         (self.home, self.side) = was;
         tried.map(|()| told)
     }
 
-    fn rehearse(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
-        let (_, made) = lent(sources, targets);
-        self.create_tables(&made)?;
-        for table in &made {
-            self.add_key(table)?;
+    /// What rests with a table in whose place none comes that is its own. A publication would lose it for good, the way back not telling.
+    fn left_behind(&mut self, table: &Table) -> Result<Option<String>> {
+        let home = self.base.clone();
+        let on_it = |kinds: &[&str], lines: &[String]| {
+            let mut found: Vec<&str> =
+                lines.iter().filter_map(|l| l.split(' ').next()).filter(|w| kinds.contains(w)).collect();
+            found.dedup();
+            found.join(", ")
+        };
+        let lines = self.described(&home, &[table], false, true)?;
+        if !on_it(&["publication"], &lines).is_empty() {
+            let cause = format!("{} is in a publication, and no table of its own comes in its place", table.name);
+            return Err(self.refused(cause, "take it out of the publication for the migration"));
         }
-        self.add_rest(&made)?;
-        self.dress_all(sources, targets)
+        let rests = on_it(&["trigger", "rule", "policy", "statistics"], &lines);
+        let told = format!(
+            "{}: {rests} on it and its privileges rest with it, as no table of its own comes in its place",
+            table.name
+        );
+        Ok((!rests.is_empty()).then_some(told))
     }
 
-    /// Refuses where a view would go on showing what rests: it speaks of a table that is called otherwise afterwards, or is no more.
-    fn left_behind(&mut self, sources: &[&Table]) -> Result<()> {
-        let sql = "WITH mapped AS (SELECT oid, relname FROM pg_catalog.pg_class WHERE relname = ANY($3) \
-                AND relnamespace = pg_catalog.to_regnamespace($1::text)), \
-            seeing AS (SELECT DISTINCT v.oid, v.relname, v.relnamespace, m.relname AS seen FROM mapped m \
-                JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = m.oid \
-                    AND d.classid = 'pg_catalog.pg_rewrite'::regclass \
-                JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class <> m.oid \
-                JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')) \
-            SELECT DISTINCT relname::text, seen::text FROM seeing s WHERE relnamespace = pg_catalog.to_regnamespace($2::text) \
-                OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relname = s.relname \
-                    AND c.relnamespace = pg_catalog.to_regnamespace($2::text)) ORDER BY 1, 2";
-        let names: Vec<&str> = sources.iter().map(|t| t.name.as_str()).collect();
-        let (home, staged) = (quoted(&self.base), quoted(&self.home));
-        let lines = self.query("looking at the views", sql, &[&home, &staged, &names])?;
-        let Some(line) = lines.first() else { return Ok(()) };
-        let (view, table): (String, String) = (line.get(0), line.get(1));
-        Err(self.refused(
-            format!("view {view} shows {table}, which is not called so any more afterwards"),
-            "drop it first, in a SQL revision, and make it as it should be after the cutover",
-        ))
+    fn rehearse(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+        let mut once: Vec<&Table> = Vec::new();
+        for table in targets {
+            if !once.iter().any(|t| t.name == table.name) {
+                once.push(table);
+            }
+        }
+        self.create_tables(&once)?;
+        for table in &once {
+            self.add_key(table)?;
+        }
+        self.add_rest(&once)?;
+        self.dress_all(sources, targets)
     }
 
     /// Reads statements that make things, each with what it is.

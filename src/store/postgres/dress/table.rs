@@ -3,15 +3,22 @@
 use super::{Garment, Pairs, Postgres};
 use crate::store::Result;
 
-/// What `create` has made an identity, and is none.
+/// What `create` has made an identity, and is none; and the sequences of identities, away from names that others are to have.
 const NO_IDENTITY: &str = "
-SELECT format('the default of %s.%s', c.name, c.now), format('ALTER TABLE %I.%I ALTER COLUMN %I DROP IDENTITY IF EXISTS', $2::text, c.name, c.now)
+SELECT what, sql FROM (
+    SELECT format('the default of %s.%s', c.name, c.now), format('ALTER TABLE %I.%I ALTER COLUMN %I DROP IDENTITY IF EXISTS', $2::text, c.name, c.now)
         FROM col c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum AND a.attidentity = ''
         JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum AND b.attidentity <> ''
         JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.s AND d.adnum = c.snum
-        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' ORDER BY 1";
+        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'
+    UNION ALL SELECT format('sequence %s', o.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, w.relname, 'backout_' || o.s)
+        FROM owned o JOIN col c ON c.s = o.of AND c.snum = o.num AND o.deptype = 'i'
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.t AND d.refobjsubid = c.tnum
+            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'i'
+        JOIN pg_catalog.pg_class w ON w.oid = d.objid AND w.relkind = 'S' AND w.relname <> o.name
+    ) x(what, sql) ORDER BY 1";
 
-/// The sequence of an identity gets its old name in two steps, as another may have it for the moment. A column that has a sequence of its own
+/// The sequence of an identity gets its name here. A column that has a sequence of its own
 /// without being an identity keeps that, and one that counts by a sequence that is not its own goes on doing so.
 const SEQUENCES: &str = "
 , num AS (
@@ -34,9 +41,7 @@ opt AS (
         'START WITH ' || n.seqstart, 'CACHE ' || n.seqcache, CASE WHEN n.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END) AS words
     FROM num n)
 SELECT what, sql FROM (
-    SELECT 1, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, n.made, 'backout_' || n.s)
-        FROM num n WHERE n.deptype = 'i' AND n.made IS NOT NULL AND n.made <> n.name
-    UNION ALL SELECT 3, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, 'backout_' || n.s, n.name)
+    SELECT 3, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, n.made, n.name)
         FROM num n WHERE n.deptype = 'i' AND n.made IS NOT NULL AND n.made <> n.name
     UNION ALL SELECT 4, format('sequence %s', n.name), format('ALTER SEQUENCE %I.%I %s RESTART', $2::text, n.name, o.words)
         FROM num n JOIN opt o ON o.s = n.s WHERE n.deptype = 'i' AND n.made IS NOT NULL
@@ -126,8 +131,8 @@ SELECT what, sql FROM (
         FROM idx i WHERE i.indisclustered
     UNION ALL SELECT 9, format('statistics %s', e.stxname), format('CREATE STATISTICS %I.%I%s', $2::text, e.stxname,
             substr(pg_get_statisticsobjdef(e.oid), 1 + length(format('CREATE STATISTICS %I.%I', n.nspname, e.stxname))))
-            || coalesce(format('; ALTER STATISTICS %I.%I SET STATISTICS %s', $2::text, e.stxname,
-                nullif(to_jsonb(e) ->> 'stxstattarget', '-1')), '')
+            || CASE WHEN (to_jsonb(e) ->> 'stxstattarget')::int4 >= 0
+                THEN format('; ALTER STATISTICS %I.%I SET STATISTICS %s', $2::text, e.stxname, to_jsonb(e) ->> 'stxstattarget') ELSE '' END
         FROM rel x JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = x.s JOIN pg_catalog.pg_namespace n ON n.oid = e.stxnamespace AND n.nspname = $1
     ) x(o, what, sql) ORDER BY o, what";
 
