@@ -117,15 +117,23 @@ pub(super) fn renamed(text: &str, new: &HashMap<String, String>, kind: Kind) -> 
     Some(out)
 }
 
-/// An index's definition under the new names of its columns. SQLite's is the whole CREATE INDEX.
+/// What an index's definition says of columns: SQLite's is the whole CREATE INDEX.
+pub(super) fn indexed(definition: &str, kind: Kind) -> &str {
+    if kind == Kind::Postgres {
+        return definition;
+    }
+    let on = tokens(definition, kind).skip_while(|t| !t.word("ON"));
+    let open = on.skip(1).find(|t| t.symbol("("));
+    open.map_or(definition, |t| &definition[t.start..])
+}
+
+/// An index's definition under the new names of its columns.
 pub(super) fn renamed_definition(text: &str, new: &HashMap<String, String>, kind: Kind) -> Option<String> {
     if kind == Kind::Postgres {
         return renamed(text, new, kind);
     }
-    let all: Vec<Token<'_>> = tokens(text, kind).collect();
-    let on = all.iter().position(|t| t.word("ON"))?;
-    let open = all[on..].iter().find(|t| t.symbol("("))?.start;
-    let (head, rest) = text.split_at(open);
+    let rest = indexed(text, kind);
+    let head = &text[..text.len() - rest.len()];
     // directions are no names here
     let rest_all: Vec<Token<'_>> = tokens(rest, kind).collect();
     if rest_all.iter().any(|t| new.keys().any(|old| names(t, old, kind)) && (t.word("ASC") || t.word("DESC"))) {
