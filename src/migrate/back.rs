@@ -198,6 +198,16 @@ impl Project {
         let (folder, gate) = (self.config.folder.clone(), self.gate.clone());
         let open = move || Ok(store::open(&url?, &folder, false, &gate)?);
         let mut fenced = emergency::fence(open, alone, patience, all);
+        if alone.plan.in_place() && !opened {
+            // what cannot be asked now is no more lost than the source is: only changes that went unseen cannot be carried
+            match fenced {
+                Err(e) => return Err(e),
+                Ok(Fenced { read: Err(e), .. }) if !matches!(e, Error::Store(store::Error::Capture { .. })) => {
+                    return Err(e);
+                }
+                _ => {}
+            }
+        }
         if !opened {
             if let (Some(copy), Trust::All) = (&foreign, trust) {
                 self.overwrite(alone, &mut fenced, copy, notes)?;
@@ -294,6 +304,11 @@ impl Project {
             let note =
                 format!("taken back to {}, {} left out", parting.upto, super::count(parting.left_out as usize, "row"));
             close::line(&state, "rolled back", if parting.untrusted { &note } else { "the target was gone at the end" })
+        };
+        let fenced = match fenced {
+            // in place the target is where the source is, whatever became of its fence
+            Err(e) if ends && alone.plan.in_place() => Ok(Fenced { store: alone.source.again()?, read: Err(e) }),
+            fenced => fenced,
         };
         match fenced {
             Ok(fenced) if ends => {

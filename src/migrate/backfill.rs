@@ -2,9 +2,9 @@
 
 use std::sync::mpsc::sync_channel;
 
-use crate::mapping::Way;
 use crate::mapping::stream::Stream;
-use crate::plan::{Kind, Table, TablePlan};
+use crate::mapping::{Way, map_key};
+use crate::plan::{Kind, Plan, Table, TablePlan};
 use crate::store::{Chunk, Mode, Phase, Store};
 use crate::value::{Batch, Key, values_of};
 
@@ -68,6 +68,7 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
                     let state = t.state()?.filter(|s| s.run == id && s.epoch == epoch);
                     state.ok_or_else(|| Error::Internal("the target belongs to another run by now".into()))?;
                     t.load(&table.target, &rows)?;
+                    doubt_left_out(t, &plan, i)?;
                     Ok(t.put_chunk(&id, i, &chunk)?)
                 },
             )?;
@@ -80,6 +81,18 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Rows that stood in each other's way, in a target with its unique indexes: they were read at different moments, and are looked at again
+/// by the first drain. In place its log is in the same store, and told in the same transaction.
+fn doubt_left_out(target: &mut dyn Store, plan: &Plan, i: usize) -> Result<()> {
+    let left = target.left_out();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let t = &plan.tables[i];
+    let keys = left.iter().map(|k| map_key(Way::Down, t, k)).collect::<std::result::Result<Vec<Key>, _>>();
+    Ok(target.doubt(&Way::Up.givers(plan), i, &keys.map_err(Error::Misfit)?)?)
 }
 
 /// One chunk, mapped. The look comes after the read: whatever made it doubtful is seen before the chunk counts (P15).

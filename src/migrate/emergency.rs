@@ -232,6 +232,9 @@ pub(crate) fn settle(alone: &mut Alone, fenced: &Result<Fenced>) -> Result<()> {
         if parting.untrusted {
             undo::leave_out(alone, &read.changes, &read.at)?;
         } else if let Err(e) = carry(alone, read) {
+            if alone.plan.in_place() {
+                return Err(e);
+            }
             alone.note(format!("the last changes could not be carried ({e}); `backout salvage` tries again"));
         }
     }

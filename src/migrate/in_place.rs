@@ -196,6 +196,7 @@ pub(crate) fn part(
             state.captured_from = Some(db.capture_on(&sources, &id)?);
             let marks = db.high_water(&sources)?;
             let marks = opened(&mut state, &marks);
+            state.parting.iter_mut().for_each(|p| p.sealed = true);
             db.raise_high_water(&sources, &marks)?;
             (state.side, state.previous) = (Side::Open, None);
             Ok(db.put_state(&state, None)?)

@@ -307,6 +307,10 @@ impl Store for Sliced {
         self.inner.load(&slice.whole, &mine)
     }
 
+    fn left_out(&mut self) -> Vec<Key> {
+        self.inner.left_out()
+    }
+
     fn builds_early(&self, table: &Table) -> bool {
         !is_sliced(table) && self.inner.builds_early(table)
     }

@@ -93,7 +93,7 @@ impl Postgres {
     fn taken(&mut self, table: &Table, name: &str) -> Result<Taken> {
         let sql = "SELECT coalesce(i.indrelid = $3::text::regclass, false) FROM pg_catalog.pg_class c \
             LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
-            WHERE c.relname = $1 AND c.relnamespace = $2::text::regnamespace";
+            WHERE c.relname = $1 AND c.relnamespace = pg_catalog.to_regnamespace($2::text)";
         let (home, own) = (quoted(&self.home), self.name(table));
         let lines = self.query(&format!("looking for {name}"), sql, &[&name, &home, &own])?;
         Ok(match lines.first().map(|l| l.get::<_, bool>(0)) {

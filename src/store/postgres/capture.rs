@@ -4,7 +4,7 @@ use super::log::ANOTHER;
 use super::triggers::{PERMIT, REFUSE, ROW, SEAL_ROW, SEAL_TRUNCATE, TRUNCATE, capture_function, trigger};
 use super::{Postgres, literal, quoted};
 use crate::plan::Table;
-use crate::store::{Position, Result};
+use crate::store::{Mode, Position, Result};
 
 /// What the server can tell of a table that changes go through.
 struct Look {
@@ -31,7 +31,7 @@ const LOOK: &str = "SELECT w.name, c.oid::text, \
         FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
         WHERE t.tgrelid = c.oid AND t.tgname LIKE 'backout\\_capture\\_%') \
     FROM unnest($1::text[]) WITH ORDINALITY w(name, n) LEFT JOIN pg_catalog.pg_class c \
-    ON c.relname = w.name AND c.relnamespace = $2::text::regnamespace ORDER BY w.n";
+    ON c.relname = w.name AND c.relnamespace = pg_catalog.to_regnamespace($2::text) ORDER BY w.n";
 
 impl Postgres {
     fn looks(&mut self, tables: &[&Table]) -> Result<Vec<Look>> {
@@ -150,7 +150,7 @@ impl Postgres {
     fn switch_off(&mut self, operation: &str, tables: &[&Table], names: &[&str]) -> Result<()> {
         let sql = "SELECT DISTINCT format('ALTER TABLE %s DISABLE TRIGGER %I', t.tgrelid::regclass, t.tgname) \
             FROM unnest($1::text[]) w(name) JOIN pg_catalog.pg_class c ON c.relname = w.name \
-            AND c.relnamespace = $2::text::regnamespace \
+            AND c.relnamespace = pg_catalog.to_regnamespace($2::text) \
             CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)) p \
             JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid \
             WHERE t.tgname = ANY($3) AND t.tgenabled <> 'D' AND t.tgparentid = 0 ORDER BY 1";
@@ -184,19 +184,17 @@ impl Postgres {
     }
 
     pub(super) fn drop_triggers(&mut self, tables: &[&Table]) -> Result<()> {
+        self.remove_triggers("dropping our triggers", tables, &[ROW, TRUNCATE, SEAL_ROW, SEAL_TRUNCATE])
+    }
+
+    fn remove_triggers(&mut self, operation: &str, tables: &[&Table], names: &[&str]) -> Result<()> {
         let sql = "SELECT DISTINCT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) \
             FROM unnest($1::text[]) w(name) JOIN pg_catalog.pg_class c ON c.relname = w.name \
-            AND c.relnamespace = $2::text::regnamespace \
+            AND c.relnamespace = pg_catalog.to_regnamespace($2::text) \
             CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)) p \
             JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid \
             WHERE t.tgname = ANY($3) AND t.tgparentid = 0 ORDER BY 1";
-        self.each_trigger(
-            "dropping our triggers",
-            tables,
-            &[ROW, TRUNCATE, SEAL_ROW, SEAL_TRUNCATE],
-            sql,
-            "ACCESS EXCLUSIVE",
-        )
+        self.each_trigger(operation, tables, names, sql, "ACCESS EXCLUSIVE")
     }
 
     /// Drops the logs and the functions that write them, with their triggers on tables moved elsewhere. A seal on a table that
@@ -289,7 +287,14 @@ impl Postgres {
     }
 
     pub(super) fn lift_seal(&mut self, tables: &[&Table]) -> Result<()> {
+        // with both sides here the other one's seal is by the same function; under the locks of a swap dropping waits for nobody
+        if self.open == Some(Mode::Swap) {
+            return self.remove_triggers("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE]);
+        }
         self.switch_off("unsealing", tables, &[SEAL_ROW, SEAL_TRUNCATE])?;
+        if self.side.is_some() {
+            return Ok(());
+        }
         // an ENABLE TRIGGER USER of somebody else's must not seal the table again
         let made = self.query("unsealing", "SELECT to_regprocedure('backout.refuse()') IS NOT NULL", &[])?;
         if made.first().is_some_and(|l| l.get(0)) { self.run("unsealing", PERMIT) } else { Ok(()) }

@@ -201,11 +201,11 @@ impl Postgres {
 const SWAP_LOCKS: &str = "
 WITH RECURSIVE base AS (
     SELECT c.oid, c.relnamespace, 1 AS place FROM pg_catalog.pg_class c
-        WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace AND c.relkind = 'r'
+        WHERE c.relname = ANY($1) AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND c.relkind = 'r'
     UNION ALL SELECT c.oid, c.relnamespace, 0 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE t.tgname = 'backout_seal_truncate' AND n.nspname ~ '^(backout_stage_|migration_backup$)'
-            AND c.relnamespace <> $2::text::regnamespace),
+            AND c.relnamespace <> pg_catalog.to_regnamespace($2::text)),
 above(oid, relnamespace, place) AS (
     SELECT * FROM base UNION SELECT v.oid, v.relnamespace, a.place FROM above a
         JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
@@ -259,10 +259,10 @@ const LINGERING: Duration = Duration::from_secs(3);
 const HOLDERS: &str = "
 WITH wanted AS (
     SELECT c.oid, c.relname::text AS name FROM pg_catalog.pg_class c
-        WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace
+        WHERE c.relname = ANY($1) AND c.relnamespace = pg_catalog.to_regnamespace($2::text)
     UNION SELECT p.relid::oid, c.relname::text FROM pg_catalog.pg_class c
         CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) p
-        WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace),
+        WHERE c.relname = ANY($1) AND c.relnamespace = pg_catalog.to_regnamespace($2::text)),
 held AS (
     SELECT l.pid, l.virtualtransaction, string_agg(DISTINCT w.name, ', ') AS names
     FROM pg_catalog.pg_locks l JOIN wanted w ON w.oid = l.relation

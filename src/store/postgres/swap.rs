@@ -11,12 +11,18 @@ pub(super) const MADE: &str = "Made by Backout for a migration in place; it goes
 pub(super) struct Companion {
     kind: String,
     name: String,
+    filled: bool,
 }
 
 impl Companion {
     /// How it is dropped; statistics go with their table.
     pub(super) fn drop_sql(&self) -> Option<String> {
         (self.kind != "STATISTICS").then(|| format!("DROP {} {}", self.kind, self.name))
+    }
+
+    /// How it gets its rows anew, if it keeps any.
+    pub(super) fn refresh_sql(&self) -> Option<String> {
+        self.filled.then(|| format!("REFRESH {} {}", self.kind, self.name))
     }
 
     /// How it goes to another schema.
@@ -36,9 +42,9 @@ above(oid, far) AS (
         JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> a.oid
         JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relnamespace = (SELECT oid FROM home)),
 rel AS (SELECT oid, max(far) AS far FROM above GROUP BY oid)
-SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END, format('%I.%I', $1, c.relname), r.far
+SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END, format('%I.%I', $1, c.relname), r.far, c.relkind = 'm' AND c.relispopulated
     FROM rel r JOIN pg_catalog.pg_class c ON c.oid = r.oid AND c.relkind IN ('v', 'm')
-UNION ALL SELECT 'STATISTICS', format('%I.%I', $1, e.stxname), 0 FROM rel r JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = r.oid
+UNION ALL SELECT 'STATISTICS', format('%I.%I', $1, e.stxname), 0, false FROM rel r JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = r.oid
     WHERE e.stxnamespace = (SELECT oid FROM home)
 ORDER BY 3 DESC, 1, 2";
 
@@ -105,7 +111,7 @@ impl Postgres {
     /// What goes along with these tables of a schema.
     pub(super) fn companions(&mut self, schema: &str, tables: &[&Table]) -> Result<Vec<Companion>> {
         let lines = self.query("looking what is built on the tables", COMPANIONS, &[&schema, &names(tables)])?;
-        Ok(lines.iter().map(|l| Companion { kind: l.get(0), name: l.get(1) }).collect())
+        Ok(lines.iter().map(|l| Companion { kind: l.get(0), name: l.get(1), filled: l.get(3) }).collect())
     }
 
     pub(super) fn swap_tables(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {

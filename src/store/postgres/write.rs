@@ -120,7 +120,7 @@ impl Postgres {
                 l.lanname::text, p.prosrc \
             FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
             JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-            WHERE c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace AND NOT t.tgisinternal \
+            WHERE c.relname = ANY($1) AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND NOT t.tgisinternal \
             AND t.tgenabled IN ('O', 'A') AND t.tgname NOT LIKE 'backout\\_%' ORDER BY 1, 2";
         let home = quoted(&self.home);
         let (mut off, mut on) = (String::new(), String::new());
@@ -138,7 +138,7 @@ impl Postgres {
         if self.side.is_some() {
             let sql = "SELECT c.relname::text, r.rulename::text, r.ev_enabled::text FROM pg_catalog.pg_rewrite r \
                 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.relname = ANY($1) \
-                AND c.relnamespace = $2::text::regnamespace AND r.ev_enabled IN ('O', 'A') ORDER BY 1, 2";
+                AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND r.ev_enabled IN ('O', 'A') ORDER BY 1, 2";
             for line in self.query("looking for rules", sql, &[&names, &home])? {
                 let (table, rule) = (self.named(line.get(0)), quoted(line.get(1)));
                 let again = if line.get::<_, String>(2) == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
@@ -163,7 +163,7 @@ impl Postgres {
             FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid = f.conrelid \
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_class p ON p.oid = f.confrelid \
             WHERE f.contype = 'f' AND f.conparentid = 0 AND p.relname = ANY($1) \
-            AND p.relnamespace = $2::text::regnamespace ORDER BY 2, 3, 1";
+            AND p.relnamespace = pg_catalog.to_regnamespace($2::text) ORDER BY 2, 3, 1";
         let home = quoted(&self.home);
         let lines = self.query("looking for foreign keys", sql, &[&names, &home])?;
         let index = |name: &str| tables.iter().position(|t| t.name == name);
@@ -188,7 +188,7 @@ impl Postgres {
         let names: Vec<&str> = work.keys().map(|&i| tables[i].name.as_str()).collect();
         let sql = "SELECT c.relname::text, a.attname::text, a.attidentity = 'a' FROM pg_catalog.pg_attribute a \
             JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE c.relname = ANY($1) \
-            AND c.relnamespace = $2::text::regnamespace AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+            AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
         let home = quoted(&self.home);
         let mut out: HashMap<usize, Beyond> = HashMap::new();
         for line in self.query("looking at columns", sql, &[&names, &home])? {
@@ -380,7 +380,7 @@ impl Postgres {
                 format('ALTER TABLE %s ADD CONSTRAINT %I %s', f.conrelid::regclass, f.conname, pg_get_constraintdef(f.oid)) \
             FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid IN (f.conrelid, f.confrelid) \
             WHERE f.contype = 'f' AND f.conparentid = 0 AND c.relname = ANY($1) \
-            AND c.relnamespace = $2::text::regnamespace GROUP BY f.oid, f.conrelid, f.conname ORDER BY f.conrelid, f.conname";
+            AND c.relnamespace = pg_catalog.to_regnamespace($2::text) GROUP BY f.oid, f.conrelid, f.conname ORDER BY f.conrelid, f.conname";
         let home = quoted(&self.home);
         let fks = self.query("looking for foreign keys", sql, &[&names, &home])?;
         let (off, on): (Vec<String>, Vec<String>) =

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::Row;
 
+use super::swap::{named, prefix};
 use super::text::{self, quote};
 use super::{Sqlite, owned, records};
 use crate::plan::{Affinity, Column, Details, ForeignKey, Generated, Index, IndexColumn, Table};
@@ -71,8 +72,17 @@ impl Sqlite {
             )?
             .into_iter()
             .collect();
+        let elsewhere = self.side.as_ref().map(|(_, site)| prefix(site)).filter(|p| !p.is_empty());
         for (kind, name, on, sql) in &objects {
             let lower = name.to_lowercase();
+            if let Some(prefix) = &elsewhere {
+                if let (true, Some((_, wr, strict))) = (kind == "table" && name.starts_with(prefix), kinds.get(name)) {
+                    let (table, note) = self.read_table(name, *wr, *strict, sql.as_deref().unwrap_or_default())?;
+                    out.tables.push(named(table, prefix));
+                    out.notes.push(note);
+                }
+                continue;
+            }
             if lower.starts_with("sqlite_")
                 || lower.starts_with("backout_")
                 // what rests, and what revisions keep

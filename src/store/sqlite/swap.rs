@@ -1,5 +1,4 @@
-//! In site: the targets are built beside the sources in the same file, and swapped in by their names (P3).
-
+//! In place: the targets are built beside the sources in the same file, and swapped in by their names (P3).
 //!
 //! Moved are the rows of `sqlite_schema`, by our own hand. ALTER TABLE … RENAME would rewrite views and triggers that others made,
 //! stops at any that is broken, and cannot give an index another name. What goes by name (views, triggers, foreign keys of
@@ -161,7 +160,7 @@ fn in_order(before: &[Object], rows: &mut [Object], moved: &[(usize, bool)], pla
     }
     let tables: HashMap<String, i64> =
         rows.iter().filter(|o| o.kind == "table").map(|o| (o.name.to_lowercase(), o.at)).collect();
-    for row in rows.iter_mut().filter(|o| o.kind == "trigger") {
+    for row in rows.iter_mut().filter(|o| o.kind != "table") {
         if tables.get(&row.on.to_lowercase()).is_some_and(|at| *at > row.at) {
             row.at = end();
         }
@@ -205,6 +204,19 @@ pub(super) fn placed(table: &Table, site: &Site) -> Table {
     for text in expressions.chain(table.indexes.iter_mut().filter_map(|i| i.predicate.as_mut())) {
         *text = text::requalified(text, &was, &table.name);
     }
+    table
+}
+
+/// The same backwards: a table as the plan calls it.
+pub(super) fn named(mut table: Table, prefix: &str) -> Table {
+    let bare = |name: &mut String| {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            *name = rest.to_owned();
+        }
+    };
+    bare(&mut table.name);
+    table.foreign_keys.iter_mut().for_each(|f| bare(&mut f.table));
+    table.indexes.iter_mut().filter_map(|i| i.name.as_mut()).for_each(bare);
     table
 }
 
@@ -277,14 +289,18 @@ impl Sqlite {
         // a log of what was home is none of what comes: the next capture begins anew
         let gap = "INSERT INTO backout_meta (what) VALUES ('gap')";
         let edited = edited.and_then(|()| if self.has("backout_meta")? { self.run("note a gap", gap) } else { Ok(()) });
-        edited.inspect_err(|_| self.schema_anew())?;
-        for ((_, to), shape) in tables.iter().zip(shapes) {
-            self.run(&format!("read {to} where it is now"), &format!("SELECT 1 FROM {} LIMIT 1", quote(to)))?;
-            if self.shape(to, &HashMap::new())? != shape {
-                return Err(self.cannot(&format!("{to} is not what it was under its other name")));
+        let read = || {
+            for ((_, to), shape) in tables.iter().zip(shapes) {
+                self.run(&format!("read {to} where it is now"), &format!("SELECT 1 FROM {} LIMIT 1", quote(to)))?;
+                if self.shape(to, &HashMap::new())? != shape {
+                    return Err(self.cannot(&format!("{to} is not what it was under its other name")));
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        // the file is as it was once this is taken back: it is our schema that cannot be read
+        edited.inspect_err(|_| self.schema_anew())?;
+        read().map_err(|e| self.cannot(&e.to_string()))
     }
 
     fn cannot(&self, cause: &str) -> crate::store::Error {

@@ -382,6 +382,26 @@ mod tests {
     }
 
     #[test]
+    fn a_table_and_its_indexes_get_other_names_and_nothing_else_changes() {
+        let sql = "CREATE TABLE [a b] (\n x INT CHECK (\"a b\".x > 1.5 AND x <> 'a b.x'), -- a b.\n b.y INT, \
+                   p references `a b` (x), q REFERENCES c)";
+        assert_eq!(parents(sql), ["a b", "c"]);
+        assert_eq!(
+            renamed(sql, "n", &["n", "C"]),
+            "CREATE TABLE \"n\" (\n x INT CHECK (\"n\".x > 1.5 AND x <> 'a b.x'), -- a b.\n b.y INT, \
+             p references \"n\" (x), q REFERENCES c)"
+        );
+        assert_eq!(renamed(sql, "a b", &["a b", "c"]), sql);
+        let index = "CREATE UNIQUE INDEX \"i (\" ON [a b](lower(x) /* a b.x */ DESC)WHERE [A B] . x > 0";
+        assert_eq!(index_renamed(index, "i (", "a b").as_deref(), Some(index));
+        assert_eq!(
+            index_renamed(index, "j", "n").as_deref(),
+            Some("CREATE UNIQUE INDEX \"j\" ON \"n\" (lower(x) /* a b.x */ DESC)WHERE \"n\" . x > 0")
+        );
+        assert_eq!(requalified("ab.x + abc.x + x", "ab", "n m"), "\"n m\".x + abc.x + x");
+    }
+
+    #[test]
     fn what_a_trigger_writes_is_found_or_doubted() {
         let body = |s: &str| written(&format!("CREATE TRIGGER x AFTER UPDATE OF a ON t BEGIN {s} END"));
         assert_eq!(body("INSERT INTO log VALUES (replace(NEW.a, 'UPDATE t', ''));"), Some(vec!["log".into()]));

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use backout::gate::Gate;
 use backout::plan::Table;
-use backout::store::{self, Error, Mode, Role, Site, State, Store};
-use backout::value::Batch;
+use backout::store::{self, Error, Mode, Role, Site, State, Store, Write};
+use backout::value::{Batch, Key, Value};
 use postgres::Client;
 
 use crate::database::{Database, owner};
@@ -272,6 +272,94 @@ fn d02_views_follow_the_object() {
     store.commit("aside").unwrap();
     assert_eq!(place.schemas(), ["backout".to_owned(), format!("backout_kept_{RUN}")]);
     assert_eq!(place.words(&format!("SELECT word FROM backout_kept_{RUN}.young ORDER BY 1")), ["one", "three", "two"]);
+}
+
+#[test]
+fn d02_what_was_taken_off_meanwhile_is_taken_off() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let mut app = place.app();
+    app.batch_execute(&format!(
+        "ALTER TABLE parents ENABLE ROW LEVEL SECURITY, REPLICA IDENTITY FULL, SET (fillfactor = 50); CREATE POLICY p ON parents USING (true);
+         COMMENT ON TABLE parents IS 'x'; COMMENT ON COLUMN parents.name IS 'y'; GRANT SELECT (name) ON parents TO {};
+         CREATE MATERIALIZED VIEW kept AS SELECT count(*) AS n FROM children",
+        place.reader
+    ))
+    .unwrap();
+    let mut store = made(&place, &sources, &sources);
+    let mut target = place.at(Role::Target, Site::Staged(RUN.into()));
+    app.batch_execute(&format!(
+        "DROP POLICY p ON parents; ALTER TABLE parents DISABLE ROW LEVEL SECURITY, REPLICA IDENTITY DEFAULT, RESET (fillfactor);
+         COMMENT ON TABLE parents IS NULL; COMMENT ON COLUMN parents.name IS NULL; REVOKE ALL ON parents FROM {}",
+        place.reader
+    ))
+    .unwrap();
+    let before = place.dump();
+    dressed(target.as_mut(), &all(&sources), &all(&sources));
+    // nothing has changed since, but what the view should tell
+    let children = sources.iter().find(|t| t.name == "children").unwrap();
+    target.begin(Mode::Write, &[]).unwrap();
+    target.write(&[children], &[(0, vec![Write::Delete { key: Key::of([&Value::Int(1)]) }])]).unwrap();
+    target.commit("a change").unwrap();
+    dressed(target.as_mut(), &all(&sources), &all(&sources));
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    assert_eq!(place.dump(), before);
+    assert_eq!(place.words("SELECT n::text FROM kept"), ["1"]);
+}
+
+#[test]
+fn p11_triggers_of_the_side_that_follows_do_not_fire() {
+    let place = Place::with(&format!(
+        "{SMALL} CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO other SELECT max(id) + 1 FROM other; RETURN NULL; END $$;
+         CREATE TRIGGER told AFTER INSERT OR DELETE ON children FOR EACH ROW EXECUTE FUNCTION told();
+         CREATE RULE never AS ON DELETE TO parents DO INSTEAD NOTHING"
+    ));
+    let sources = small(&place);
+    let told = || place.words("SELECT count(*)::text FROM other");
+    let mut store = made(&place, &sources, &sources);
+    let mut target = place.at(Role::Target, Site::Staged(RUN.into()));
+    let mut follow = |store: &mut dyn Store| {
+        store.begin(Mode::Write, &[]).unwrap();
+        let delete = |id: i64| Write::Delete { key: Key::of([&Value::Int(id)]) };
+        store.write(&all(&sources), &[(0, vec![delete(2)]), (1, vec![delete(2)])]).unwrap();
+        store.commit("a drain").unwrap();
+    };
+    assert_eq!(sources.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["children", "parents"]);
+    follow(target.as_mut());
+    assert_eq!(told(), ["2"]);
+    assert_eq!(place.words(&format!("SELECT count(*)::text FROM backout_stage_{RUN}.parents")), ["1"]);
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    store.stand(Role::Source, Site::Backup);
+    follow(store.as_mut());
+    assert_eq!(told(), ["2"]);
+    place.app().batch_execute("DELETE FROM children WHERE id = 1; DELETE FROM parents").unwrap();
+    assert_eq!(
+        (told(), place.words("SELECT count(*)::text FROM parents")),
+        (vec!["3".to_owned()], vec!["1".to_owned()])
+    );
+}
+
+#[test]
+fn p01_one_side_is_unsealed_and_the_other_stays_sealed() {
+    let place = Place::with(SMALL);
+    let sources = small(&place);
+    let (mut store, mut app) = (made(&place, &sources, &sources), place.app());
+    let mut refused = |sql: &str| app.batch_execute(sql).is_err_and(|e| e.code().is_some_and(|c| c.code() == "25006"));
+    let staged = format!("TRUNCATE backout_stage_{RUN}.children");
+    assert!(refused(&staged));
+    cut_over(store.as_mut(), &sources, &sources).unwrap();
+    assert!(!refused("DELETE FROM children WHERE id = 1"));
+    store.stand(Role::Target, Site::Home);
+    store.begin(Mode::Write, &[]).unwrap();
+    store.unseal(&all(&sources)).unwrap();
+    store.commit("unsealing once more").unwrap();
+    assert!(refused("DELETE FROM migration_backup.children") && refused("TRUNCATE migration_backup.children"));
+    // a fixture loader switches triggers off and on
+    assert!(!refused(
+        "ALTER TABLE children DISABLE TRIGGER USER; ALTER TABLE children ENABLE TRIGGER USER; DELETE FROM children WHERE id = 2"
+    ));
+    roll_back(store.as_mut(), &sources, &sources).unwrap();
+    assert!(refused(&staged) && !refused("DELETE FROM children"));
 }
 
 #[test]

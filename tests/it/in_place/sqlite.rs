@@ -432,7 +432,20 @@ fn p03_a_swap_that_is_taken_back_leaves_nothing() {
     let (sources, targets) = shop(&place);
     stage(&place, &sources, &targets);
     let before = place.schema();
-    let mut store = place.at(Role::Source, Site::Home);
+    // the commit is refused once; then it is called off
+    let mut store = open("sqlite:app.db", place.folder.path(), false, &Gate::with_trap(1, |_| {})).unwrap();
+    store.stand(Role::Source, Site::Home);
+    for refused in [true, false] {
+        store.begin(Mode::Swap, &refs(&sources)).unwrap();
+        store.swap(&refs(&sources), &Site::Backup, &refs(&targets), &staged()).unwrap();
+        if refused {
+            assert!(matches!(store.commit("swap"), Err(Error::Gate(_))));
+        } else {
+            store.rollback();
+        }
+        assert_eq!(rows_of(&mut *store, &sources[0])[0].len(), 3);
+        assert_eq!(place.schema(), before);
+    }
     store.begin(Mode::Swap, &refs(&sources)).unwrap();
     store.swap(&refs(&sources), &Site::Backup, &refs(&targets), &staged()).unwrap();
     store.rollback();
@@ -475,6 +488,7 @@ fn p03_a_writer_with_an_open_connection_finds_the_new_table() {
         let at = store.capture_on(&refs(&sources), RUN).unwrap();
         store.commit("capture").unwrap();
         stage(&place, &sources, &targets);
+        place.run("PRAGMA foreign_keys = ON");
         let mut put = place.app.prepare("INSERT INTO orders (user, what) VALUES (?1, ?2)").unwrap();
         let mut read = place.app.prepare("SELECT count(*) FROM orders").unwrap();
         put.execute((1, "before")).unwrap();
@@ -487,6 +501,9 @@ fn p03_a_writer_with_an_open_connection_finds_the_new_table() {
         target.commit("carry").unwrap();
         let at = cut_over(&place, &sources, &targets);
         put.execute((2, "after")).unwrap();
+        // its foreign keys are those of the tables that are home
+        let said = put.execute((77, "nobody's")).unwrap_err().to_string();
+        assert!(said.contains("FOREIGN KEY"), "{said}");
         assert_eq!(read.query_row([], |r| r.get::<_, i64>(0)).unwrap(), 4, "{mode}");
         let mut live = place.at(Role::Target, Site::Home);
         assert_eq!(drained(&mut *live, &targets, &at), [(Op::Insert, Some(Key::of(&[Value::Int(4)])))]);
@@ -611,25 +628,28 @@ fn p03_every_connection_reads_the_schema_again() {
 /// What was done to a resting table, or to the file, is not written over by what was kept of it.
 #[test]
 fn e05_what_changed_while_it_rested_comes_home_as_it_is() {
-    let place = Place::new(ALL);
-    let sources = place.tables(&MAPPED);
-    let targets = altered(&sources);
-    stage(&place, &sources, &targets);
-    cut_over(&place, &sources, &targets);
-    place.run(
-        "ALTER TABLE \"migration_backup__or der\" ADD COLUMN more INT DEFAULT 3; \
-         CREATE INDEX mine ON \"migration_backup__or der\" (more); VACUUM; CREATE TABLE late (x)",
-    );
-    place.is_sound();
-    roll_back(&place, &sources, &targets);
-    place.is_sound();
-    assert_eq!(place.texts("SELECT more || '' FROM \"or der\" ORDER BY id"), ["3"]);
-    assert_eq!(
-        place.texts("SELECT name FROM pragma_index_list('or der') ORDER BY name"),
-        ["by_low", "mine", "or der mail", "sqlite_autoindex_or der_1"]
-    );
-    place.run("INSERT INTO names (n) VALUES ('three'); INSERT INTO last VALUES (1, 'C@x')");
-    assert_eq!(place.texts("SELECT said FROM other"), ["or der"]);
+    for vacuum in ["VACUUM", "PRAGMA schema_version"] {
+        let place = Place::new(ALL);
+        let sources = place.tables(&MAPPED);
+        let targets = altered(&sources);
+        stage(&place, &sources, &targets);
+        cut_over(&place, &sources, &targets);
+        place.run(
+            "ALTER TABLE \"migration_backup__or der\" ADD COLUMN more INT DEFAULT 3; \
+         CREATE INDEX mine ON \"migration_backup__or der\" (more); CREATE TABLE late (x)",
+        );
+        place.app.execute_batch(vacuum).unwrap();
+        place.is_sound();
+        roll_back(&place, &sources, &targets);
+        place.is_sound();
+        assert_eq!(place.texts("SELECT more || '' FROM \"or der\" ORDER BY id"), ["3"]);
+        assert_eq!(
+            place.texts("SELECT name FROM pragma_index_list('or der') ORDER BY name"),
+            ["by_low", "mine", "or der mail", "sqlite_autoindex_or der_1"]
+        );
+        place.run("INSERT INTO names (n) VALUES ('three'); INSERT INTO last VALUES (1, 'C@x')");
+        assert_eq!(place.texts("SELECT said FROM other"), ["or der"]);
+    }
 }
 
 /// A table whose columns changed is made of its model: that says all that its text did.
@@ -691,4 +711,51 @@ fn completing_leaves_the_target_and_nothing_of_ours() {
     place.run("INSERT INTO names (n) VALUES ('three'); INSERT INTO last VALUES (1, 'C@x')");
     assert_eq!(place.texts("SELECT said FROM other"), ["or der"]);
     place.is_sound();
+}
+
+/// Merged and split: tables come and go that have no namesake on the other side, and one may be told more than once.
+#[test]
+fn p03_several_become_one_and_one_becomes_several() {
+    let place = Place::new(
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, x TEXT); CREATE INDEX ax ON a (x);
+         CREATE TABLE beside (n);
+         CREATE TRIGGER t AFTER INSERT ON a BEGIN INSERT INTO beside VALUES (NEW.id); END;
+         CREATE TABLE b (id INTEGER PRIMARY KEY, x TEXT); CREATE UNIQUE INDEX bx ON b (x);
+         INSERT INTO a VALUES (1, 'a'); INSERT INTO b VALUES (2, 'b');",
+    );
+    let both = place.tables(&["a", "b"]);
+    let (a, b) = (&both[0], &both[1]);
+    let c = Table { name: "c".into(), indexes: Vec::new(), ..b.clone() };
+    for (sources, targets) in
+        [(vec![a, b], vec![a, a]), (vec![b, b], vec![b, &c]), (vec![b], vec![&c]), (vec![a, b], vec![&c, a])]
+    {
+        let before = place.schema();
+        assert_eq!(place.store().may_swap(&sources, &targets).unwrap(), [""; 0]);
+        let mut target = place.at(Role::Target, staged());
+        let mut made: Vec<&Table> = targets.clone();
+        made.dedup_by_key(|t| t.name.clone());
+        target.begin(Mode::Write, &[]).unwrap();
+        target.create(&made).unwrap();
+        target.commit("create").unwrap();
+        let mut store = place.at(Role::Source, Site::Home);
+        store.begin(Mode::Swap, &sources).unwrap();
+        store.swap(&sources, &Site::Backup, &targets, &staged()).unwrap();
+        store.commit("swap").unwrap();
+        place.is_sound();
+        let there = |n: &str| place.texts(&format!("SELECT name FROM sqlite_schema WHERE name = '{n}'")).len();
+        for n in ["a", "b", "c"] {
+            let home = targets.iter().any(|t| t.name == n) || n != "c" && !sources.iter().any(|s| s.name == n);
+            assert_eq!(there(n), usize::from(home), "{n}");
+        }
+        place.run("INSERT INTO a VALUES (5, 'z'); DELETE FROM a WHERE id = 5");
+        store.begin(Mode::Swap, &targets).unwrap();
+        store.swap(&targets, &staged(), &sources, &Site::Backup).unwrap();
+        store.commit("back").unwrap();
+        place.is_sound();
+        target.begin(Mode::Write, &[]).unwrap();
+        target.drop_tables(&made).unwrap();
+        target.commit("drop").unwrap();
+        assert_eq!(place.schema(), before);
+    }
+    assert_eq!(place.texts("SELECT n || '' FROM beside"), ["1", "5", "5", "5", "5"]);
 }

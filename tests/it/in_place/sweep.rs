@@ -137,6 +137,11 @@ fn apart(kind: Kind, act: Act) {
                 if hit.is_some() && house.phase().is_some() {
                     act.perform(&house.project()).or_else(|_| house.project().resume(None)).unwrap();
                 }
+                if house.phase() == Some(Phase::Outstanding) {
+                    // what could not be read in time is in the target still
+                    assert!(!matches!(act, Act::Discard));
+                    house.project().salvage(false).unwrap();
+                }
                 if matches!(act, Act::Discard) {
                     house.forget_since(&before);
                 }

@@ -107,7 +107,7 @@ impl Postgres {
         let worn = self.described(home, sources, true, true)?;
         let mark = mark_of(&worn);
         if self.mark_on(staged)?.as_deref() == Some(&mark) {
-            return Ok(());
+            return self.refresh(staged, targets);
         }
         let path = format!("{}, {rest}", quoted(staged));
         let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
@@ -150,6 +150,13 @@ impl Postgres {
         })
     }
 
+    /// Materialized views that were made with an earlier dressing: they are to be no older than those that they take the place of.
+    fn refresh(&mut self, staged: &str, targets: &[&Table]) -> Result<()> {
+        let companions = self.companions(staged, targets)?;
+        let sql: Vec<String> = companions.iter().rev().filter_map(super::swap::Companion::refresh_sql).collect();
+        if sql.is_empty() { Ok(()) } else { self.run("refreshing materialized views", &sql.join("; ")) }
+    }
+
     /// What an earlier dressing has made, where the sources have changed since.
     fn strip(&mut self, staged: &str, targets: &[&Table]) -> Result<()> {
         let names: Vec<&str> = targets.iter().map(|t| t.name.as_str()).collect();
@@ -164,6 +171,16 @@ impl Postgres {
             UNION ALL SELECT 0, format('DROP STATISTICS %I.%I', n.nspname, e.stxname), c.relname, c.relnamespace \
                 FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_class c ON c.oid = e.stxrelid \
                 JOIN pg_catalog.pg_namespace n ON n.oid = e.stxnamespace \
+            UNION ALL SELECT 1, concat_ws(', ', format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY, \
+                    REPLICA IDENTITY DEFAULT, SET WITHOUT CLUSTER', c.oid::regclass), 'RESET (' || (SELECT string_agg( \
+                    u.pre || quote_ident(split_part(o, '=', 1)), ', ') FROM (SELECT '' AS pre, unnest(c.reloptions) AS o \
+                    UNION ALL SELECT 'toast.', unnest(t.reloptions)) u) || ')'), c.relname, c.relnamespace \
+                FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid WHERE c.relkind = 'r' \
+            UNION ALL SELECT 2, CASE d.objsubid WHEN 0 THEN format('COMMENT ON TABLE %s IS NULL', c.oid::regclass) \
+                    ELSE format('COMMENT ON COLUMN %s.%I IS NULL', c.oid::regclass, a.attname) END, c.relname, c.relnamespace \
+                FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid AND c.relkind = 'r' \
+                LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid \
+                WHERE d.classoid = 'pg_catalog.pg_class'::regclass \
             ) x(o, s, relname, relnamespace) \
             WHERE relname = ANY($1) AND relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2) ORDER BY o, s";
         let lines = self.query("preparing the swap anew", sql, &[&names, &staged])?;

@@ -211,7 +211,8 @@ SELECT what, sql FROM (
             CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END)
         FROM item i JOIN pg_catalog.pg_class w ON w.oid = i.t
         CROSS JOIN LATERAL (SELECT DISTINCT a.grantee FROM aclexplode(coalesce(w.relacl, acldefault(i.kind, w.relowner))) a
-            WHERE a.grantee <> w.relowner OR i.relacl IS NOT NULL) g
+            WHERE a.grantee <> w.relowner OR i.relacl IS NOT NULL
+            UNION SELECT a.grantee FROM pg_catalog.pg_attribute b, aclexplode(b.attacl) a WHERE b.attrelid = w.oid AND a.grantee <> w.relowner) g
     UNION ALL SELECT CASE w.grantor WHEN w.relowner THEN 5 ELSE 6 END, 'the privileges on ' || w.name, concat_ws('; ',
             CASE WHEN w.grantor <> w.relowner THEN format('SET LOCAL ROLE %I', pg_get_userbyid(w.grantor)) END,
             format('GRANT %s%s ON %s TO %s%s', w.privilege_type, '(' || quote_ident(w.col) || ')', w.on_it,

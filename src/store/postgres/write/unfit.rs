@@ -116,16 +116,16 @@ impl Postgres {
         let touched: Vec<&Table> = work.keys().map(|&i| tables[i]).collect();
         let names: Vec<&str> = touched.iter().map(|t| t.name.as_str()).collect();
         let sql = "SELECT f.conname::text, f.conrelid::regclass::text, c.relname::text, \
-                c.relnamespace = $2::text::regnamespace, f.confrelid::regclass::text, p.relname::text, \
-                p.relnamespace = $2::text::regnamespace, \
+                c.relnamespace = pg_catalog.to_regnamespace($2::text), f.confrelid::regclass::text, p.relname::text, \
+                p.relnamespace = pg_catalog.to_regnamespace($2::text), \
                 ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY k(n, o) \
                     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.n ORDER BY k.o), \
                 ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY k(n, o) \
                     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.n ORDER BY k.o) \
             FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid = f.conrelid \
             JOIN pg_catalog.pg_class p ON p.oid = f.confrelid \
-            WHERE f.contype = 'f' AND f.conparentid = 0 AND (c.relname = ANY($1) AND c.relnamespace = $2::text::regnamespace \
-                OR p.relname = ANY($1) AND p.relnamespace = $2::text::regnamespace) ORDER BY 2, 1";
+            WHERE f.contype = 'f' AND f.conparentid = 0 AND (c.relname = ANY($1) AND c.relnamespace = pg_catalog.to_regnamespace($2::text) \
+                OR p.relname = ANY($1) AND p.relnamespace = pg_catalog.to_regnamespace($2::text)) ORDER BY 2, 1";
         let home = quoted(&self.home);
         let lines = self.query("looking for foreign keys", sql, &[&names, &home])?;
         let index = |name: &str, here: bool| tables.iter().position(|t| t.name == name).filter(|_| here);
