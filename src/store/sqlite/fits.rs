@@ -48,6 +48,27 @@ impl Sqlite {
         for (what, said) in by_strict.chain(by_lax) {
             bad.push(format!("{} {} would not work on the tables as they will be: {said}", what.0, what.1));
         }
+        // where `"name"` is said for a string already, only the names tell
+        let names = |tables: &[&Table]| -> HashSet<String> {
+            let each = |t: &&Table| {
+                let columns = t.columns.iter().chain(t.alone.iter().map(|l| &l.column)).map(|c| c.name.to_lowercase());
+                columns.chain(t.generated.iter().map(|g| g.name.to_lowercase())).collect::<Vec<_>>()
+            };
+            tables.iter().flat_map(each).collect()
+        };
+        let (had, have) = (names(&sources), names(&targets));
+        let unsure = |o: &&Object| {
+            let what = (o.kind.clone(), o.name.clone());
+            matches!(o.kind.as_str(), "view" | "trigger") && strict.contains_key(&what) && !lax.contains_key(&what)
+        };
+        for object in now.iter().filter(unsure) {
+            let all = tokens(object.sql.as_deref().unwrap_or_default());
+            let quoted = all.iter().filter(|t| t.text.starts_with('"')).map(|t| t.name().to_lowercase());
+            for gone in quoted.filter(|n| had.contains(n) && !have.contains(n)) {
+                let (kind, name) = (&object.kind, &object.name);
+                bad.push(format!("{kind} {name} says \"{gone}\", which would be a string and no column any more"));
+            }
+        }
         let of_a_view = |w: &&(String, String)| w.0 != "table";
         notes.extend(lax.iter().filter(|(w, _)| of_a_view(w)).map(|(w, said)| {
             format!("{} {} does not work as things are ({said}): it stays as it is, and was not tried", w.0, w.1)

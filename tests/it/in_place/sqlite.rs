@@ -370,6 +370,11 @@ fn e04_what_would_break_is_refused_at_plan_time() {
         ),
         ("CREATE VIEW v AS SELECT \"word\" FROM users", no_age, "[]"),
         (
+            "CREATE VIEW v AS SELECT \"word\", \"age\" FROM users",
+            no_age,
+            "view v says \"age\", which would be a string and no column any more",
+        ),
+        (
             "CREATE VIEW v AS SELECT \"word\" FROM users WHERE users.age",
             no_age,
             "view v would not work on the tables as they will be: no such column: users.age",
