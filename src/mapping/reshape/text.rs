@@ -68,8 +68,8 @@ pub(super) fn changed(sql: &str, t: &Changing, renames: &Renames) -> Option<Stri
     let close = (open + 1..all.len()).find(|&i| all[i].depth == 0 && all[i].token.symbol(")"))?;
     let mut items: Vec<(usize, usize)> = Vec::new();
     let mut first = open + 1;
-    for i in open + 1..=close {
-        if i == close || all[i].depth == 1 && all[i].token.symbol(",") {
+    for (i, p) in all.iter().enumerate().take(close + 1).skip(open + 1) {
+        if i == close || p.depth == 1 && p.token.symbol(",") {
             items.push((first, i));
             first = i + 1;
         }

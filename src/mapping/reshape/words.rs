@@ -117,15 +117,23 @@ pub(super) fn renamed(text: &str, new: &HashMap<String, String>, kind: Kind) -> 
     Some(out)
 }
 
-/// An index's definition under the new names of its columns. SQLite's is the whole CREATE INDEX.
+/// What an index's definition says of columns: SQLite's is the whole CREATE INDEX.
+pub(super) fn indexed(definition: &str, kind: Kind) -> &str {
+    if kind == Kind::Postgres {
+        return definition;
+    }
+    let on = tokens(definition, kind).skip_while(|t| !t.word("ON"));
+    let open = on.skip(1).find(|t| t.symbol("("));
+    open.map_or(definition, |t| &definition[t.start..])
+}
+
+/// An index's definition under the new names of its columns.
 pub(super) fn renamed_definition(text: &str, new: &HashMap<String, String>, kind: Kind) -> Option<String> {
     if kind == Kind::Postgres {
         return renamed(text, new, kind);
     }
-    let all: Vec<Token<'_>> = tokens(text, kind).collect();
-    let on = all.iter().position(|t| t.word("ON"))?;
-    let open = all[on..].iter().find(|t| t.symbol("("))?.start;
-    let (head, rest) = text.split_at(open);
+    let rest = indexed(text, kind);
+    let head = &text[..text.len() - rest.len()];
     // directions are no names here
     let rest_all: Vec<Token<'_>> = tokens(rest, kind).collect();
     if rest_all.iter().any(|t| new.keys().any(|old| names(t, old, kind)) && (t.word("ASC") || t.word("DESC"))) {
@@ -146,4 +154,62 @@ pub(super) fn has_class(definition: &str, column: &str) -> bool {
 /// A name in SQL.
 pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn to(old: &str, new: &str) -> HashMap<String, String> {
+        [(old.to_owned(), new.to_owned())].into()
+    }
+
+    #[test]
+    fn what_is_no_column_keeps_its_name() {
+        for (kind, text, wanted) in [
+            (Kind::Postgres, "(a > 'a'::a) AND a(a) = a.a", None),
+            (Kind::Postgres, "(a > 'a'::a) AND a(a)", Some("(\"b\" > 'a'::a) AND a(\"b\")")),
+            (Kind::Postgres, "A = \"a\" COLLATE a", Some("A = \"b\" COLLATE a")),
+            (Kind::Postgres, "a[1:a]", None),
+            (
+                Kind::Postgres,
+                "USING btree (a a, lower(a) a DESC) INCLUDE (a)",
+                Some("USING btree (\"b\" a, lower(\"b\") a DESC) INCLUDE (\"b\")"),
+            ),
+            (
+                Kind::Sqlite,
+                "A > 'a' AND [a] <> `A` OR a(\"a\") /* a */",
+                Some("\"b\" > 'a' AND \"b\" <> \"b\" OR a(\"b\") /* a */"),
+            ),
+            (Kind::Sqlite, "CAST(a AS a)", Some("CAST(\"b\" AS a)")),
+        ] {
+            assert_eq!(renamed(text, &to("a", "b"), kind).as_deref(), wanted, "{text}");
+        }
+        assert_eq!(renamed("x match end", &to("end", "b"), Kind::Sqlite), None);
+        let index = "CREATE INDEX a ON a (a, a COLLATE a DESC) WHERE a";
+        let wanted = "CREATE INDEX a ON a (\"b\", \"b\" COLLATE a DESC) WHERE \"b\"";
+        assert_eq!(renamed_definition(index, &to("a", "b"), Kind::Sqlite).as_deref(), Some(wanted));
+        assert!(has_class("USING btree (a text_pattern_ops)", "a") && !has_class("USING btree (a DESC, c)", "a"));
+    }
+
+    proptest! {
+        /// There and back is what it was, but for quotes; and who is not spoken of is not touched.
+        #[test]
+        fn a_new_name_has_a_way_back(
+            parts in proptest::collection::vec(
+                prop::sample::select(vec!["a", "\"a\"", "'a'", "c", "(", ")", "=", "AND", "::a", "lower(", "::text", ",", "1", "COLLATE a"]), 0..12),
+            postgres in any::<bool>(),
+        ) {
+            let kind = if postgres { Kind::Postgres } else { Kind::Sqlite };
+            let text = parts.join(" ");
+            let same = |t: &str| t.replace('"', "");
+            if let Some(there) = renamed(&text, &to("a", "zz"), kind) {
+                let back = renamed(&there, &to("zz", "a"), kind);
+                prop_assert_eq!(back.as_deref().map(same), Some(same(&text)), "{}", there);
+            }
+            prop_assert_eq!(renamed(&text, &to("q", "zz"), kind), Some(text.clone()));
+            prop_assert_eq!(mentions(&text, "q", kind), false);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use backout::store::Phase;
 use postgres::{Client, SimpleQueryMessage};
 
 use super::super::database::Database;
-use super::super::scenarios::Home;
+use super::super::scenarios::{Home, same, sqlite_dump, sqlite_schema};
 
 const TABLES: &str = "
     CREATE TABLE users (id varchar(36) PRIMARY KEY DEFAULT gen_random_uuid()::text, age integer, digits text, code varchar(3), fax text DEFAULT 'none');
@@ -105,4 +105,46 @@ fn postgres_values_come_back_as_they_were() {
     after[1].push("3 | ABCDEFAB-0000-0000-0000-000000000002 | new".into());
     let mut client = database.client();
     assert_eq!(whole(&mut client), after);
+}
+
+#[test]
+fn sqlite_values_come_back_as_they_were() {
+    let home = Home::new(&[("main", "sqlite:app.db")], "");
+    home.sqlite("app.db")
+        .execute_batch(
+            "CREATE TABLE t (id TEXT PRIMARY KEY, n TEXT, gone TEXT DEFAULT 'none', v);
+             CREATE TABLE c (id INTEGER PRIMARY KEY, of TEXT REFERENCES t (id), x TEXT AS (v || 'x'), v TEXT);
+             INSERT INTO t VALUES ('12', '-3', 'a', x'00'), ('9223372036854775807', NULL, NULL, 1.5);
+             INSERT INTO c (of, v) VALUES ('12', '1'), (NULL, '2')",
+        )
+        .unwrap();
+    home.migration(
+        "20250101000000_types",
+        "[rekey]\nstore = \"main\"\ntype = \"bigint\"\ntables = [\"t\"]\n[alter]\nstore = \"main\"\n\
+         [[alter.column]]\ntable = \"t\"\ncolumn = \"n\"\ntype = \"INTEGER\"\n\
+         [[alter.column]]\ntable = \"t\"\ncolumn = \"gone\"\ndrop = true\n\
+         [[alter.column]]\ntable = \"c\"\ncolumn = \"v\"\nrename = \"w\"\n",
+    );
+    let (before, schema) = (sqlite_dump(&home.sqlite("app.db")), sqlite_schema(&home.sqlite("app.db")));
+    home.up();
+    let db = home.sqlite("app.db");
+    let all: Vec<String> = {
+        let mut rows =
+            db.prepare("SELECT typeof(id) || id || coalesce(typeof(n) || n, '') FROM t ORDER BY id").unwrap();
+        rows.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(all, ["integer12integer-3", "integer9223372036854775807"]);
+    let computed: String = db.query_row("SELECT x FROM c WHERE w = '1'", [], |r| r.get(0)).unwrap();
+    assert_eq!(computed, "1x");
+    db.execute_batch("INSERT INTO t (id, n) VALUES (5, 7), (6, 'many'); INSERT INTO c (of, w) VALUES (5, '3')")
+        .unwrap();
+    drop(db);
+    let back = home.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!(back.parked.len(), 1, "{:?}", back.parked);
+    let db = home.sqlite("app.db");
+    assert_eq!(sqlite_schema(&db), schema);
+    let mut after = before;
+    after.get_mut("t").unwrap().insert(1, "text 5 | text 7 | text none | null".into());
+    after.get_mut("c").unwrap().push("int 3 | text 5 | text 3x | text 3".into());
+    same(&sqlite_dump(&db), &after);
 }
