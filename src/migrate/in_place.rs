@@ -103,7 +103,9 @@ impl From<store::Error> for Attempt {
 /// Returns since when others wait, and how many rows were carried. The last one carries whatever there is.
 fn attempt(run: &mut Run, way: Way, epoch: u64, last: bool) -> (Instant, std::result::Result<u64, Attempt>) {
     let plan = run.plan.clone();
-    if let Err(e) = drain::until_close(run, way).and_then(|_| run.go_on()) {
+    // what was put on the tables since they were prepared goes along
+    let dressed = if way == Way::Up { dress(run) } else { Ok(()) };
+    if let Err(e) = dressed.and_then(|()| drain::until_close(run, way)).and_then(|_| run.go_on()) {
         return (Instant::now(), Err(e.into()));
     }
     let begun = Instant::now();

@@ -53,7 +53,8 @@ pub(super) fn propose(
     let looked = self_checked(source, &tables, hint, |source| {
         all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
     })?;
-    counts.tables.extend(looked);
+    counts.tables.extend(looked.iter().map(|l| (l.rows, l.bytes)));
+    given_yet(source, &tables, &looked)?;
     let assembled = reshape::assemble(all, kind).map_err(told)?;
     proposal(migration, wanted, source, assembled, counts, notes)
 }
@@ -109,9 +110,37 @@ fn proposal(
     Ok(Proposal { hash: plan.hash(), plan, counts, estimate })
 }
 
-/// Looks at every value of what changes; returns rows and bytes.
-fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop: &AtomicBool) -> Result<(u64, u64)> {
+/// What was found in a table.
+#[derive(Default)]
+struct Looked {
+    rows: u64,
+    bytes: u64,
+    /// Its greatest key, if that is one number.
+    greatest: Option<i64>,
+    /// Per column that holds another table's numbers without a foreign key: that table, the greatest of them, and where it is.
+    soft: Vec<(String, i64, String)>,
+}
+
+/// A number that is referred to and that nobody has yet would mean the next row that is born.
+fn given_yet(source: &mut dyn Store, tables: &[Table], looked: &[Looked]) -> Result<()> {
+    let given = source.high_water(&tables.iter().collect::<Vec<_>>())?;
+    for (of, number, place) in looked.iter().flat_map(|l| &l.soft) {
+        let parent = tables.iter().position(|t| t.name == *of);
+        let highest = parent.and_then(|p| given[p].max(looked[p].greatest)).unwrap_or(0);
+        if *number > highest {
+            return Err(refusal(
+                format!("{place} holds {number}, and {of} has given no number beyond {highest} yet"),
+                "mend that row: after the change its number would be another's",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at every value of what changes.
+fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop: &AtomicBool) -> Result<Looked> {
     const TOLD: usize = 3;
+    let mut out = Looked::default();
     let Changing { table, fates, .. } = t;
     let total = source.count(table)?;
     let (mut rows, mut bytes) = (0u64, 0u64);
@@ -139,6 +168,19 @@ fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop:
                 if fate.is_plain() {
                     continue;
                 }
+                if let Value::Int(n) = value {
+                    if table.key == [i] {
+                        out.greatest = out.greatest.max(Some(n));
+                    }
+                    if let Some(of) = fate.softly_of() {
+                        let place = || format!("{}.{}, key {},", table.name, table.columns[i].name, key());
+                        match out.soft.iter_mut().find(|s| s.0 == of) {
+                            Some(s) if s.1 >= n => {}
+                            Some(s) => *s = (of.to_owned(), n, place()),
+                            None => out.soft.push((of.to_owned(), n, place())),
+                        }
+                    }
+                }
                 if let Err(why) = fate.look(&value) {
                     if !bad.iter().any(|b| b.0 == i) {
                         bad.push((i, 0, Vec::new()));
@@ -161,7 +203,8 @@ fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop:
         });
         Ok(())
     })?;
-    let Some((i, n, some)) = bad.first() else { return Ok((rows, bytes)) };
+    (out.rows, out.bytes) = (rows, bytes);
+    let Some((i, n, some)) = bad.first() else { return Ok(out) };
     let more = if *n > some.len() as u64 { format!("; and {} more", n - some.len() as u64) } else { String::new() };
     Err(refusal(
         format!("{}.{}, {}{more}", table.name, table.columns[*i].name, some.join("; ")),

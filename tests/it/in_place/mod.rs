@@ -3,6 +3,7 @@
 mod flow;
 mod house;
 mod merging;
+mod numbers;
 mod plan;
 mod postgres;
 mod sqlite;

@@ -180,7 +180,6 @@ fn what_cannot_be_is_refused_where_it_is_asked_for() {
             format!("{REKEY}tables = [\"entry_tags\"]\n"),
             &["the key of entry_tags has several columns (entry_id, tag_id)"],
         ),
-        (format!("{REKEY}tables = [\"entries\"]\n"), &["entries.id cannot become uuid", "comes with a later version"]),
         (
             format!("{REKEY}tables = [\"profiles\"]\n"),
             &["profiles.user_id would be uuid", "users.id", "name the table in its `tables`"],
