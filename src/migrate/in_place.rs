@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use crate::mapping::Way;
+use crate::plan::Plan;
 use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 
 use super::drain::{self, Moment, Then};
@@ -28,6 +29,16 @@ pub(crate) fn stand_source(source: &mut dyn Store, run: &str) -> Result<Site> {
         source.stand(Role::Source, Site::Backup);
     }
     Ok(if rests { Site::Home } else { Site::Staged(run.to_owned()) })
+}
+
+/// Refuses if the tables in which the source rests are not all there: nothing could come home.
+pub(crate) fn rests(source: &mut dyn Store, plan: &Plan) -> Result<()> {
+    let sources = plan.source_tables();
+    let there = emergency::present(source, &sources)?;
+    let mut gone: Vec<&str> = sources.iter().map(|t| t.name.as_str()).collect();
+    gone.retain(|name| !there.iter().any(|t| t.name == *name));
+    gone.dedup();
+    if gone.is_empty() { Ok(()) } else { Err(Error::SourceGone(gone.join(", "))) }
 }
 
 /// Gives the targets all that the application has put upon its tables.

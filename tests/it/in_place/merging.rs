@@ -160,12 +160,12 @@ fn merged_and_back(kind: Kind) {
 }
 
 #[test]
-fn sqlite_images_and_docs_become_media_and_are_themselves_again() {
+fn p10_sqlite_images_and_docs_become_media_and_are_themselves_again() {
     merged_and_back(Kind::Sqlite);
 }
 
 #[test]
-fn postgres_images_and_docs_become_media_and_are_themselves_again() {
+fn p10_postgres_images_and_docs_become_media_and_are_themselves_again() {
     merged_and_back(Kind::Postgres);
 }
 

@@ -4,6 +4,7 @@ mod flow;
 mod house;
 mod merging;
 mod numbers;
+mod partly;
 mod plan;
 mod postgres;
 mod sqlite;

@@ -42,7 +42,7 @@ fn everything(s: &mut Session) -> Vec<Vec<Vec<String>>> {
 }
 
 #[test]
-fn numbers_become_uuids_and_are_numbers_again() {
+fn p10_numbers_become_uuids_and_are_numbers_again() {
     let (folder, database) = (folder(), Database::new());
     let mut s = Session::Postgres(Client::connect(&database.url, NoTls).unwrap());
     s.run(TABLES).unwrap();
