@@ -138,5 +138,5 @@ fn schema_differences(planned: &Table, found: &Table, kind: Kind) -> Vec<String>
 pub(super) fn definitions(source: &mut dyn Store, plan: &Plan) -> Result<Vec<String>> {
     let there = source.schema()?;
     let found = |t: &TablePlan| there.tables.iter().find(|x| x.name == t.source.name);
-    Ok(plan.tables.iter().flat_map(|t| fingerprint::schema_apart(&t.source, found(t))).collect())
+    Ok(plan.tables.iter().flat_map(|t| fingerprint::schema_apart(&t.source.whole(), found(t))).collect())
 }

@@ -177,6 +177,9 @@ fn the_media_service_uploads_through_a_merge_and_back() {
     uploaded(40);
     let back = project().rollback(&RollbackOptions::default()).unwrap();
     assert_eq!((back.phase, back.parked), (Some(Phase::RolledBack), Vec::new()));
+    let verified = back.verified.unwrap();
+    assert_eq!(verified.problems, [""; 0]);
+    assert!(verified.fingerprints.iter().all(|f| f.verdict == "same"), "{:?}", verified.fingerprints);
     assert!(back.carried > 20, "{}", back.carried);
     uploaded(20);
     uploader.stop(rustix::process::Signal::TERM);
@@ -318,6 +321,9 @@ fn the_journal_app_gets_uuids_under_load_and_its_text_ids_back() {
     until("entries with UUIDs", || written(&mut client) > goal);
     let back = project().rollback(&RollbackOptions::default()).unwrap();
     assert_eq!((back.phase, back.parked), (Some(Phase::RolledBack), Vec::new()));
+    let verified = back.verified.unwrap();
+    assert_eq!(verified.problems, [""; 0]);
+    assert!(verified.fingerprints.iter().all(|f| f.verdict == "same"), "{:?}", verified.fingerprints);
     assert!(back.carried > 50, "{}", back.carried);
     let goal = written(&mut client) + 20;
     until("entries with text again", || written(&mut client) > goal);

@@ -135,6 +135,7 @@ fn merged_and_back(kind: Kind) {
     let out = m.project().rollback(&RollbackOptions::default()).unwrap();
     assert_eq!(out.phase, Some(Phase::RolledBack));
     assert_eq!(out.parked.len(), 1, "{:?}", out.parked);
+    assert_eq!(out.verified.unwrap().problems, [""; 0]);
     assert!(out.parked[0].contains("video") && out.exported.is_some(), "{:?}", out.parked);
 
     assert_eq!(m.one("SELECT id, width, title FROM images WHERE image_url = 'new.png'"), "31|640|uploaded");
