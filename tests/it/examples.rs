@@ -264,7 +264,7 @@ fn the_journal_app_gets_uuids_under_load_and_its_text_ids_back() {
         assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
     };
     psql(&["-f", "schema.sql"]);
-    psql(&["-v", "entries=1000", "-f", "make_data.sql"]);
+    psql(&["-v", "entries=600", "-f", "make_data.sql"]);
     psql(&["-f", "validate.sql"]);
     let project = || Project::open(folder.path(), &|name| (name == "DATABASE_URL").then(|| url.clone())).unwrap();
     let mut client = server.client();
@@ -296,7 +296,7 @@ fn the_journal_app_gets_uuids_under_load_and_its_text_ids_back() {
         "-T",
         "600",
         "-D",
-        "users=50",
+        "users=30",
         "-f",
         "load/write.sql@1",
         "-f",
