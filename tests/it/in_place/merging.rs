@@ -1,5 +1,8 @@
 //! Two tables become one and are two again: what was uploaded meanwhile is in the right one, with a number that fits.
 
+use std::sync::{Arc, Mutex};
+
+use backout::gate::Gate;
 use backout::migrate::{Project, RollbackOptions, UpOptions};
 use backout::store::Phase;
 use postgres::{Client, NoTls};
@@ -229,4 +232,31 @@ fn p10_sqlite_media_become_images_and_docs_and_are_one_again() {
 #[test]
 fn p10_postgres_media_become_images_and_docs_and_are_one_again() {
     split_and_back(Kind::Postgres);
+}
+
+/// A document of the source's may have the number from which another one's in the target would follow.
+#[test]
+fn what_is_written_just_after_a_rollback_is_no_difference() {
+    let mut m = Media::new(Kind::Sqlite);
+    m.project().up(&UpOptions::default()).unwrap();
+    m.run("INSERT INTO media (media_type, url, width) VALUES ('image', 'new.png', 640)");
+    m.run("INSERT INTO media (media_type, url, pages) VALUES ('doc', 'new.pdf', 3)");
+    let app = Connection::open(m.folder.path().join("app.db")).unwrap();
+    app.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let app = Arc::new(Mutex::new((app, 0)));
+    let writer = app.clone();
+    // as soon as the tables are home, and nobody else writes
+    let gate = Gate::between(move |_| {
+        let (app, written) = &mut *writer.lock().unwrap();
+        let home = app.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'docs'", [], |r| r.get::<_, u32>(0));
+        if *written < 2 && home == Ok(1) {
+            let sql = format!("INSERT INTO docs (doc_url) VALUES ('after{written}.pdf')");
+            *written += u32::from(app.execute_batch(&sql).is_ok());
+        }
+    });
+    let out = m.project().gated(gate).rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, app.lock().unwrap().1), (Some(Phase::RolledBack), 2));
+    let ids = m.rows("SELECT id, doc_url FROM docs WHERE id > 11 ORDER BY id");
+    let expected = [["13", "new.pdf"], ["14", "after0.pdf"], ["15", "after1.pdf"]];
+    assert_eq!(ids, expected);
 }

@@ -342,8 +342,8 @@ changes 2 tables; 2 tables go along as they are; 5 rows, 291 B
 
 users   2 rows, 131 B
   key (id)
-  id           varchar(40) default (gen_random_uuid())::text →
-                 uuid default gen_random_uuid()
+  id           varchar(40) default (gen_random_uuid())::text
+                 → uuid default gen_random_uuid()
                  36 characters as uuid
   nick → name  text not null
   fax          text                        goes
