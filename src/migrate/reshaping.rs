@@ -88,7 +88,7 @@ fn parted(source: &mut dyn Store, tables: &[TablePlan], split: &Split, stop: &At
             let mine = |t: &&TablePlan| {
                 t.source.only.as_ref().is_some_and(|o| as_literal(&row[o.column]).as_ref() == Some(&o.value))
             };
-            let Some(n) = parts.iter().position(|t| mine(&t)) else {
+            let Some(n) = parts.iter().position(&mine) else {
                 let at = first.source.only.as_ref().map_or(0, |o| o.column);
                 return Err(refusal(
                     format!(

@@ -128,7 +128,7 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
         let hint = format!("{} stands in a migration of its own", alone.name);
         return Err(doc.error(alone.start, message, Some(hint)));
     }
-    for section in said.iter().copied() {
+    for section in &said {
         let store = section.required("store", "the name of a store in backout.toml")?;
         let kind = match (config.store(&store.value), config.unset(&store.value)) {
             (Some(url), _) => kind_of(url),
