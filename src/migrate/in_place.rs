@@ -12,7 +12,7 @@ use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 use super::drain::{self, Moment, Then};
 use super::emergency::{self, Alone};
 use super::hand_over::{ghost, raise_epoch};
-use super::{Error, Result, Run, keys, undo};
+use super::{Error, Result, Run, checks, keys, undo};
 
 /// Has both sessions stand where their sides lie.
 pub(crate) fn stand(source: &mut dyn Store, target: &mut dyn Store, run: &str) -> Result<()> {
@@ -55,6 +55,17 @@ const AT_ONCE: u64 = 200;
 
 /// The hand-over: lock, carry what is left, swap, seal what rests, note changes of what is home; one commit.
 pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
+    if way == Way::Up {
+        // an index, a check or the like that came after the plan would rest with the source, and nobody would know
+        let plan = run.plan.clone();
+        let apart = checks::definitions(run.source.as_mut(), &plan)?;
+        if !apart.is_empty() {
+            return Err(Error::Refused {
+                cause: format!("the tables are not as they were planned any more: {}", apart.join("; ")),
+                hint: "`backout abort`, then `backout up` plans and builds anew".into(),
+            });
+        }
+    }
     let epoch = raise_epoch(run)?;
     run.app.stop()?;
     match way {
