@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::value::{Key, Value, values_of};
 
 use super::planning::{Estimate, Proposal, each_batch, refusal, self_checked};
-use super::{Error, Event, Observer, Result};
+use super::{Error, Event, Observer, Result, prepare};
 
 /// Makes the plan of a migration that changes tables where they are.
 ///
@@ -37,7 +37,8 @@ pub(super) fn propose(
         let each = self_checked(source, &tables, hint, |source| {
             tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
         })?;
-        let assembled = reshape::merge::assemble(tables, merge, &given, kind).map_err(told)?;
+        let kept = prepare::kept_pairs(source, &migration.stamp)?;
+        let assembled = reshape::merge::assemble(tables, merge, &given, &kept, kind).map_err(told)?;
         return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
     }
     if let Some(split) = &wanted.split {

@@ -260,3 +260,39 @@ fn what_is_written_just_after_a_rollback_is_no_difference() {
     let expected = [["13", "new.pdf"], ["14", "after0.pdf"], ["15", "after1.pdf"]];
     assert_eq!(ids, expected);
 }
+
+/// Numbers that were made up by an earlier run are nobody else's in the next one.
+fn numbers_that_were_made_up_are_taken(kind: Kind) {
+    let mut m = Media::new(kind);
+    m.project().up(&UpOptions::default()).unwrap();
+    m.run("INSERT INTO media (media_type, url, width) VALUES ('image', 'new.png', 640)");
+    m.run("INSERT INTO media (media_type, url, pages) VALUES ('doc', 'new.pdf', 3)");
+    let made_up = "SELECT id, url FROM media WHERE url LIKE 'new%' ORDER BY id";
+    let had = m.rows(made_up);
+    m.project().rollback(&RollbackOptions::default()).unwrap();
+    for n in 1..=5 {
+        m.run(&format!("INSERT INTO docs (doc_url) VALUES ('after{n}.pdf')"));
+        m.run(&format!("INSERT INTO images (image_url, width) VALUES ('after{n}.png', {n})"));
+    }
+    m.project().up(&UpOptions::default()).unwrap();
+    assert_eq!(m.one("SELECT count(*), count(DISTINCT id) FROM media"), "53|53");
+    assert_eq!(m.rows(made_up), had);
+    assert_eq!(m.one("SELECT id, width FROM media WHERE url = 'i7.png'"), "7|7");
+    m.run("INSERT INTO media (media_type, url, pages) VALUES ('doc', 'newest.pdf', 4)");
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
+    let ids = m.rows("SELECT id, doc_url FROM docs WHERE id > 11 ORDER BY id");
+    let urls = ["new.pdf", "after1.pdf", "after2.pdf", "after3.pdf", "after4.pdf", "after5.pdf", "newest.pdf"];
+    let expected: Vec<[String; 2]> = urls.iter().zip(13..).map(|(u, n)| [n.to_string(), (*u).to_owned()]).collect();
+    assert_eq!(ids, expected);
+}
+
+#[test]
+fn sqlite_numbers_that_were_made_up_are_taken() {
+    numbers_that_were_made_up_are_taken(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_numbers_that_were_made_up_are_taken() {
+    numbers_that_were_made_up_are_taken(Kind::Postgres);
+}
