@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use crate::mapping::Way;
+use crate::plan::Plan;
 use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 
 use super::drain::{self, Moment, Then};
@@ -28,6 +29,16 @@ pub(crate) fn stand_source(source: &mut dyn Store, run: &str) -> Result<Site> {
         source.stand(Role::Source, Site::Backup);
     }
     Ok(if rests { Site::Home } else { Site::Staged(run.to_owned()) })
+}
+
+/// Refuses if the tables in which the source rests are not all there: nothing could come home.
+pub(crate) fn rests(source: &mut dyn Store, plan: &Plan) -> Result<()> {
+    let sources = plan.source_tables();
+    let there = emergency::present(source, &sources)?;
+    let mut gone: Vec<&str> = sources.iter().map(|t| t.name.as_str()).collect();
+    gone.retain(|name| !there.iter().any(|t| t.name == *name));
+    gone.dedup();
+    if gone.is_empty() { Ok(()) } else { Err(Error::SourceGone(gone.join(", "))) }
 }
 
 /// Gives the targets all that the application has put upon its tables.
@@ -103,7 +114,9 @@ impl From<store::Error> for Attempt {
 /// Returns since when others wait, and how many rows were carried. The last one carries whatever there is.
 fn attempt(run: &mut Run, way: Way, epoch: u64, last: bool) -> (Instant, std::result::Result<u64, Attempt>) {
     let plan = run.plan.clone();
-    if let Err(e) = drain::until_close(run, way).and_then(|_| run.go_on()) {
+    // what was put on the tables since they were prepared goes along
+    let dressed = if way == Way::Up { dress(run) } else { Ok(()) };
+    if let Err(e) = dressed.and_then(|()| drain::until_close(run, way)).and_then(|_| run.go_on()) {
         return (Instant::now(), Err(e.into()));
     }
     let begun = Instant::now();

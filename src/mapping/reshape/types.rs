@@ -1,6 +1,6 @@
 //! Which type a column may become, and by which codecs its values come back.
 
-use crate::plan::{Affinity, Codec, Kind, Table, base_type};
+use crate::plan::{Affinity, Codec, KeyForm, KeyMap, Kind, Table, base_type};
 
 use super::{Changing, Fate, Result, refuse, words};
 
@@ -30,7 +30,7 @@ pub(super) fn plain(ty: &str, kind: Kind) -> String {
 
 const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
 
-fn is_integer(ty: &str) -> bool {
+pub(super) fn is_integer(ty: &str) -> bool {
     INTEGERS.contains(&ty)
 }
 
@@ -116,6 +116,30 @@ pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulte
     Ok(())
 }
 
+/// Has a column of numbers hold UUIDs, each of which tells its number: the key `of` a table (`own`), or what refers to it. What gave numbers
+/// by itself gives UUIDs by itself.
+pub(super) fn numbered(fate: &mut Fate, t: &Table, i: usize, own: bool, of: &str) -> Result<()> {
+    let column = &t.columns[i];
+    let title = format!("{}.{}", t.name, column.name);
+    if own && !column.identity {
+        let cause = format!("{title} cannot become uuid: the store gives it no numbers by itself");
+        let hint =
+            "rows that are made after the cutover need one on their way back: give it an identity or a sequence first";
+        return refuse(fate.at, cause, hint);
+    }
+    if !own && (column.identity || column.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"))) {
+        let cause = format!("{title} cannot become uuid: it has a default");
+        return refuse(fate.at, cause, "drop that default first, in a SQL revision");
+    }
+    fate.column.default = own.then(|| "gen_random_uuid()".to_owned());
+    (fate.column.identity, fate.column.always) = (false, false);
+    fate.column.ty = "uuid".to_owned();
+    fate.retyped = true;
+    let (map, form) = (KeyMap::of(of), KeyForm::Uuid { space: of.to_owned() });
+    fate.tries = vec![Codec::Key { map, form }];
+    Ok(())
+}
+
 type Found = std::result::Result<Vec<Codec>, (String, &'static str)>;
 
 const LATER: &str = "changes that need a rule of their own come with a later version";
@@ -135,8 +159,8 @@ fn postgres(from: &str, to: &str) -> Found {
         ("character", "uuid") if length(from) == Some(36) => Ok(vec![UUIDS[0].clone(), UUIDS[2].clone()]),
         ("character", "uuid") if length(from) == Some(32) => Ok(vec![UUIDS[1].clone(), UUIDS[3].clone()]),
         (a, "uuid") if is_integer(a) => Err((
-            "its numbers need a UUID each, and a map of both, which comes with a later version".into(),
-            "text that holds UUIDs can become uuid now, and numbers bigint",
+            "only a key's numbers, and what refers to them, become UUIDs".into(),
+            "[rekey] type = \"uuid\", tables = [\"…\"] changes a key with all that refers to it",
         )),
         (_, b) if is_text(from) && is_integer(b) => Ok(vec![Codec::Whole]),
         _ => Err((format!("from {from} to {to} no way is known that loses nothing either way"), LATER)),

@@ -128,6 +128,8 @@ impl Postgres {
         if let (Site::Staged(_), Site::Backup) = (from, aside) {
             self.still_dressed(out, &self.schema_of(from))?;
         }
+        // it was made with the tables, but it was empty since
+        self.make_schema(aside)?;
         let base = self.base.clone();
         let mut sql = Vec::new();
         let published = self.published(&base, out, home)?;
