@@ -16,6 +16,7 @@ pub use assemble::{Assembled, assemble};
 mod assemble;
 mod drops;
 pub mod merge;
+pub mod split;
 mod text;
 mod types;
 mod words;

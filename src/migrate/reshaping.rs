@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::mapping::convert::as_literal;
 use crate::mapping::reshape::{self, Changing, Refused};
-use crate::plan::{Counts, Kind, Migration, Plan, Reshape, StoreRef, Table};
+use crate::plan::{Counts, Fixed, Kind, Migration, Plan, Reshape, Split, StoreRef, Table, TablePlan};
 use crate::store::Store;
 use crate::value::{Key, Value, values_of};
 
@@ -40,6 +41,19 @@ pub(super) fn propose(
         let assembled = reshape::merge::assemble(tables, merge, &given, &kept, kind).map_err(told)?;
         return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
     }
+    if let Some(split) = &wanted.split {
+        let tables = reshape::split::parts(&schema, split, kind).map_err(told)?;
+        let mut each = self_checked(source, &tables, hint, |source| {
+            tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
+        })?;
+        let at = tables.iter().position(|t| t.name == split.from);
+        let assembled = reshape::split::assemble(tables, split, kind).map_err(told)?;
+        // each part is told by its own rows
+        if let Some(at) = at {
+            each.splice(at..=at, parted(source, &assembled.tables, split, stop)?);
+        }
+        return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
+    }
     let mut all = reshape::select(&schema, wanted, kind).map_err(told)?;
     let names: Vec<(String, String)> =
         schema.tables.iter().zip(&schema.notes).map(|(t, n)| (t.name.clone(), n.clone())).collect();
@@ -58,6 +72,58 @@ pub(super) fn propose(
     given_yet(source, &tables, &looked)?;
     let assembled = reshape::assemble(all, kind).map_err(told)?;
     proposal(migration, wanted, source, assembled, counts, notes)
+}
+
+/// Rows and bytes of each part of a table that is split, every row of which must go to one of them and lose nothing by it.
+fn parted(source: &mut dyn Store, tables: &[TablePlan], split: &Split, stop: &AtomicBool) -> Result<Vec<(u64, u64)>> {
+    let parts: Vec<&TablePlan> = tables.iter().filter(|t| t.source.name == split.from).collect();
+    let mut each = vec![(0, 0); parts.len()];
+    let Some(first) = parts.first() else { return Ok(each) };
+    let whole = first.source.whole();
+    each_batch(source, &whole, |batch| {
+        if stop.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        for row in batch.rows() {
+            let key = || Key::of_row(&row, &whole.key);
+            let mine = |t: &&TablePlan| {
+                t.source.only.as_ref().is_some_and(|o| as_literal(&row[o.column]).as_ref() == Some(&o.value))
+            };
+            let Some(n) = parts.iter().position(&mine) else {
+                let at = first.source.only.as_ref().map_or(0, |o| o.column);
+                return Err(refusal(
+                    format!(
+                        "{}, key {}: {} is {}, which goes to none of the tables",
+                        whole.name,
+                        key(),
+                        split.discriminator,
+                        row[at]
+                    ),
+                    "name that value in a [[split.into]], or mend the row",
+                ));
+            };
+            let kept = |f: &&Fixed| {
+                as_literal(&row[f.column]).as_ref() != Some(&f.value) && !(row[f.column].is_null() && f.value == "NULL")
+            };
+            if let Some(f) = parts[n].target.constants.iter().find(kept) {
+                let column = &whole.columns[f.column].name;
+                return Err(refusal(
+                    format!(
+                        "{}, key {}: {column} is {}, and {} is without it",
+                        whole.name,
+                        key(),
+                        row[f.column],
+                        parts[n].target.name
+                    ),
+                    "take the column out of `without`, or mend the row",
+                ));
+            }
+            each[n].0 += 1;
+            each[n].1 += (batch.size() / batch.len().max(1)) as u64;
+        }
+        Ok(())
+    })?;
+    Ok(each)
 }
 
 /// Rows and bytes of a table of which nothing has to be looked at.

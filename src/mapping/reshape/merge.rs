@@ -226,6 +226,10 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
         for (i, c) in part.columns.iter().enumerate() {
             let mut column = c.clone();
             rename(&mut column.name, &renames[n]);
+            if part.details.strict && column.ty.eq_ignore_ascii_case("ANY") {
+                // in a table that is not STRICT it is no type that makes numbers of text
+                column.ty = String::new();
+            }
             let same = |m: &Merged| match kind {
                 Kind::Sqlite => m.column.name.eq_ignore_ascii_case(&column.name),
                 _ => m.column.name == column.name,

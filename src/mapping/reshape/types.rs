@@ -94,7 +94,7 @@ pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulte
         return no("its numbers are given by a sequence", "drop its default in a SQL revision first");
     }
     if !defaulted && let Some(default) = &column.default {
-        match translated(default, &ty, kind) {
+        match translated(default, &column.ty, &ty, kind) {
             Some(default) => fate.column.default = default,
             None => {
                 let hint = "drop that default first, in a SQL revision; or say the new one in [[alter.column]] default = \"…\"";
@@ -195,17 +195,14 @@ fn sqlite(t: &Table, from: &str, to: &str) -> Found {
 
 /// A default for the new type; `Some(None)` is none at all, `None` that it does not fit.
 #[allow(clippy::option_option)]
-fn translated(default: &str, ty: &str, kind: Kind) -> Option<Option<String>> {
+fn translated(default: &str, from: &str, ty: &str, kind: Kind) -> Option<Option<String>> {
     if kind == Kind::Sqlite {
-        let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\''));
-        return match (Affinity::of(ty), text) {
-            _ if default.eq_ignore_ascii_case("null") => Some(Some(default.to_owned())),
-            (Affinity::Integer, Some(text)) => {
-                text.parse::<i64>().ok().filter(|i| i.to_string() == text).map(|i| Some(i.to_string()))
-            }
-            (Affinity::Integer, None) => None,
-            _ => Some(Some(default.to_owned())),
-        };
+        if Affinity::of(from) == Affinity::of(ty) || default.eq_ignore_ascii_case("null") {
+            return Some(Some(default.to_owned()));
+        }
+        // text that becomes an integer; a bare number is its text there
+        let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\'')).unwrap_or(default);
+        return text.parse::<i64>().ok().filter(|i| i.to_string() == text).map(|i| Some(i.to_string()));
     }
     let (bare, cast) = match default.rsplit_once("::") {
         Some((bare, cast)) if !cast.contains(['(', ')', '\'']) || cast.contains('(') && cast.ends_with(')') => {

@@ -170,6 +170,71 @@ fn p10_postgres_images_and_docs_become_media_and_are_themselves_again() {
     merged_and_back(Kind::Postgres);
 }
 
+const SPLIT: &str = r#"title = "Media become images and documents"
+[split]
+store = "main"
+table = "media"
+discriminator = "media_type"
+[[split.into]]
+table = "images"
+value = "image"
+columns = { url = "image_url" }
+without = ["pages"]
+[[split.into]]
+table = "docs"
+value = "doc"
+without = ["width"]
+"#;
+
+fn split_and_back(kind: Kind) {
+    let mut m = Media::new(kind);
+    // what merging made is what is split: its own tables first
+    m.project().up(&UpOptions::default()).unwrap();
+    m.project().complete(false).unwrap();
+    m.run("DROP TABLE captions");
+    std::fs::remove_file(m.folder.path().join("migrations/20250301090000_media.toml")).unwrap();
+    std::fs::write(m.folder.path().join("migrations/20250401090000_apart.toml"), SPLIT).unwrap();
+    m.run("INSERT INTO media (media_type, url) VALUES ('video', 'v1.mp4')");
+    let refused = m.project().up(&UpOptions::default()).unwrap_err().error.to_string();
+    assert!(refused.contains("media_type is 'video'"), "{refused}");
+    m.run("DELETE FROM media WHERE media_type = 'video'");
+    m.run("UPDATE media SET pages = 9 WHERE url = 'i3.png'");
+    let refused = m.project().up(&UpOptions::default()).unwrap_err().error.to_string();
+    assert!(refused.contains("pages is 9") && refused.contains("images is without it"), "{refused}");
+    m.run("UPDATE media SET pages = NULL WHERE url = 'i3.png'");
+    let before = m.rows("SELECT * FROM media ORDER BY id");
+
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    assert_eq!(m.one("SELECT count(*) FROM images"), "30");
+    assert_eq!(m.one("SELECT count(*) FROM docs"), "11");
+    assert_eq!(m.one("SELECT width FROM images WHERE image_url = 'i7.png'"), "7");
+    assert!(m.session.run("INSERT INTO images (image_url, width) VALUES ('i7.png', 1)").is_err());
+    assert!(m.session.run("INSERT INTO images (image_url, width) VALUES ('x.png', 0)").is_err());
+    m.run("INSERT INTO images (image_url, width, owner_id) VALUES ('new.png', 640, 2)");
+    m.run("INSERT INTO docs (url, pages) VALUES ('new.pdf', 3)");
+    m.run("UPDATE docs SET title = 'touched' WHERE url = 'd3.pdf'");
+    m.run("DELETE FROM images WHERE image_url = 'i9.png'");
+    m.project().shadow().unwrap();
+    m.run("INSERT INTO docs (url, pages) VALUES ('later.pdf', 4)");
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
+    assert_eq!(m.one("SELECT media_type, width FROM media WHERE url = 'new.png'"), "image|640");
+    assert_eq!(m.one("SELECT media_type, pages FROM media WHERE url = 'new.pdf'"), "doc|3");
+    assert_eq!(m.one("SELECT count(*), count(DISTINCT id) FROM media"), "43|43");
+    let after = m.rows("SELECT * FROM media ORDER BY id");
+    assert_eq!(before.iter().filter(|r| after.contains(r)).count(), before.len() - 2);
+}
+
+#[test]
+fn p10_sqlite_media_become_images_and_docs_and_are_one_again() {
+    split_and_back(Kind::Sqlite);
+}
+
+#[test]
+fn p10_postgres_media_become_images_and_docs_and_are_one_again() {
+    split_and_back(Kind::Postgres);
+}
+
 /// A document of the source's may have the number from which another one's in the target would follow.
 #[test]
 fn what_is_written_just_after_a_rollback_is_no_difference() {

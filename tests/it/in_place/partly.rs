@@ -1,6 +1,6 @@
 //! What goes wrong by other hands while a change in place soaks: each is a clear answer, and leads on.
 
-use backout::migrate::RollbackOptions;
+use backout::migrate::{RollbackOptions, Until, UpOptions};
 use backout::store::Phase;
 
 use super::house::House;
@@ -106,4 +106,31 @@ fn sqlite_a_table_was_changed_by_hand_in_an_emergency() {
 #[test]
 fn postgres_a_table_was_changed_by_hand_in_an_emergency() {
     changed_by_hand_in_an_emergency(Kind::Postgres);
+}
+
+/// What was put on a table after the plan would be on the resting one alone.
+fn an_index_that_came_later(kind: Kind) {
+    let mut house = House::new(kind);
+    house.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }).unwrap();
+    house.sql("CREATE INDEX by_fax ON people (fax)").unwrap();
+    let e = house.project().cutover().unwrap_err();
+    assert_eq!(e.exit, 6, "{}", e.error);
+    assert!(e.error.to_string().contains("index by_fax on people was not so"), "{}", e.error);
+    assert_eq!(house.phase(), Some(Phase::Ready));
+    house.write();
+    house.sql("DROP INDEX by_fax").unwrap();
+    house.project().cutover().unwrap();
+    house.is_soaking();
+    house.roll_back();
+    house.is_home();
+}
+
+#[test]
+fn sqlite_an_index_came_after_the_plan() {
+    an_index_that_came_later(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_an_index_came_after_the_plan() {
+    an_index_that_came_later(Kind::Postgres);
 }
