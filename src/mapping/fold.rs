@@ -122,6 +122,10 @@ pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Folded {
                 order.push(k.clone());
                 Here { rows: VecDeque::new(), unseen: e.now.is_some() && !truncated }
             });
+            if e.now.is_none() {
+                // Who is there already is this row: it refers to itself, and its own reference followed it, which was noted first.
+                here.rows.clear();
+            }
             here.rows.push_back((leaving.unwrap_or(Row::Born), e.now));
         }
     }
@@ -167,6 +171,11 @@ mod tests {
         let f = fold(&swap).keys.into_iter().collect::<BTreeMap<_, _>>();
         assert_eq!(f[&k(1)], Origin::MovedFrom(k(2)));
         assert_eq!(f[&k(2)], Origin::MovedFrom(k(1)));
+        // a row that refers to itself, with ON UPDATE CASCADE: what follows of its new key is noted before it
+        let list = [(Some(3), None), (Some(3), Some(3)), (Some(9), Some(3)), (Some(4), Some(4)), (Some(3), Some(4))]
+            .map(|(a, b)| e(if b.is_none() { Op::Delete } else { Op::Update }, a, b));
+        let f = fold(&list).keys.into_iter().collect::<BTreeMap<_, _>>();
+        assert_eq!((&f[&k(4)], &f[&k(3)]), (&Origin::MovedFrom(k(9)), &Origin::Reborn));
         let t = fold(&[e(Op::Update, Some(1), Some(1)), e(Op::Truncate, None, None), e(Op::Insert, None, Some(1))]);
         assert_eq!(t, Folded { truncated: true, keys: vec![(k(1), Origin::Reborn)] });
         assert_eq!(fold(&[e(Op::Doubt, Some(1), None)]).keys, [(k(1), Origin::Kept)]);

@@ -169,11 +169,12 @@ impl Project {
     fn alone(&self, m: &Migration, state: &State) -> Result<Alone> {
         let mut source = self.store(&m.transfer.from, false)?;
         source.lock(self.options.wait)?;
-        let plan = frozen(source.as_mut(), &state.run)?;
+        let mut plan = frozen(source.as_mut(), &state.run)?;
         let app = App::new(&self.config, &state.run, &self.gate)?;
         if plan.in_place() {
             in_place::stand_source(source.as_mut(), &state.run)?;
         }
+        plan.know(&source.pairs(&state.run)?);
         let (id, gate, folder) = (state.run.clone(), self.gate.clone(), self.config.folder.clone());
         let epoch = super::undo::own(source.as_mut(), &id)?.epoch;
         Ok(Alone { id, plan, source, epoch, app, gate, folder, observer: self.observer.clone() })
