@@ -2,9 +2,11 @@
 //!
 //!     BACKOUT_TEST_FSYNC=1 scripts/with-postgres cargo bench --bench cutover [-- ENTRIES ROUNDS]
 //!
-//! 1 000 000 entries and 20 rounds. Eight clients read and write by key without a pause, each over one connection that is never
-//! closed. A round is `up --until ready`, `cutover` and `rollback`; then the clients stop for a moment, and all that they were told is
+//! 1 000 000 entries and 20 rounds. Eight clients read and write by key without a pause (but 5 ms after each statement while the new tables are
+//! built, or that would take most of the time), each over one connection that is never closed. A round is `up --until ready`, `cutover` and `rollback`; then the clients stop for a moment, and all that they were told is
 //! written is looked for. At the end the same change by ALTER TABLE on a copy of the data, under the same clients.
+//!
+//! With BACKOUT_BENCH_LOG=1 the server writes down each of our statements with its time: in `target/bench/cutover.log` afterwards.
 
 mod bench;
 
@@ -57,7 +59,7 @@ fn fill(db: &Database, entries: u64) -> Result<()> {
     let (users, last) = ((entries / 20).max(1), entries - 1);
     let id = |what: &str, n: &str| format!("md5('{what}' || {n})::uuid::text");
     let (user, entry, tag) = (id("user", "n"), id("entry", "n"), id("tag", "n"));
-    let (author, label) = (id("user", &format!("n * 7919 % {users}")), id("tag", "n % 50"));
+    let (author, label) = (id("user", &format!("n::int8 * 7919 % {users}")), id("tag", "n % 50"));
     db.client()?.batch_execute(&format!(
         "{SCHEMA}
          INSERT INTO users SELECT {user}, 'u' || n || '@example.com', repeat('x', 60) FROM generate_series(0, {users} - 1) n;
@@ -92,6 +94,7 @@ type Ledger = HashMap<String, String>;
 struct Shared {
     stop: AtomicBool,
     pause: AtomicBool,
+    ease: AtomicBool,
     parked: AtomicUsize,
     done: [AtomicU64; CLIENTS],
     /// The longest write of each since it was last asked, in microseconds.
@@ -193,6 +196,9 @@ fn work(n: usize, db: &mut postgres::Client, own: &[String], users: &[String], s
             }
             shared.parked.fetch_sub(1, SeqCst);
         }
+        if shared.ease.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let entry = &own[random.below(own.len() as u64) as usize];
         let user = &users[random.below(users.len() as u64) as usize];
         let title = format!("title {}", random.next());
@@ -270,13 +276,23 @@ fn main() -> Result<()> {
     );
     println!("| round | at rest | cutover | frozen, it says | rollback | frozen, it says | lost writes | errors |");
     println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
-    let folder = bench::project(&format!("main = \"{}\"\n[rollback]\nclean_target = true\n", db.url), MIGRATION)?;
+    let log = std::env::var_os("BACKOUT_BENCH_LOG").is_some();
+    let logged = if log { "?options=-c%20log_min_duration_statement%3D0" } else { "" };
+    if log {
+        let mut server = Database::server()?;
+        server.batch_execute("ALTER SYSTEM SET log_line_prefix = '%n %p %a |'")?;
+        server.batch_execute("SELECT pg_reload_conf()")?;
+    }
+    let config = format!("main = \"{}{logged}\"\n[rollback]\nclean_target = true\n", db.url);
+    let folder = bench::project(&config, MIGRATION)?;
     let run = |arguments: &[&str]| backout(folder.path(), arguments);
     let clients = Clients::start(&db, entries)?;
     let (mut outs, mut backs, mut thaws, mut peak, mut all_lost) = (Vec::new(), Vec::new(), Vec::new(), 0.0f64, 0);
     let begun = std::time::Instant::now();
     for round in 1..=rounds {
+        clients.shared.ease.store(true, SeqCst);
         peak = peak.max(run(&["up", "--until", "ready"])?.peak);
+        clients.shared.ease.store(false, SeqCst);
         clients.longest();
         std::thread::sleep(Duration::from_secs(1));
         let rest = clients.longest();
@@ -296,6 +312,10 @@ fn main() -> Result<()> {
         thaws.push(thaw);
         all_lost += lost;
         peak = peak.max(cutover.peak).max(rollback.peak);
+    }
+    if log {
+        let data: String = Database::server()?.query_one("SHOW data_directory", &[])?.get(0);
+        std::fs::copy(format!("{data}/../server.log"), bench::folder("")?.join("cutover.log"))?;
     }
     let (rate, errors) = (clients.statements() as f64 / begun.elapsed().as_secs_f64(), clients.errors());
     clients.stop()?;

@@ -50,7 +50,7 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         Way::Up => run.app.apply()?,
         Way::Down => run.app.undo()?.into_iter().for_each(|n| run.note(n)),
     }
-    let mut tries = 5;
+    let mut tries = 12;
     loop {
         tries -= 1;
         let (begun, swapped) = attempt(run, way, epoch, tries == 0);
@@ -103,8 +103,9 @@ impl From<store::Error> for Attempt {
 /// Returns since when others wait, and how many rows were carried. The last one carries whatever there is.
 fn attempt(run: &mut Run, way: Way, epoch: u64, last: bool) -> (Instant, std::result::Result<u64, Attempt>) {
     let plan = run.plan.clone();
-    if let Err(e) = drain::until_close(run, way).and_then(|_| run.go_on()) {
-        return (Instant::now(), Err(e.into()));
+    let ready = look_before(run, way).and_then(|()| Ok(drain::close_up(run, way)?)).and_then(|()| Ok(run.go_on()?));
+    if let Err(e) = ready {
+        return (Instant::now(), Err(e));
     }
     let begun = Instant::now();
     let swapped = run.sides(way).0.begin(Mode::Swap, &way.givers(&plan)).map_err(Attempt::from);
@@ -112,6 +113,19 @@ fn attempt(run: &mut Run, way: Way, epoch: u64, last: bool) -> (Instant, std::re
     // after a commit there is nothing open
     run.sides(way).0.rollback();
     (begun, swapped)
+}
+
+/// What was home goes to where the source rests, or to where the target was made.
+fn aside(way: Way, id: &str) -> Site {
+    if way == Way::Up { Site::Backup } else { Site::Staged(id.to_owned()) }
+}
+
+fn look_before(run: &mut Run, way: Way) -> std::result::Result<(), Attempt> {
+    let (plan, aside) = (run.plan.clone(), aside(way, &run.id));
+    let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
+    let (giver, receiver) = run.sides(way);
+    let from = receiver.standing().1;
+    Ok(giver.before_swap(&givers, &aside, &receivers, &from)?)
 }
 
 /// Everything under the lock, through the giver's session.
@@ -138,8 +152,7 @@ fn swap(run: &mut Run, way: Way, epoch: u64, last: bool) -> std::result::Result<
     giver.capture_off(&givers)?;
     let mut given = giver.state()?.filter(|s| s.run == id && s.epoch == epoch).ok_or_else(ghost)?;
 
-    // what was home goes to where the source rests, or to where the target was made
-    let aside = if way == Way::Up { Site::Backup } else { Site::Staged(id.clone()) };
+    let aside = aside(way, &id);
     giver.swap(&givers, &aside, &receivers, &takes.1)?;
 
     giver.stand(gives.0, aside);
