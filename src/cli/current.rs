@@ -51,10 +51,18 @@ impl Command {
         for finding in &findings {
             let _ = write!(text, "{}", show::indented(finding, "differs   ", 10));
         }
+        let unseen = project.not_compared()?;
+        for store in &unseen {
+            let said = format!(
+                "the schema of {store} with its history: a migration moves its tables, or changes them in place"
+            );
+            let _ = write!(text, "{}", show::indented(&said, "not seen  ", 10));
+        }
         if findings.is_empty() {
             text.push_str("everything is applied, and as it was applied\n");
         }
         json["findings"] = serde_json::json!(findings);
+        json["not_compared"] = serde_json::json!(unseen);
         let answer = Answer::new(&json, text);
         Ok(Answer { exit: if findings.is_empty() { 0 } else { 3 }, ..answer })
     }

@@ -162,8 +162,14 @@ fn preview(project: &Project, s: &Status, verify: bool, cleans: bool) -> String 
         step(format!("stop {}", services.join(", ")));
     }
     let lag = s.lag.map_or("changes".into(), |n| show::counted(n as usize, "change"));
-    step(format!("carry {lag} that {} has not seen ({} carried so far)", s.source_title, show::rows(s.source.carried)));
-    step(format!("seal {}, open {}", s.target_title, s.source_title));
+    let in_place = show::is_in_place(s);
+    let seen = if in_place { "the old tables have" } else { &format!("{} has", s.source_title) };
+    step(format!("carry {lag} that {seen} not seen ({} carried so far)", show::rows(s.source.carried)));
+    step(if in_place {
+        format!("lock the tables of {}, and swap the old ones in", s.source_title)
+    } else {
+        format!("seal {}, open {}", s.target_title, s.source_title)
+    });
     for switch in &project.config.switches {
         let path = switch.path();
         step(format!("switch {} back", path.strip_prefix(&project.config.folder).unwrap_or(path).display()));
@@ -174,7 +180,8 @@ fn preview(project: &Project, s: &Status, verify: bool, cleans: bool) -> String 
     if verify {
         step("compare both sides in full, with the application running".into());
     }
-    step(format!("{} the target's tables", if cleans { "drop" } else { "set aside" }));
+    let whose = if in_place { "the new tables" } else { "the target's tables" };
+    step(format!("{} {whose}", if cleans { "drop" } else { "set aside" }));
     let head = format!("would roll back {} {}\n", s.source.migration, s.source.title);
     let over = if s.window_over { " --force" } else { "" };
     let note = if s.window_over { "the rollback window is over\n" } else { "" };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use backout::migrate::{Failure, Outcome, Proposal, Step, Verified};
+use backout::migrate::{Failure, Outcome, Proposal, Status, Step, Verified};
 use backout::plan::{Codec, Config, Kind, Plan, Shape, TablePlan};
 use backout::revision::lint::Finding;
 use backout::store::Phase;
@@ -73,6 +73,11 @@ pub fn wrap(text: &str, indent: usize) -> String {
         column += width;
     }
     out
+}
+
+/// Are both sides tables of one store?
+pub fn is_in_place(s: &Status) -> bool {
+    s.source_title == s.target_title
 }
 
 /// The lines of a text, the first one after `first`, each wrapped.

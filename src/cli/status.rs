@@ -52,15 +52,22 @@ pub fn text(s: &Status) -> String {
     let _ =
         writeln!(out, "{}  {} {}  (run {})", s.source.phase.words(), s.source.migration, s.source.title, s.source.run);
     let _ = writeln!(out, "{}", show::wrap(&s.state, 0));
-    let _ = writeln!(out, "source    {}{}", s.source_title, if s.live == "source" { "  live" } else { "" });
-    let _ = writeln!(out, "target    {}{}", s.target_title, if s.live == "target" { "  live" } else { "" });
+    let (source, target) = if show::is_in_place(s) {
+        let _ = writeln!(out, "in        {}", s.source_title);
+        ("the old tables", "the new tables")
+    } else {
+        (s.source_title.as_str(), s.target_title.as_str())
+    };
+    let _ = writeln!(out, "source    {source}{}", if s.live == "source" { "  live" } else { "" });
+    let _ = writeln!(out, "target    {target}{}", if s.live == "target" { "  live" } else { "" });
     if s.live == "nobody" {
         let _ = writeln!(out, "live      nobody: a hand-over was cut off; `backout resume` goes on");
     }
     if let Some(n) = s.lag {
         let other = if s.live == "target" { "source" } else { "target" };
         let seen = s.followed_at.as_deref().map_or("never, so far".to_owned(), |t| t.to_owned());
-        let text = format!("{} wait; the {other} had seen all: {seen}", show::counted(n as usize, "change"));
+        let wait = if n == 1 { "waits" } else { "wait" };
+        let text = format!("{} {wait}; the {other} had seen all: {seen}", show::counted(n as usize, "change"));
         let _ = writeln!(out, "lag       {}", show::wrap(&text, 10));
     }
     if let Some(l) = s.log.filter(|l| l.bytes > 0) {

@@ -25,18 +25,30 @@ pub(super) fn down(form: &KeyForm, map: &KeyMap, target: &Value<'_>) -> Result<V
     if let Some(source) = map.source_of(target) {
         return Ok(source);
     }
-    let of_itself = match (form, target) {
-        (KeyForm::Uuid { space }, Value::Uuid(u)) => {
-            let i = inside(u);
-            (uuid(space, i) == *u).then_some(i)
-        }
-        (KeyForm::Shift { by, most }, Value::Int(t)) => t.checked_sub(*by).filter(|i| (0..=*most).contains(i)),
-        (KeyForm::Uuid { .. }, v) => return Err(format!("{} is no uuid", super::convert::class(v))),
-        (KeyForm::Shift { .. }, v) => return Err(format!("{} is no integer", super::convert::class(v))),
-    };
+    let of_itself = of_itself(form, target)?;
     // a row that was given this key on its way back has it
     let free = of_itself.map(Value::Int).filter(|source| map.target_of(source).is_none());
     free.ok_or_else(|| "it has no key in the source yet".into())
+}
+
+/// The integer from which a target key follows, whatever is paired with it.
+fn of_itself(form: &KeyForm, target: &Value<'_>) -> Result<Option<i64>, String> {
+    match (form, target) {
+        (KeyForm::Uuid { space }, Value::Uuid(u)) => {
+            let i = inside(u);
+            Ok((uuid(space, i) == *u).then_some(i))
+        }
+        (KeyForm::Shift { by, most }, Value::Int(t)) => Ok(t.checked_sub(*by).filter(|i| (0..=*most).contains(i))),
+        (KeyForm::Uuid { .. }, v) => Err(format!("{} is no uuid", super::convert::class(v))),
+        (KeyForm::Shift { .. }, v) => Err(format!("{} is no integer", super::convert::class(v))),
+    }
+}
+
+/// A source key that leads to this target key although another is paired with it: no two rows may be one.
+pub(super) fn rival(form: &KeyForm, map: &KeyMap, target: &Value<'_>) -> Option<Value<'static>> {
+    let other = Value::Int(of_itself(form, target).ok().flatten()?);
+    let paired = map.source_of(target)?;
+    (paired != other && map.target_of(&other).is_none()).then_some(other)
 }
 
 /// The integer in front, so that UUIDs sort as the integers did, and 58 bits of a hash.

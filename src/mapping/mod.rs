@@ -184,6 +184,14 @@ fn has_class(ty: &str) -> bool {
     ["smallint", "integer", "bigint", "double precision", "text", "bytea"].contains(&ty) || ty.starts_with("character")
 }
 
+/// A key of the source that leads to this one of the target although another is paired with it.
+pub fn rival_key(t: &TablePlan, key: &Key) -> Option<Key> {
+    let values = key.values();
+    let ([at], [value]) = (t.source.key.as_slice(), values.as_slice()) else { return None };
+    let Codec::Key { map, form } = &t.codecs[*at].codec else { return None };
+    keys::rival(form, map, value).map(|other| Key::of(&[other]))
+}
+
 /// Maps a key.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ pub use assemble::{Assembled, assemble};
 mod assemble;
 mod drops;
 pub mod merge;
+pub mod split;
 mod text;
 mod types;
 mod words;
@@ -97,6 +98,11 @@ impl Fate {
     /// Its values are of no matter: they go as they are.
     pub fn is_plain(&self) -> bool {
         !self.retyped && !self.no_null
+    }
+
+    /// The table whose numbers it holds though no foreign key says so, if they become others.
+    pub fn softly_of(&self) -> Option<&str> {
+        self.leans.and(self.tries.first()).and_then(Codec::key_map).map(|m| m.table.as_str())
     }
 
     /// A value that is there now.
@@ -361,6 +367,8 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
     // a key that is an INTEGER gives numbers by itself there
     let ty = if kind == Kind::Sqlite && rekey.ty == "bigint" { "INTEGER" } else { &rekey.ty };
     let mut changed: Vec<(usize, usize)> = Vec::new();
+    // whose keys each of them holds
+    let mut roots: Vec<usize> = Vec::new();
     for name in &rekey.tables {
         let Some(t) = all.iter().position(|t| t.table.name == *name) else { continue };
         let table = &all[t].table;
@@ -374,6 +382,7 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
             return refuse(Some(rekey.at), cause, "take it out of `tables`");
         }
         changed.push((t, *key));
+        roots.push(t);
     }
     let mut at = 0;
     while at < changed.len() {
@@ -386,6 +395,7 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
                         && !changed.contains(&(c, i))
                     {
                         changed.push((c, i));
+                        roots.push(roots[at]);
                     }
                 }
             }
@@ -410,8 +420,10 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
         all[t].fates[i].leans = families.get(&soft.to).copied();
         all[t].fates[i].at = Some(soft.at);
         changed.push((t, i));
+        roots.extend(all.iter().position(|t| t.table.name == soft.to));
     }
-    for (t, i) in changed {
+    for ((t, i), root) in changed.into_iter().zip(roots) {
+        let (own, of) = (t == root && all[t].table.key == [i], all[root].table.name.clone());
         let t = &mut all[t];
         let fate = &mut t.fates[i];
         if fate.dropped || fate.retyped {
@@ -426,7 +438,11 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
         }
         fate.at = fate.at.or(Some(rekey.at));
         let defaulted = fate.column.default != t.table.columns[i].default;
-        types::retype(fate, &t.table, i, ty, defaulted)?;
+        if kind == Kind::Postgres && rekey.ty == "uuid" && types::is_integer(&t.table.columns[i].ty) {
+            types::numbered(fate, &t.table, i, own, &of)?;
+        } else {
+            types::retype(fate, &t.table, i, ty, defaulted)?;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::mapping::Way;
 use crate::plan::{Kind, Migration, Table};
 use crate::revision::database::Record;
-use crate::store::{self, Phase, State};
+use crate::store::{self, Phase, Role, Site, State};
 
 use super::answers::{Outcome, RollbackOptions, Status};
 use super::chain::Applied;
@@ -89,6 +89,11 @@ impl Project {
                     hint: "everything needed for a rollback is still there: `backout rollback --force` takes the change back all the same".into(),
                 },
                 Phase::Soaking));
+        }
+        if m.in_place() && state.phase == Phase::Soaking {
+            let rests = |e: Error| Failure::during(e, Phase::Soaking);
+            let mut alone = self.alone(m, &state).map_err(rests)?;
+            in_place::rests(alone.source.as_mut(), &alone.plan).map_err(rests)?;
         }
         if apart || state.parting.is_some() {
             return self.part(m, &state, asked, begun);
@@ -360,6 +365,12 @@ impl Project {
         if forget {
             return self.forget(m, &state, begun).map_err(during);
         }
+        if m.in_place() {
+            let cause = "what was written to the changed tables after the last drain cannot be told any more: their log ended with the \
+                         way back";
+            let hint = "`backout salvage --forget` ends the run and keeps those tables, so that you can look at them";
+            return Err(during(Error::Refused { cause: cause.into(), hint: hint.into() }));
+        }
         let mut run = self.attach(m, &state).map_err(|e| during(lost(e)))?;
         let before = self.outcome_of(&state, begun);
         let phase = salvage::salvage(&mut run).map_err(during)?;
@@ -377,7 +388,15 @@ impl Project {
         let note = format!("carried up to {upto}; what was written to the target later was given up");
         out.parked = alone.source.parked(&alone.id)?.into_iter().map(|p| p.reason).collect();
         out.exported = close::export_alone(&mut alone)?;
-        emergency::close(&mut alone, &close::line(state, "rolled back", &note))?;
+        let line = close::line(state, "rolled back", &note);
+        if alone.plan.in_place() {
+            let mut target = alone.source.again()?;
+            target.stand(Role::Target, Site::Staged(alone.id.clone()));
+            if target.state()?.is_some() {
+                out.kept = Some(close::target_aside(target.as_mut(), &alone.plan.target_tables(), &line)?);
+            }
+        }
+        emergency::close(&mut alone, &line)?;
         out.notes.push(format!("given up: what was written to the target after {upto}"));
         (out.phase, out.next) = (Some(Phase::RolledBack), super::ways_out(Phase::RolledBack));
         (out.state, out.upto) =

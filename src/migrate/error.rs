@@ -65,6 +65,9 @@ pub enum Error {
     /// The application was handed over, but does not run.
     #[error("the application runs on the other store now, but did not start well: {0}")]
     NotStarted(Box<Error>),
+    /// Of a change in place: the tables in which the source rests are gone, by another hand. Nothing was changed.
+    #[error("there is no way back any more: the tables in which the source rested are gone ({0})")]
+    SourceGone(String),
     /// Something a thread of ours should not do.
     #[error("{0}")]
     Internal(String),
@@ -135,6 +138,12 @@ impl Failure {
             }
             _ => phase,
         };
+        if let Error::SourceGone(_) = &error {
+            let state =
+                "the application runs on the target, and goes on there; what the source kept is gone".to_owned();
+            let hint = "backout complete  closes the window, as nothing is left to go back to; a backup may have the tables as they were";
+            return Failure { error: Box::new(error), state, hint: hint.to_owned(), exit: 4 };
+        }
         let state = state_words(phase).to_owned();
         let plain = plain_exit(&error);
         let going = !matches!(
@@ -292,6 +301,7 @@ impl Failure {
             Error::TargetLost(_) => "target_lost",
             Error::Gate(_) => "gate",
             Error::Revision(_) => "statement",
+            Error::SourceGone(_) => "source_gone",
             Error::Internal(_) => "internal",
         }
     }

@@ -128,12 +128,26 @@ impl Project {
         Ok(found)
     }
 
+    /// Stores that `drift` does not look at, though revisions ran there: a migration moves tables from or to them, or changes them in place,
+    /// so that what they must be is in no statement.
+    ///
+    /// # Errors
+    /// What a store says.
+    pub fn not_compared(&self) -> Done<Vec<String>> {
+        let ledgers = self.ledgers(false).map_err(Failure::untouched)?;
+        let moved = ledgers.into_iter().filter(|l| !l.records.is_empty() && self.moves_tables(&l.store));
+        Ok(moved.map(|l| l.store).collect())
+    }
+
+    fn moves_tables(&self, store: &str) -> bool {
+        self.migrations.list.iter().any(|m| m.transfer.from == store || m.transfer.to == store)
+    }
+
     fn drift_of(&self, ledger: &mut Ledger) -> Result<Vec<String>> {
         if ledger.records.is_empty() {
             return Ok(Vec::new());
         }
-        if self.migrations.list.iter().any(|m| m.transfer.from == ledger.store || m.transfer.to == ledger.store) {
-            // its tables come from a plan, not from statements
+        if self.moves_tables(&ledger.store) {
             return Ok(Vec::new());
         }
         let there = catalog::read(ledger.db.as_mut())?.without_rights().without(HISTORIES);

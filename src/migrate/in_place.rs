@@ -6,12 +6,13 @@
 use std::time::Instant;
 
 use crate::mapping::Way;
+use crate::plan::Plan;
 use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 
 use super::drain::{self, Moment, Then};
 use super::emergency::{self, Alone};
 use super::hand_over::{ghost, raise_epoch};
-use super::{Error, Result, Run, keys, undo};
+use super::{Error, Result, Run, checks, keys, undo};
 
 /// Has both sessions stand where their sides lie.
 pub(crate) fn stand(source: &mut dyn Store, target: &mut dyn Store, run: &str) -> Result<()> {
@@ -30,6 +31,16 @@ pub(crate) fn stand_source(source: &mut dyn Store, run: &str) -> Result<Site> {
     Ok(if rests { Site::Home } else { Site::Staged(run.to_owned()) })
 }
 
+/// Refuses if the tables in which the source rests are not all there: nothing could come home.
+pub(crate) fn rests(source: &mut dyn Store, plan: &Plan) -> Result<()> {
+    let sources = plan.source_tables();
+    let there = emergency::present(source, &sources)?;
+    let mut gone: Vec<&str> = sources.iter().map(|t| t.name.as_str()).collect();
+    gone.retain(|name| !there.iter().any(|t| t.name == *name));
+    gone.dedup();
+    if gone.is_empty() { Ok(()) } else { Err(Error::SourceGone(gone.join(", "))) }
+}
+
 /// Gives the targets all that the application has put upon its tables.
 pub(crate) fn dress(run: &mut Run) -> Result<()> {
     let plan = run.plan.clone();
@@ -44,6 +55,17 @@ const AT_ONCE: u64 = 200;
 
 /// The hand-over: lock, carry what is left, swap, seal what rests, note changes of what is home; one commit.
 pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
+    if way == Way::Up {
+        // an index, a check or the like that came after the plan would rest with the source, and nobody would know
+        let plan = run.plan.clone();
+        let apart = checks::definitions(run.source.as_mut(), &plan)?;
+        if !apart.is_empty() {
+            return Err(Error::Refused {
+                cause: format!("the tables are not as they were planned any more: {}", apart.join("; ")),
+                hint: "`backout abort`, then `backout up` plans and builds anew".into(),
+            });
+        }
+    }
     let epoch = raise_epoch(run)?;
     run.app.stop()?;
     match way {
@@ -51,9 +73,10 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         Way::Down => run.app.undo()?.into_iter().for_each(|n| run.note(n)),
     }
     let mut tries = 12;
+    let mut unfit = drain::Unfit::new();
     loop {
         tries -= 1;
-        let (begun, swapped) = attempt(run, way, epoch, tries == 0);
+        let (begun, swapped) = attempt(run, way, epoch, &unfit, tries == 0);
         let (id, source, target) = (run.id.clone(), run.source.as_mut(), run.target.as_mut());
         stand(source, target, &id)?;
         if swapped.is_err() {
@@ -67,8 +90,17 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
                 run.journal_line("hand-over", &carried, true, begun);
                 return Ok(());
             }
-            // the next drain parks them; and a key that was made up in vain is made up anew
-            Err(Attempt::Unfit(_)) if tries > 0 && way == Way::Down => {}
+            // the next attempt parks them; and a key that was made up in vain is made up anew
+            Err(Attempt::Unfit(Error::Store(store::Error::Unfit { store, rows }))) if way == Way::Down => {
+                let before = unfit.len();
+                unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
+                if unfit.len() > before {
+                    // it came closer
+                    tries += 1;
+                } else if tries == 0 {
+                    return Err(store::Error::Unfit { store, rows }.into());
+                }
+            }
             Err(Attempt::Again) if tries > 0 => {}
             Err(Attempt::Unfit(e) | Attempt::Failed(e)) => return Err(e),
             Err(Attempt::Again) => return Err(ghost()),
@@ -101,15 +133,23 @@ impl From<store::Error> for Attempt {
 }
 
 /// Returns since when others wait, and how many rows were carried. The last one carries whatever there is.
-fn attempt(run: &mut Run, way: Way, epoch: u64, last: bool) -> (Instant, std::result::Result<u64, Attempt>) {
+fn attempt(
+    run: &mut Run,
+    way: Way,
+    epoch: u64,
+    unfit: &drain::Unfit,
+    last: bool,
+) -> (Instant, std::result::Result<u64, Attempt>) {
     let plan = run.plan.clone();
-    let ready = look_before(run, way).and_then(|()| Ok(drain::close_up(run, way)?)).and_then(|()| Ok(run.go_on()?));
-    if let Err(e) = ready {
-        return (Instant::now(), Err(e));
+    // what was put on the tables since they were prepared goes along
+    let dressed = if way == Way::Up { dress(run) } else { Ok(()) };
+    let ready = dressed.and_then(|()| look_before(run, way)).and_then(|()| drain::close_up(run, way));
+    if let Err(e) = ready.and_then(|()| run.go_on()) {
+        return (Instant::now(), Err(e.into()));
     }
     let begun = Instant::now();
     let swapped = run.sides(way).0.begin(Mode::Swap, &way.givers(&plan)).map_err(Attempt::from);
-    let swapped = swapped.and_then(|()| swap(run, way, epoch, last));
+    let swapped = swapped.and_then(|()| swap(run, way, epoch, unfit, last));
     // after a commit there is nothing open
     run.sides(way).0.rollback();
     (begun, swapped)
@@ -120,7 +160,7 @@ fn aside(way: Way, id: &str) -> Site {
     if way == Way::Up { Site::Backup } else { Site::Staged(id.to_owned()) }
 }
 
-fn look_before(run: &mut Run, way: Way) -> std::result::Result<(), Attempt> {
+fn look_before(run: &mut Run, way: Way) -> Result<()> {
     let (plan, aside) = (run.plan.clone(), aside(way, &run.id));
     let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
     let (giver, receiver) = run.sides(way);
@@ -129,7 +169,7 @@ fn look_before(run: &mut Run, way: Way) -> std::result::Result<(), Attempt> {
 }
 
 /// Everything under the lock, through the giver's session.
-fn swap(run: &mut Run, way: Way, epoch: u64, last: bool) -> std::result::Result<u64, Attempt> {
+fn swap(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool) -> std::result::Result<u64, Attempt> {
     let (id, plan) = (run.id.clone(), run.plan.clone());
     let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
     let (from, parked, _) = drain::from_where(run, way)?;
@@ -145,7 +185,7 @@ fn swap(run: &mut Run, way: Way, epoch: u64, last: bool) -> std::result::Result<
         Moment { position: &read.position, at: &read.at, marks: &read.marks, epoch, then: Then::Drained(&from) };
 
     giver.stand(takes.0, takes.1.clone());
-    let rows = drain::apply_in(&id, &plan, giver, way, &read.changes, &drain::Unfit::new(), &moment)?;
+    let rows = drain::apply_in(&id, &plan, giver, way, &read.changes, unfit, &moment)?;
     let mut taken = giver.state()?.filter(|s| s.run == id).ok_or_else(ghost)?;
     giver.unseal(&receivers)?;
     giver.stand(gives.0, gives.1.clone());

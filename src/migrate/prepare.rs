@@ -1,6 +1,7 @@
 //! Preparing: the records in both stores, change capture on the source, empty tables in the target.
 
 use crate::mapping::Way;
+use crate::plan::Pair;
 use crate::store::{Mode, Phase, Role, State, Store};
 
 use super::{Error, Result, Run, now, within};
@@ -10,11 +11,15 @@ pub(crate) fn begin(source: &mut dyn Store, run: &Record<'_>) -> Result<()> {
     within(source, Mode::Write, &[], "source: record of the run", |s| {
         s.prepare()?;
         s.put_state(&run.state(Role::Source), Some(run.plan))?;
-        // keys that an earlier run of this migration made up stay what they were (P23)
-        let before = s.history()?.into_iter().rev().find(|l| l.migration == run.migration && l.remains.is_some());
-        let pairs = before.and_then(|l| l.remains).map(|r| r.pairs).unwrap_or_default();
+        let pairs = kept_pairs(s, run.migration)?;
         if pairs.is_empty() { Ok(()) } else { Ok(s.put_pairs(run.id, &pairs)?) }
     })
+}
+
+/// Keys that an earlier run of this migration made up stay what they were (P23).
+pub(crate) fn kept_pairs(source: &mut dyn Store, migration: &str) -> Result<Vec<Pair>> {
+    let before = source.history()?.into_iter().rev().find(|l| l.migration == migration && l.remains.is_some());
+    Ok(before.and_then(|l| l.remains).map(|r| r.pairs).unwrap_or_default())
 }
 
 /// What a run's record is made of.

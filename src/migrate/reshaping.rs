@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::mapping::convert::as_literal;
 use crate::mapping::reshape::{self, Changing, Refused};
-use crate::plan::{Counts, Kind, Migration, Plan, Reshape, StoreRef, Table};
+use crate::plan::{Counts, Fixed, Kind, Migration, Plan, Reshape, Split, StoreRef, Table, TablePlan};
 use crate::store::Store;
 use crate::value::{Key, Value, values_of};
 
 use super::planning::{Estimate, Proposal, each_batch, refusal, self_checked};
-use super::{Error, Event, Observer, Result};
+use super::{Error, Event, Observer, Result, prepare};
 
 /// Makes the plan of a migration that changes tables where they are.
 ///
@@ -36,7 +37,21 @@ pub(super) fn propose(
         let each = self_checked(source, &tables, hint, |source| {
             tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
         })?;
-        let assembled = reshape::merge::assemble(tables, merge, &given, kind).map_err(told)?;
+        let kept = prepare::kept_pairs(source, &migration.stamp)?;
+        let assembled = reshape::merge::assemble(tables, merge, &given, &kept, kind).map_err(told)?;
+        return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
+    }
+    if let Some(split) = &wanted.split {
+        let tables = reshape::split::parts(&schema, split, kind).map_err(told)?;
+        let mut each = self_checked(source, &tables, hint, |source| {
+            tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
+        })?;
+        let at = tables.iter().position(|t| t.name == split.from);
+        let assembled = reshape::split::assemble(tables, split, kind).map_err(told)?;
+        // each part is told by its own rows
+        if let Some(at) = at {
+            each.splice(at..=at, parted(source, &assembled.tables, split, stop)?);
+        }
         return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
     }
     let mut all = reshape::select(&schema, wanted, kind).map_err(told)?;
@@ -53,9 +68,62 @@ pub(super) fn propose(
     let looked = self_checked(source, &tables, hint, |source| {
         all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
     })?;
-    counts.tables.extend(looked);
+    counts.tables.extend(looked.iter().map(|l| (l.rows, l.bytes)));
+    given_yet(source, &tables, &looked)?;
     let assembled = reshape::assemble(all, kind).map_err(told)?;
     proposal(migration, wanted, source, assembled, counts, notes)
+}
+
+/// Rows and bytes of each part of a table that is split, every row of which must go to one of them and lose nothing by it.
+fn parted(source: &mut dyn Store, tables: &[TablePlan], split: &Split, stop: &AtomicBool) -> Result<Vec<(u64, u64)>> {
+    let parts: Vec<&TablePlan> = tables.iter().filter(|t| t.source.name == split.from).collect();
+    let mut each = vec![(0, 0); parts.len()];
+    let Some(first) = parts.first() else { return Ok(each) };
+    let whole = first.source.whole();
+    each_batch(source, &whole, |batch| {
+        if stop.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        for row in batch.rows() {
+            let key = || Key::of_row(&row, &whole.key);
+            let mine = |t: &&TablePlan| {
+                t.source.only.as_ref().is_some_and(|o| as_literal(&row[o.column]).as_ref() == Some(&o.value))
+            };
+            let Some(n) = parts.iter().position(&mine) else {
+                let at = first.source.only.as_ref().map_or(0, |o| o.column);
+                return Err(refusal(
+                    format!(
+                        "{}, key {}: {} is {}, which goes to none of the tables",
+                        whole.name,
+                        key(),
+                        split.discriminator,
+                        row[at]
+                    ),
+                    "name that value in a [[split.into]], or mend the row",
+                ));
+            };
+            let kept = |f: &&Fixed| {
+                as_literal(&row[f.column]).as_ref() != Some(&f.value) && !(row[f.column].is_null() && f.value == "NULL")
+            };
+            if let Some(f) = parts[n].target.constants.iter().find(kept) {
+                let column = &whole.columns[f.column].name;
+                return Err(refusal(
+                    format!(
+                        "{}, key {}: {column} is {}, and {} is without it",
+                        whole.name,
+                        key(),
+                        row[f.column],
+                        parts[n].target.name
+                    ),
+                    "take the column out of `without`, or mend the row",
+                ));
+            }
+            each[n].0 += 1;
+            each[n].1 += (batch.size() / batch.len().max(1)) as u64;
+        }
+        Ok(())
+    })?;
+    Ok(each)
 }
 
 /// Rows and bytes of a table of which nothing has to be looked at.
@@ -109,9 +177,37 @@ fn proposal(
     Ok(Proposal { hash: plan.hash(), plan, counts, estimate })
 }
 
-/// Looks at every value of what changes; returns rows and bytes.
-fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop: &AtomicBool) -> Result<(u64, u64)> {
+/// What was found in a table.
+#[derive(Default)]
+struct Looked {
+    rows: u64,
+    bytes: u64,
+    /// Its greatest key, if that is one number.
+    greatest: Option<i64>,
+    /// Per column that holds another table's numbers without a foreign key: that table, the greatest of them, and where it is.
+    soft: Vec<(String, i64, String)>,
+}
+
+/// A number that is referred to and that nobody has yet would mean the next row that is born.
+fn given_yet(source: &mut dyn Store, tables: &[Table], looked: &[Looked]) -> Result<()> {
+    let given = source.high_water(&tables.iter().collect::<Vec<_>>())?;
+    for (of, number, place) in looked.iter().flat_map(|l| &l.soft) {
+        let parent = tables.iter().position(|t| t.name == *of);
+        let highest = parent.and_then(|p| given[p].max(looked[p].greatest)).unwrap_or(0);
+        if *number > highest {
+            return Err(refusal(
+                format!("{place} holds {number}, and {of} has given no number beyond {highest} yet"),
+                "mend that row: after the change its number would be another's",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at every value of what changes.
+fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop: &AtomicBool) -> Result<Looked> {
     const TOLD: usize = 3;
+    let mut out = Looked::default();
     let Changing { table, fates, .. } = t;
     let total = source.count(table)?;
     let (mut rows, mut bytes) = (0u64, 0u64);
@@ -139,6 +235,19 @@ fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop:
                 if fate.is_plain() {
                     continue;
                 }
+                if let Value::Int(n) = value {
+                    if table.key == [i] {
+                        out.greatest = out.greatest.max(Some(n));
+                    }
+                    if let Some(of) = fate.softly_of() {
+                        let place = || format!("{}.{}, key {},", table.name, table.columns[i].name, key());
+                        match out.soft.iter_mut().find(|s| s.0 == of) {
+                            Some(s) if s.1 >= n => {}
+                            Some(s) => *s = (of.to_owned(), n, place()),
+                            None => out.soft.push((of.to_owned(), n, place())),
+                        }
+                    }
+                }
                 if let Err(why) = fate.look(&value) {
                     if !bad.iter().any(|b| b.0 == i) {
                         bad.push((i, 0, Vec::new()));
@@ -161,7 +270,8 @@ fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop:
         });
         Ok(())
     })?;
-    let Some((i, n, some)) = bad.first() else { return Ok((rows, bytes)) };
+    (out.rows, out.bytes) = (rows, bytes);
+    let Some((i, n, some)) = bad.first() else { return Ok(out) };
     let more = if *n > some.len() as u64 { format!("; and {} more", n - some.len() as u64) } else { String::new() };
     Err(refusal(
         format!("{}.{}, {}{more}", table.name, table.columns[*i].name, some.join("; ")),

@@ -389,17 +389,28 @@ pub(super) fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan, keys: 
             Err(m) => out.push((k.clone(), m.to_string())),
         }
     }
+    // of two rows of the source that lead to one of the target, one would be lost
+    let rivals = keys.iter().filter_map(|k| Some((crate::mapping::rival_key(t, k)?, k.clone())));
+    let rivals: Vec<(Key, Key)> = if way == Way::Up { rivals.collect() } else { Vec::new() };
+    let rival_keys: Vec<Key> = rivals.iter().map(|(r, _)| r.clone()).collect();
     let source_keys: Vec<Key> = pairs.iter().map(|(s, _)| s.clone()).collect();
     let target_keys: Vec<Key> = pairs.iter().map(|(_, t)| t.clone()).collect();
     let from = log_from(run, way)?;
     let (giver, receiver) = run.sides(way);
     let (mine, theirs) = if way == Way::Up { (&source_keys, &target_keys) } else { (&target_keys, &source_keys) };
-    let (rows, pending) = looking(giver, &givers, |g| {
+    let (rows, rival_rows, pending) = looking(giver, &givers, |g| {
         let pending = under_way(g, &givers, from.as_ref(), i)?;
         let rows = if pending.is_some() { Some(g.fetch(way.giver(t), mine)?) } else { None };
-        Ok((rows, pending.unwrap_or_default()))
+        let rival_rows = if rival_keys.is_empty() { Vec::new() } else { g.fetch(way.giver(t), &rival_keys)? };
+        Ok((rows, rival_rows, pending.unwrap_or_default()))
     })?;
     let Some(rows) = rows else { return Ok(Vec::new()) };
+    for ((rival, key), row) in rivals.into_iter().zip(rival_rows) {
+        if row.is_some() && !pending.contains(&rival) {
+            let what = format!("{} {rival}: leads to row {key} of the target, which is another's", t.source.title());
+            out.push((key, what));
+        }
+    }
     let receivers = way.receivers(&plan);
     let others = looking(receiver, &receivers, |r| Ok(r.fetch(way.receiver(t), theirs)?))?;
     for (n, (mine_row, their_row)) in rows.into_iter().zip(others).enumerate() {

@@ -1,4 +1,4 @@
-//! `[merge]`: several tables of one store become one.
+//! `[merge]`: several tables of one store become one; `[split]`: one becomes several.
 
 use super::config::keys;
 use super::document::{At, ConfigError, Section};
@@ -54,4 +54,59 @@ pub(super) fn merge(section: &Section<'_>) -> Result<Merge, ConfigError> {
         return Err(doc.error(section.start, "[merge] needs two tables at least", Some(hint.to_owned())));
     }
     Ok(Merge { at: doc.at(section.start), into: into.value, discriminator: discriminator.value, from })
+}
+
+/// `[split]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// Where it stands.
+    pub at: At,
+    /// The table that becomes several.
+    pub from: String,
+    /// Its column that tells which of them a row goes to.
+    pub discriminator: String,
+    /// `[[split.into]]`: what it becomes.
+    pub into: Vec<SplitPart>,
+}
+
+/// `[[split.into]]`: one of the tables that one becomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SplitPart {
+    /// Where it stands.
+    pub at: At,
+    /// The table.
+    pub table: String,
+    /// What its rows have in the discriminator.
+    pub value: String,
+    /// Its columns that get another name: old, new.
+    pub columns: Vec<(String, String)>,
+    /// Columns that it does not have; its rows hold NULL there.
+    pub without: Vec<String>,
+}
+
+/// What `[split]` says, but for its store.
+pub(super) fn split(section: &Section<'_>) -> Result<Split, ConfigError> {
+    let doc = section.doc;
+    let from = section.required("table", "the table that becomes several")?;
+    let discriminator = section.required("discriminator", "its column that tells which of them a row goes to")?;
+    let mut into: Vec<SplitPart> = Vec::new();
+    for part in section.sections("into", "split.into", keys(KEYS, "split.into"))? {
+        let table = part.required("table", "one of the tables that it becomes")?;
+        let value = part.required("value", "what its rows have in the discriminator")?;
+        if into.iter().any(|p| p.table == table.value) {
+            return Err(doc.error(table.start, format!("table `{}` stands here twice", table.value), None));
+        }
+        if let Some(other) = into.iter().find(|p| p.value == value.value) {
+            let message = format!("rows with `{}` go to `{}` already", value.value, other.table);
+            return Err(doc.error(value.start, message, Some("each table needs a value of its own".into())));
+        }
+        let columns = part.pairs("columns")?.into_iter().map(|(a, b)| (a.value, b.value)).collect();
+        let without = part.texts("without", false)?.into_iter().map(|t| t.value).collect();
+        into.push(SplitPart { at: doc.at(part.start), table: table.value, value: value.value, columns, without });
+    }
+    if into.len() < 2 {
+        let hint = "[[split.into]] table = \"images\", value = \"image\", columns = { url = \"image_url\" }, without = [\"pages\"]";
+        return Err(doc.error(section.start, "[split] needs two tables at least", Some(hint.to_owned())));
+    }
+    Ok(Split { at: doc.at(section.start), from: from.value, discriminator: discriminator.value, into })
 }

@@ -131,6 +131,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("alter.table", &["table", "rename"]),
     ("merge", &["store", "into", "discriminator", "from"]),
     ("merge.from", &["table", "value", "columns"]),
+    ("split", &["store", "table", "discriminator", "into"]),
+    ("split.into", &["table", "value", "columns", "without"]),
     (
         "alter.column",
         &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "up", "down"],
@@ -259,12 +261,6 @@ impl Migration {
         let doc = Document { file: path, text };
         let root = doc.parse()?;
         let top = Section::new(doc, "", root.get_ref(), 0, keys(KEYS, ""))?;
-        for key in ["split"] {
-            if top.has(key) {
-                let hint = Some("this version does [transfer], [rekey], [alter] and [merge]".to_owned());
-                return Err(doc.error(top.start_of(key), format!("[{key}] comes with a later version"), hint));
-            }
-        }
         let title = top.text("title")?.map_or_else(|| slug.replace('_', " "), |text| text.value);
         let irreversible = top.text("irreversible")?.map(|text| text.value);
         let reshape = reshape(&top, config)?;
@@ -272,7 +268,7 @@ impl Migration {
             (Some(r), _) => Transfer { at: r.at, from: r.store.clone(), to: r.store.clone(), ..Transfer::default() },
             (None, Some(section)) => transfer(&section, config)?,
             (None, None) => {
-                let hint = "[transfer] says from where to where: from = \"local\", to = \"main\"; [rekey] and [alter] change one store";
+                let hint = "[transfer] says from where to where: from = \"local\", to = \"main\"; [rekey], [alter], [merge] and [split] change one store";
                 return Err(top.missing("transfer", hint));
             }
         };

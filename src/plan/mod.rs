@@ -13,7 +13,7 @@ mod reshape;
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
 pub use document::{At, ConfigError, Place, duration};
-pub use merge::{Merge, Part};
+pub use merge::{Merge, Part, Split, SplitPart};
 pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
 pub use pairs::{KeyForm, KeyMap, Pair};

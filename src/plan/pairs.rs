@@ -120,6 +120,15 @@ impl KeyMap {
 }
 
 impl Pair {
+    /// The key in the target, if it is an integer.
+    pub fn target_number(&self) -> Option<i64> {
+        let bytes = crate::value::unhex(&self.target)?;
+        match Value::decode(&mut bytes.as_slice()) {
+            Some(Value::Int(i)) => Some(i),
+            _ => None,
+        }
+    }
+
     /// A pair of keys of one column each.
     pub fn new(table: &str, source: &Value<'_>, target: &Value<'_>) -> Pair {
         let hex = |v: &Value<'_>| crate::value::hex(&encoded(v));

@@ -16,6 +16,8 @@ pub struct Reshape {
     pub rekey: Option<Rekey>,
     /// `[merge]`, which stands alone.
     pub merge: Option<super::Merge>,
+    /// `[split]`, which stands alone.
+    pub split: Option<super::Split>,
     /// `[[alter.table]]`.
     pub tables: Vec<AlterTable>,
     /// `[[alter.column]]`.
@@ -111,19 +113,22 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
     let rekeyed = top.section("rekey", keys(KEYS, "rekey"))?;
     let altered = top.section("alter", keys(KEYS, "alter"))?;
     let merged = top.section("merge", keys(KEYS, "merge"))?;
-    let Some(first) = rekeyed.as_ref().or(altered.as_ref()).or(merged.as_ref()) else { return Ok(None) };
+    let split = top.section("split", keys(KEYS, "split"))?;
+    let said: Vec<&Section<'_>> = [&rekeyed, &altered, &merged, &split].into_iter().flatten().collect();
+    let Some(first) = said.first() else { return Ok(None) };
     if top.has("transfer") {
         let hint = "move first, in a migration of its own, and change the shape in another".to_owned();
         let message = format!("{} and [transfer] do not go together", first.name);
         return Err(doc.error(first.start, message, Some(hint)));
     }
     let mut out = Reshape { at: doc.at(first.start), ..Reshape::default() };
-    if let (Some(merged), Some(other)) = (&merged, rekeyed.as_ref().or(altered.as_ref())) {
-        let message = format!("{} and [merge] do not go together", other.name);
-        let hint = "merge in a migration of its own".to_owned();
-        return Err(doc.error(merged.start, message, Some(hint)));
+    if let (Some(alone), true) = (merged.as_ref().or(split.as_ref()), said.len() > 1) {
+        let other = said.iter().find(|s| s.start != alone.start).map_or("", |s| s.name.as_str());
+        let message = format!("{} and {other} do not go together", alone.name);
+        let hint = format!("{} stands in a migration of its own", alone.name);
+        return Err(doc.error(alone.start, message, Some(hint)));
     }
-    for section in [&rekeyed, &altered, &merged].into_iter().flatten() {
+    for section in &said {
         let store = section.required("store", "the name of a store in backout.toml")?;
         let kind = match (config.store(&store.value), config.unset(&store.value)) {
             (Some(url), _) => kind_of(url),
@@ -149,6 +154,9 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
     }
     if let Some(section) = &merged {
         out.merge = Some(super::merge::merge(section)?);
+    }
+    if let Some(section) = &split {
+        out.split = Some(super::merge::split(section)?);
     }
     Ok(Some(out))
 }

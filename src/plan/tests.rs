@@ -358,7 +358,7 @@ fn what_is_wrong_in_a_migration_is_shown_where_it_stands() {
         ("[transfer]\nfrom = \"a\"\nto = \"a\"".into(), "3:6", "both `a`"),
         ("[transfer]\nfrom = \"a\"\nto = \"j\"".into(), "3:6", "a JSON file cannot be the target"),
         ("[transfer]\nfrom = \"j\"\nto = \"a\"".into(), "1:1", "needs a [[transfer.table]]"),
-        ("[split]\nstore = \"a\"".into(), "1:1", "[split] comes with a later version"),
+        ("[split]\nstore = \"a\"".into(), "1:1", "[split] lacks `table`"),
         ("[merge]\nstore = \"a\"".into(), "1:1", "[merge] lacks `into`"),
         ("titel = \"x\"".into(), "1:1", "unknown key `titel`"),
         (format!("irreversible = \"\"\n{sql}"), "1:16", "`irreversible` is empty"),
@@ -447,6 +447,7 @@ not_null = true
         |line, column: &str, change| AlterColumn { at: a(line), table: "users".into(), column: column.into(), change };
     let wanted = Reshape {
         merge: None,
+        split: None,
         at: a(3),
         store: "a".into(),
         rekey: Some(Rekey {
@@ -502,7 +503,6 @@ fn what_is_wrong_in_a_change_in_place_is_shown_where_it_stands() {
         (format!("{column}add = true"), "3:1", "lacks `type`", "a new column"),
         (format!("{column}add = true\ntype = \"int\"\nnot_null = true"), "8:12", "needs a default", "default"),
         (format!("{column}drop = true\n{}", &column[alter.len()..]), "7:1", "`t.c` stands here twice", "one place"),
-        ("[split]\nstore = \"a\"".into(), "1:1", "[split] comes with a later version", "[rekey]"),
     ] {
         let error = migration(&text).expect_err(&text);
         let shown = error.shown();

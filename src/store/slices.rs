@@ -8,7 +8,7 @@ use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
 use crate::mapping::literal::parse_literal;
-use crate::plan::{Fixed, Kind, Pair, Table};
+use crate::plan::{Fixed, Kind, Lone, Pair, Table};
 use crate::value::{Batch, Key, Row, Value};
 
 /// The same store for plans in which tables are slices of one another.
@@ -505,9 +505,25 @@ fn paired(sources: &[&Table], targets: &[&Table]) -> Option<(Vec<Table>, Vec<Tab
     let mut out: (Vec<Table>, Vec<Table>) = (Vec::new(), Vec::new());
     for (s, t) in sources.iter().zip(targets) {
         if !out.0.iter().zip(&out.1).any(|(x, y)| x.name == s.name && y.name == t.name) {
-            out.0.push(s.whole());
-            out.1.push(t.whole());
+            out.0.push(beside(s, t));
+            out.1.push(beside(t, s));
         }
     }
     Some(out)
+}
+
+/// The store's own table, its columns being those that both of a pair have: what only this one has is `alone`.
+fn beside(table: &Table, other: &Table) -> Table {
+    let fixed = |t: &Table, column: usize| t.constants.iter().any(|c| c.column == column);
+    let shared = |column: usize| !fixed(table, column) && !fixed(other, column);
+    let before = |column: usize| (0..column).filter(|c| shared(*c)).count();
+    let mut out = table.clone();
+    out.columns = (0..table.columns.len()).filter(|c| shared(*c)).map(|c| table.columns[c].clone()).collect();
+    out.key = table.key.iter().map(|k| before(*k)).collect();
+    out.generated.iter_mut().for_each(|g| g.place = before(g.place));
+    out.alone.iter_mut().for_each(|l| l.place = before(l.place));
+    let mine = (0..table.columns.len()).filter(|c| !fixed(table, *c) && fixed(other, *c));
+    out.alone.extend(mine.map(|c| Lone { column: table.columns[c].clone(), place: before(c) }));
+    (out.only, out.constants) = (None, Vec::new());
+    out
 }

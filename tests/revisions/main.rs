@@ -2,6 +2,7 @@
 #![allow(missing_docs, dead_code)]
 
 mod adopt;
+mod between;
 mod catalog;
 #[path = "../it/database.rs"]
 mod database;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use backout::migrate::Proposal;
-use backout::plan::{Column, Table, TablePlan};
+use backout::plan::{Column, ForeignKey, Index, Table, TablePlan};
 
 use super::{counted, rows, size, wrap};
 
@@ -48,7 +48,12 @@ fn changes(t: &TablePlan) -> bool {
 fn columns(out: &mut String, t: &TablePlan) {
     let mut lines: Vec<[String; 3]> = Vec::new();
     let mut same = 0;
-    for ((s, d), c) in t.source.columns.iter().zip(&t.target.columns).zip(&t.codecs) {
+    for (at, ((s, d), c)) in t.source.columns.iter().zip(&t.target.columns).zip(&t.codecs).enumerate() {
+        // of several tables that become one, what this one has nothing for
+        if let Some(fixed) = t.source.constants.iter().find(|f| f.column == at) {
+            lines.push([d.name.clone(), short(&d.ty), format!("is new: {} in each of these rows", fixed.value)]);
+            continue;
+        }
         if s == d {
             same += 1;
             continue;
@@ -77,7 +82,13 @@ fn columns(out: &mut String, t: &TablePlan) {
         if line.trim_end().chars().count() <= 80 {
             let _ = writeln!(out, "{}", line.trim_end());
         } else {
-            let _ = writeln!(out, "  {}", wrap(format!("{n:name$}  {t}").trim_end(), name + 6));
+            // what it was and what it becomes, each on a line of its own
+            let mut parts = t.split(" → ");
+            let was = parts.next().unwrap_or_default();
+            let _ = writeln!(out, "  {}", wrap(format!("{n:name$}  {was}").trim_end(), name + 6));
+            for is in parts {
+                let _ = writeln!(out, "  {:name$}    {}", "", wrap(&format!("→ {is}"), name + 8));
+            }
             if !h.is_empty() {
                 let _ = writeln!(out, "  {:name$}    {}", "", wrap(h, name + 6));
             }
@@ -124,13 +135,28 @@ fn beside(out: &mut String, t: &TablePlan) {
             }
         }
     }
-    for (_, i) in t.source.indexes.iter().zip(&t.target.indexes).filter(|(s, i)| s.columns != i.columns) {
+    let (mut indexes, mut foreign_keys): (Vec<&Index>, Vec<&ForeignKey>) = (Vec::new(), Vec::new());
+    match &t.target.only {
+        // of those of the whole table, what speaks of these rows alone
+        Some(only) => {
+            let these = format!("= {}", only.value);
+            let speaks = |i: &&Index| i.predicate.as_ref().is_some_and(|p| p.ends_with(&these));
+            indexes.extend(t.target.indexes.iter().filter(speaks));
+        }
+        None => {
+            let (was, is) = (&t.source, &t.target);
+            indexes.extend(is.indexes.iter().zip(&was.indexes).filter(|(i, s)| s.columns != i.columns).map(|(i, _)| i));
+            foreign_keys.extend(is.foreign_keys.iter().zip(&was.foreign_keys).filter(|(f, s)| s != f).map(|(f, _)| f));
+        }
+    }
+    for i in indexes {
         let columns: Vec<&str> = i.columns.iter().map(|c| c.name.as_str()).collect();
         let what = if i.unique { "unique" } else { "index" };
         let named = i.name.as_ref().map(|n| format!(" {n}")).unwrap_or_default();
-        let _ = writeln!(out, "  {}", wrap(&format!("{what}{named} ({})", columns.join(", ")), 4));
+        let among = if t.target.only.is_some() { ", of these rows alone" } else { "" };
+        let _ = writeln!(out, "  {}", wrap(&format!("{what}{named} ({}){among}", columns.join(", ")), 4));
     }
-    for (_, f) in t.source.foreign_keys.iter().zip(&t.target.foreign_keys).filter(|(s, f)| s != f) {
+    for f in foreign_keys {
         let text = format!("foreign key ({}) → {} ({})", f.columns.join(", "), f.table, f.references.join(", "));
         let _ = writeln!(out, "  {}", wrap(&text, 4));
     }

@@ -220,5 +220,19 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
             columns(t, &key)
         }),
     );
+    let numbered = list(&|t| {
+        let of_key = |f: &Fate, c: &Column| {
+            t.table.key.first().is_some_and(|k| t.table.columns[*k].name == c.name)
+                && f.tries.first().and_then(Codec::key_map).is_some_and(|m| m.table == t.table.name)
+        };
+        columns(t, &of_key)
+    });
+    if !numbered.is_empty() {
+        out.push(format!(
+            "each number becomes a UUID that tells it, in the same order; rows that are made after the cutover get the next number on a \
+             rollback, so that a UUID that is in a URL or a mail by then does not survive it: {}",
+            numbered.join(", ")
+        ));
+    }
     out
 }

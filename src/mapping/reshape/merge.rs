@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::plan::{
-    Codec, Column, ColumnPlan, Constraint, Fixed, ForeignKey, Index, IndexColumn, KeyForm, KeyMap, Kind, Merge, Schema,
-    Table, TablePlan, base_type,
+    Codec, Column, ColumnPlan, Constraint, Fixed, ForeignKey, Index, IndexColumn, KeyForm, KeyMap, Kind, Merge, Pair,
+    Schema, Table, TablePlan, base_type,
 };
 
 use super::super::transfer::{Refusal, parents_first, usable_key};
@@ -63,11 +63,17 @@ struct Merged {
     from: Vec<Option<usize>>,
 }
 
-/// The plan's tables. `given` has the highest number that each of `tables` has given.
+/// The plan's tables. `given` has the highest number that each of `tables` has given; `kept` the pairs that an earlier run made up.
 ///
 /// # Errors
 /// What does not go together, by its name.
-pub fn assemble(tables: Vec<Table>, wanted: &Merge, given: &[Option<i64>], kind: Kind) -> Result<Assembled> {
+pub fn assemble(
+    tables: Vec<Table>,
+    wanted: &Merge,
+    given: &[Option<i64>],
+    kept: &[Pair],
+    kind: Kind,
+) -> Result<Assembled> {
     let find = |name: &str| tables.iter().position(|t| t.name == name);
     let at: Vec<usize> = wanted.from.iter().filter_map(|p| find(&p.table)).collect();
     let parts: Vec<&Table> = at.iter().map(|i| &tables[*i]).collect();
@@ -89,7 +95,7 @@ pub fn assemble(tables: Vec<Table>, wanted: &Merge, given: &[Option<i64>], kind:
         wanted.from.iter().map(|p| p.columns.iter().filter(|(a, b)| a != b).cloned().collect()).collect();
     let merged = columns(&parts, wanted, &renames, kind)?;
     let key = merged.iter().position(|m| m.column.identity).unwrap_or(0);
-    let forms = forms(&parts, &at, given);
+    let forms = forms(&parts, &at, given, kept);
     let told_by = merged.len() - 1;
 
     let mut plain = Table {
@@ -220,6 +226,10 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
         for (i, c) in part.columns.iter().enumerate() {
             let mut column = c.clone();
             rename(&mut column.name, &renames[n]);
+            if part.details.strict && column.ty.eq_ignore_ascii_case("ANY") {
+                // in a table that is not STRICT it is no type that makes numbers of text
+                column.ty = String::new();
+            }
             let same = |m: &Merged| match kind {
                 Kind::Sqlite => m.column.name.eq_ignore_ascii_case(&column.name),
                 _ => m.column.name == column.name,
@@ -284,8 +294,11 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
     Ok(out)
 }
 
-/// The first table's numbers stay, those of each other one are above all room of those before it.
-fn forms(parts: &[&Table], at: &[usize], given: &[Option<i64>]) -> Vec<KeyForm> {
+/// The first table's numbers stay, those of each other one are above all room of those before it. What an earlier run made up is
+/// nobody's room: its rows have those numbers still.
+fn forms(parts: &[&Table], at: &[usize], given: &[Option<i64>], kept: &[Pair]) -> Vec<KeyForm> {
+    let numbers = || kept.iter().filter_map(Pair::target_number);
+    let taken = numbers().min().zip(numbers().max());
     let mut by: i64 = 0;
     let mut out = Vec::new();
     for (n, i) in at.iter().enumerate() {
@@ -294,8 +307,18 @@ fn forms(parts: &[&Table], at: &[usize], given: &[Option<i64>]) -> Vec<KeyForm> 
         while room <= high.saturating_mul(10) {
             room = room.saturating_mul(10);
         }
-        let last = n + 1 == parts.len();
-        out.push(KeyForm::Shift { by, most: if last { i64::MAX - by } else { room - 1 } });
+        // below them there should be room for as many rows again
+        if let Some((low, last)) = taken
+            && by <= last
+            && by.saturating_add(high.saturating_mul(2)) >= low
+        {
+            by = (last / room).saturating_add(1).saturating_mul(room);
+        }
+        let mut most = if n + 1 == parts.len() { i64::MAX - by } else { room - 1 };
+        if let Some((low, _)) = taken.filter(|(low, _)| by < *low) {
+            most = most.min(low - 1 - by);
+        }
+        out.push(KeyForm::Shift { by, most });
         by = by.saturating_add(room);
     }
     out

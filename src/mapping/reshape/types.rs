@@ -1,6 +1,6 @@
 //! Which type a column may become, and by which codecs its values come back.
 
-use crate::plan::{Affinity, Codec, Kind, Table, base_type};
+use crate::plan::{Affinity, Codec, KeyForm, KeyMap, Kind, Table, base_type};
 
 use super::{Changing, Fate, Result, refuse, words};
 
@@ -30,7 +30,7 @@ pub(super) fn plain(ty: &str, kind: Kind) -> String {
 
 const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
 
-fn is_integer(ty: &str) -> bool {
+pub(super) fn is_integer(ty: &str) -> bool {
     INTEGERS.contains(&ty)
 }
 
@@ -94,7 +94,7 @@ pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulte
         return no("its numbers are given by a sequence", "drop its default in a SQL revision first");
     }
     if !defaulted && let Some(default) = &column.default {
-        match translated(default, &ty, kind) {
+        match translated(default, &column.ty, &ty, kind) {
             Some(default) => fate.column.default = default,
             None => {
                 let hint = "drop that default first, in a SQL revision; or say the new one in [[alter.column]] default = \"…\"";
@@ -113,6 +113,30 @@ pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulte
     fate.column.ty = ty;
     fate.retyped = true;
     fate.tries = tries;
+    Ok(())
+}
+
+/// Has a column of numbers hold UUIDs, each of which tells its number: the key `of` a table (`own`), or what refers to it. What gave numbers
+/// by itself gives UUIDs by itself.
+pub(super) fn numbered(fate: &mut Fate, t: &Table, i: usize, own: bool, of: &str) -> Result<()> {
+    let column = &t.columns[i];
+    let title = format!("{}.{}", t.name, column.name);
+    if own && !column.identity {
+        let cause = format!("{title} cannot become uuid: the store gives it no numbers by itself");
+        let hint =
+            "rows that are made after the cutover need one on their way back: give it an identity or a sequence first";
+        return refuse(fate.at, cause, hint);
+    }
+    if !own && (column.identity || column.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"))) {
+        let cause = format!("{title} cannot become uuid: it has a default");
+        return refuse(fate.at, cause, "drop that default first, in a SQL revision");
+    }
+    fate.column.default = own.then(|| "gen_random_uuid()".to_owned());
+    (fate.column.identity, fate.column.always) = (false, false);
+    fate.column.ty = "uuid".to_owned();
+    fate.retyped = true;
+    let (map, form) = (KeyMap::of(of), KeyForm::Uuid { space: of.to_owned() });
+    fate.tries = vec![Codec::Key { map, form }];
     Ok(())
 }
 
@@ -135,8 +159,8 @@ fn postgres(from: &str, to: &str) -> Found {
         ("character", "uuid") if length(from) == Some(36) => Ok(vec![UUIDS[0].clone(), UUIDS[2].clone()]),
         ("character", "uuid") if length(from) == Some(32) => Ok(vec![UUIDS[1].clone(), UUIDS[3].clone()]),
         (a, "uuid") if is_integer(a) => Err((
-            "its numbers need a UUID each, and a map of both, which comes with a later version".into(),
-            "text that holds UUIDs can become uuid now, and numbers bigint",
+            "only a key's numbers, and what refers to them, become UUIDs".into(),
+            "[rekey] type = \"uuid\", tables = [\"…\"] changes a key with all that refers to it",
         )),
         (_, b) if is_text(from) && is_integer(b) => Ok(vec![Codec::Whole]),
         _ => Err((format!("from {from} to {to} no way is known that loses nothing either way"), LATER)),
@@ -171,17 +195,14 @@ fn sqlite(t: &Table, from: &str, to: &str) -> Found {
 
 /// A default for the new type; `Some(None)` is none at all, `None` that it does not fit.
 #[allow(clippy::option_option)]
-fn translated(default: &str, ty: &str, kind: Kind) -> Option<Option<String>> {
+fn translated(default: &str, from: &str, ty: &str, kind: Kind) -> Option<Option<String>> {
     if kind == Kind::Sqlite {
-        let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\''));
-        return match (Affinity::of(ty), text) {
-            _ if default.eq_ignore_ascii_case("null") => Some(Some(default.to_owned())),
-            (Affinity::Integer, Some(text)) => {
-                text.parse::<i64>().ok().filter(|i| i.to_string() == text).map(|i| Some(i.to_string()))
-            }
-            (Affinity::Integer, None) => None,
-            _ => Some(Some(default.to_owned())),
-        };
+        if Affinity::of(from) == Affinity::of(ty) || default.eq_ignore_ascii_case("null") {
+            return Some(Some(default.to_owned()));
+        }
+        // text that becomes an integer; a bare number is its text there
+        let text = default.strip_prefix('\'').and_then(|d| d.strip_suffix('\'')).unwrap_or(default);
+        return text.parse::<i64>().ok().filter(|i| i.to_string() == text).map(|i| Some(i.to_string()));
     }
     let (bare, cast) = match default.rsplit_once("::") {
         Some((bare, cast)) if !cast.contains(['(', ')', '\'']) || cast.contains('(') && cast.ends_with(')') => {

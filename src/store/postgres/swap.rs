@@ -148,6 +148,8 @@ impl Postgres {
         if let (Site::Staged(_), Site::Backup) = (from, aside) {
             self.still_dressed(out, &self.schema_of(from))?;
         }
+        // it was made with the tables, but it was empty since
+        self.make_schema(aside)?;
         let base = self.base.clone();
         let mut sql = Vec::new();
         let published = self.published(&base, out, home)?;
@@ -161,7 +163,12 @@ impl Postgres {
         sql.extend(published.into_iter().map(|(_, back)| back));
         self.run("swapping tables", &sql.join("; "))?;
         let aside = self.schema_of(aside);
-        self.ask("carrying the sequences on", NUMBERS, &[&base, &aside, &names(out)]).map(drop)
+        // where several become one, the numbers of one say nothing of another's: what was given there is carried by itself
+        let mut same = names(out);
+        if out.len() != home.len() {
+            same.retain(|name| home.iter().any(|t| t.name == *name));
+        }
+        self.ask("carrying the sequences on", NUMBERS, &[&base, &aside, &same]).map(drop)
     }
 
     /// Statements that take the tables out of publications, and those that put their successors in.

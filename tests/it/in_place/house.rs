@@ -186,6 +186,10 @@ impl House {
         assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
     }
 
+    pub fn sql(&mut self, sql: &str) -> Result<(), String> {
+        self.session.run(sql)
+    }
+
     /// After a kill: waits until its sessions have ended.
     pub fn settle(&mut self) {
         let begun = std::time::Instant::now();

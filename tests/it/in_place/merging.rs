@@ -1,5 +1,8 @@
 //! Two tables become one and are two again: what was uploaded meanwhile is in the right one, with a number that fits.
 
+use std::sync::{Arc, Mutex};
+
+use backout::gate::Gate;
 use backout::migrate::{Project, RollbackOptions, UpOptions};
 use backout::store::Phase;
 use postgres::{Client, NoTls};
@@ -157,11 +160,139 @@ fn merged_and_back(kind: Kind) {
 }
 
 #[test]
-fn sqlite_images_and_docs_become_media_and_are_themselves_again() {
+fn p10_sqlite_images_and_docs_become_media_and_are_themselves_again() {
     merged_and_back(Kind::Sqlite);
 }
 
 #[test]
-fn postgres_images_and_docs_become_media_and_are_themselves_again() {
+fn p10_postgres_images_and_docs_become_media_and_are_themselves_again() {
     merged_and_back(Kind::Postgres);
+}
+
+const SPLIT: &str = r#"title = "Media become images and documents"
+[split]
+store = "main"
+table = "media"
+discriminator = "media_type"
+[[split.into]]
+table = "images"
+value = "image"
+columns = { url = "image_url" }
+without = ["pages"]
+[[split.into]]
+table = "docs"
+value = "doc"
+without = ["width"]
+"#;
+
+fn split_and_back(kind: Kind) {
+    let mut m = Media::new(kind);
+    // what merging made is what is split: its own tables first
+    m.project().up(&UpOptions::default()).unwrap();
+    m.project().complete(false).unwrap();
+    m.run("DROP TABLE captions");
+    std::fs::remove_file(m.folder.path().join("migrations/20250301090000_media.toml")).unwrap();
+    std::fs::write(m.folder.path().join("migrations/20250401090000_apart.toml"), SPLIT).unwrap();
+    m.run("INSERT INTO media (media_type, url) VALUES ('video', 'v1.mp4')");
+    let refused = m.project().up(&UpOptions::default()).unwrap_err().error.to_string();
+    assert!(refused.contains("media_type is 'video'"), "{refused}");
+    m.run("DELETE FROM media WHERE media_type = 'video'");
+    m.run("UPDATE media SET pages = 9 WHERE url = 'i3.png'");
+    let refused = m.project().up(&UpOptions::default()).unwrap_err().error.to_string();
+    assert!(refused.contains("pages is 9") && refused.contains("images is without it"), "{refused}");
+    m.run("UPDATE media SET pages = NULL WHERE url = 'i3.png'");
+    let before = m.rows("SELECT * FROM media ORDER BY id");
+
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    assert_eq!(m.one("SELECT count(*) FROM images"), "30");
+    assert_eq!(m.one("SELECT count(*) FROM docs"), "11");
+    assert_eq!(m.one("SELECT width FROM images WHERE image_url = 'i7.png'"), "7");
+    assert!(m.session.run("INSERT INTO images (image_url, width) VALUES ('i7.png', 1)").is_err());
+    assert!(m.session.run("INSERT INTO images (image_url, width) VALUES ('x.png', 0)").is_err());
+    m.run("INSERT INTO images (image_url, width, owner_id) VALUES ('new.png', 640, 2)");
+    m.run("INSERT INTO docs (url, pages) VALUES ('new.pdf', 3)");
+    m.run("UPDATE docs SET title = 'touched' WHERE url = 'd3.pdf'");
+    m.run("DELETE FROM images WHERE image_url = 'i9.png'");
+    m.project().shadow().unwrap();
+    m.run("INSERT INTO docs (url, pages) VALUES ('later.pdf', 4)");
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
+    assert_eq!(m.one("SELECT media_type, width FROM media WHERE url = 'new.png'"), "image|640");
+    assert_eq!(m.one("SELECT media_type, pages FROM media WHERE url = 'new.pdf'"), "doc|3");
+    assert_eq!(m.one("SELECT count(*), count(DISTINCT id) FROM media"), "43|43");
+    let after = m.rows("SELECT * FROM media ORDER BY id");
+    assert_eq!(before.iter().filter(|r| after.contains(r)).count(), before.len() - 2);
+}
+
+#[test]
+fn p10_sqlite_media_become_images_and_docs_and_are_one_again() {
+    split_and_back(Kind::Sqlite);
+}
+
+#[test]
+fn p10_postgres_media_become_images_and_docs_and_are_one_again() {
+    split_and_back(Kind::Postgres);
+}
+
+/// A document of the source's may have the number from which another one's in the target would follow.
+#[test]
+fn what_is_written_just_after_a_rollback_is_no_difference() {
+    let mut m = Media::new(Kind::Sqlite);
+    m.project().up(&UpOptions::default()).unwrap();
+    m.run("INSERT INTO media (media_type, url, width) VALUES ('image', 'new.png', 640)");
+    m.run("INSERT INTO media (media_type, url, pages) VALUES ('doc', 'new.pdf', 3)");
+    let app = Connection::open(m.folder.path().join("app.db")).unwrap();
+    app.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let app = Arc::new(Mutex::new((app, 0)));
+    let writer = app.clone();
+    // as soon as the tables are home, and nobody else writes
+    let gate = Gate::between(move |_| {
+        let (app, written) = &mut *writer.lock().unwrap();
+        let home = app.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'docs'", [], |r| r.get::<_, u32>(0));
+        if *written < 2 && home == Ok(1) {
+            let sql = format!("INSERT INTO docs (doc_url) VALUES ('after{written}.pdf')");
+            *written += u32::from(app.execute_batch(&sql).is_ok());
+        }
+    });
+    let out = m.project().gated(gate).rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, app.lock().unwrap().1), (Some(Phase::RolledBack), 2));
+    let ids = m.rows("SELECT id, doc_url FROM docs WHERE id > 11 ORDER BY id");
+    let expected = [["13", "new.pdf"], ["14", "after0.pdf"], ["15", "after1.pdf"]];
+    assert_eq!(ids, expected);
+}
+
+/// Numbers that were made up by an earlier run are nobody else's in the next one.
+fn numbers_that_were_made_up_are_taken(kind: Kind) {
+    let mut m = Media::new(kind);
+    m.project().up(&UpOptions::default()).unwrap();
+    m.run("INSERT INTO media (media_type, url, width) VALUES ('image', 'new.png', 640)");
+    m.run("INSERT INTO media (media_type, url, pages) VALUES ('doc', 'new.pdf', 3)");
+    let made_up = "SELECT id, url FROM media WHERE url LIKE 'new%' ORDER BY id";
+    let had = m.rows(made_up);
+    m.project().rollback(&RollbackOptions::default()).unwrap();
+    for n in 1..=5 {
+        m.run(&format!("INSERT INTO docs (doc_url) VALUES ('after{n}.pdf')"));
+        m.run(&format!("INSERT INTO images (image_url, width) VALUES ('after{n}.png', {n})"));
+    }
+    m.project().up(&UpOptions::default()).unwrap();
+    assert_eq!(m.one("SELECT count(*), count(DISTINCT id) FROM media"), "53|53");
+    assert_eq!(m.rows(made_up), had);
+    assert_eq!(m.one("SELECT id, width FROM media WHERE url = 'i7.png'"), "7|7");
+    m.run("INSERT INTO media (media_type, url, pages) VALUES ('doc', 'newest.pdf', 4)");
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
+    let ids = m.rows("SELECT id, doc_url FROM docs WHERE id > 11 ORDER BY id");
+    let urls = ["new.pdf", "after1.pdf", "after2.pdf", "after3.pdf", "after4.pdf", "after5.pdf", "newest.pdf"];
+    let expected: Vec<[String; 2]> = urls.iter().zip(13..).map(|(u, n)| [n.to_string(), (*u).to_owned()]).collect();
+    assert_eq!(ids, expected);
+}
+
+#[test]
+fn sqlite_numbers_that_were_made_up_are_taken() {
+    numbers_that_were_made_up_are_taken(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_numbers_that_were_made_up_are_taken() {
+    numbers_that_were_made_up_are_taken(Kind::Postgres);
 }

@@ -3,6 +3,8 @@
 mod flow;
 mod house;
 mod merging;
+mod numbers;
+mod partly;
 mod plan;
 mod postgres;
 mod sqlite;

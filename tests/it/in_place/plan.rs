@@ -180,7 +180,6 @@ fn what_cannot_be_is_refused_where_it_is_asked_for() {
             format!("{REKEY}tables = [\"entry_tags\"]\n"),
             &["the key of entry_tags has several columns (entry_id, tag_id)"],
         ),
-        (format!("{REKEY}tables = [\"entries\"]\n"), &["entries.id cannot become uuid", "comes with a later version"]),
         (
             format!("{REKEY}tables = [\"profiles\"]\n"),
             &["profiles.user_id would be uuid", "users.id", "name the table in its `tables`"],
@@ -343,8 +342,8 @@ changes 2 tables; 2 tables go along as they are; 5 rows, 291 B
 
 users   2 rows, 131 B
   key (id)
-  id           varchar(40) default (gen_random_uuid())::text →
-                 uuid default gen_random_uuid()
+  id           varchar(40) default (gen_random_uuid())::text
+                 → uuid default gen_random_uuid()
                  36 characters as uuid
   nick → name  text not null
   fax          text                        goes

@@ -154,11 +154,15 @@ impl House {
 
 /// Waits until so many more writes are acknowledged.
 fn waits_for(house: &House, more: u64) {
-    let goal = house.acknowledged.load(Ordering::SeqCst) + more;
-    let begun = Instant::now();
-    while house.acknowledged.load(Ordering::SeqCst) < goal {
-        assert!(begun.elapsed() < Duration::from_secs(60), "nobody can write any more");
+    let mut done = house.acknowledged.load(Ordering::SeqCst);
+    let (goal, mut since) = (done + more, Instant::now());
+    while done < goal {
+        assert!(since.elapsed() < Duration::from_secs(60), "nobody can write any more");
         std::thread::sleep(Duration::from_millis(5));
+        let now = house.acknowledged.load(Ordering::SeqCst);
+        if now > done {
+            (done, since) = (now, Instant::now());
+        }
     }
 }
 

@@ -157,12 +157,22 @@ impl Postgres {
             return self.refresh(staged, targets);
         }
         let path = format!("{}, {rest}", quoted(staged));
-        // of several tables that become one, what is on the first is what the one has
-        let first = |n: usize| !targets[..n].iter().any(|t| t.name == targets[n].name);
+        // of several tables that become one, what is on the first is what the one has; of several that one becomes, the first has it
+        let first = |n: usize| {
+            !targets[..n].iter().any(|t| t.name == targets[n].name)
+                && !sources[..n].iter().any(|s| s.name == sources[n].name)
+        };
         let (all, paired) = (sources, (0..sources.len().min(targets.len())).filter(|n| first(*n)));
         let (sources, targets): (Vec<&Table>, Vec<&Table>) = paired.map(|n| (sources[n], targets[n])).unzip();
         let (sources, targets) = (sources.as_slice(), targets.as_slice());
-        let pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
+        let mut pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
+        // each of several has a sequence of its own, under the name that it was made with
+        let several = |name: &String| all.iter().filter(|s| s.name == *name).count() > 1;
+        pairs.columns[0]
+            .iter()
+            .zip(&mut pairs.counts)
+            .filter(|(t, _)| several(t))
+            .for_each(|(_, counts)| *counts = false);
         self.strip(staged, targets)?;
         self.put_on_all(&pairs, &path, &[Postgres::no_identities, Postgres::sequences])?;
         // under the names of the sources every definition means what it means there; the server follows a renaming by itself
@@ -311,8 +321,16 @@ impl Postgres {
         }
         let mut told = self.outsiders(sources, targets)?;
         let paired = |n: usize| n < targets.len() && !targets[..n].iter().any(|t| t.name == targets[n].name);
-        for (_, source) in sources.iter().enumerate().filter(|(n, _)| !paired(*n)) {
-            told.extend(self.left_behind(source)?);
+        for (n, source) in sources.iter().enumerate() {
+            let first = sources[..n].iter().position(|s| s.name == source.name);
+            match first {
+                Some(first) => told.push(format!(
+                    "{}: privileges, comments, triggers and policies of {} are put on {} alone",
+                    targets[n].name, source.name, targets[first].name
+                )),
+                None if !paired(n) => told.extend(self.left_behind(source)?),
+                None => {}
+            }
         }
         let was = (self.home.clone(), self.side.clone());
         self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;

@@ -32,7 +32,10 @@ const SEQUENCES: &str = "
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum
     JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum
     JOIN pg_catalog.pg_class x ON x.oid = o.s
-    WHERE b.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) OR o.deptype = 'a' AND b.atttypid = a.atttypid),
+    WHERE (b.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) OR o.deptype = 'a' AND b.atttypid = a.atttypid)
+        -- another of several tables that one becomes may have made its own by this name
+        AND (o.t IS NULL OR o.deptype = 'a' OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+            AND d.objid = o.t AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.t))),
 opt AS (
     SELECT n.s, concat_ws(' ', CASE WHEN n.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) THEN 'AS ' || n.ty END,
         'INCREMENT BY ' || n.seqincrement,

@@ -1,0 +1,266 @@
+//! `split`: a table becomes several, each with the rows that have its value in one column. Data in, data out.
+//!
+//! To the engine each of them stays a table of its own, whose source is a slice of the one. Numbers stay as they are; a row that is made in
+//! one of them gets the next number of the one table on its way back.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::plan::{
+    Codec, ColumnPlan, Constraint, Fixed, Index, KeyForm, KeyMap, Kind, Schema, Split, Table, TablePlan,
+};
+
+use super::super::transfer::{Refusal, parents_first};
+use super::{Assembled, Result, connected, may_be_called, refuse, words};
+
+/// The tables that take part as they are, parents first; and which of them becomes several.
+///
+/// # Errors
+/// What cannot be, with the line that asks for it.
+pub fn parts(schema: &Schema, wanted: &Split, kind: Kind) -> Result<Vec<Table>> {
+    let Some(whole) = schema.tables.iter().find(|t| t.name == wanted.from) else {
+        let names: Vec<&str> = schema.tables.iter().map(|t| t.name.as_str()).collect();
+        let hint = format!("its tables are: {}", names.join(", "));
+        return refuse(Some(wanted.at), format!("there is no table {:?}", wanted.from), hint);
+    };
+    let same = |a: &str, b: &str| if kind == Kind::Sqlite { a.eq_ignore_ascii_case(b) } else { a == b };
+    let others = || schema.others.iter().filter_map(|(what, _)| what.split_once(' ')).map(|(_, name)| name);
+    for part in &wanted.into {
+        let taken = schema.tables.iter().map(|t| t.name.as_str()).chain(others());
+        if let Some(taken) = taken.into_iter().find(|n| same(n, &part.table)) {
+            return refuse(Some(part.at), format!("there is a {taken} already"), "choose another name for `table`");
+        }
+        may_be_called(&part.table, kind, part.at)?;
+    }
+    let line = Some(wanted.at);
+    if let Some(why) = &whole.details.cannot {
+        return refuse(line, format!("table {} cannot take part: {why}", whole.name), "change it in a SQL revision");
+    }
+    let child = schema.tables.iter().find(|t| t.foreign_keys.iter().any(|f| f.table == whole.name));
+    if let Some(child) = child {
+        let cause = format!("{} refers to {}, and which of its tables is meant cannot be told", child.name, whole.name);
+        return refuse(line, cause, "drop that foreign key first, in a SQL revision");
+    }
+    if let Some(g) = whole.generated.first() {
+        let cause = format!("{}.{} is computed from other columns", whole.name, g.name);
+        return refuse(line, cause, "drop it first, in a SQL revision");
+    }
+    let integer = |ty: &str| kind == Kind::Sqlite || ["smallint", "integer", "bigint"].contains(&ty);
+    let numbered = matches!(whole.key.as_slice(), [k] if whole.columns[*k].identity && integer(&whole.columns[*k].ty));
+    if !numbered || whole.details.without_rowid {
+        let cause = format!("the key of {} is no number that the store gives by itself", whole.name);
+        return refuse(line, cause, "other keys of tables that are split come with a later version");
+    }
+    let found = connected(schema, &HashSet::from([whole.name.clone()]));
+    let mut tables: Vec<Table> = schema.tables.iter().filter(|t| found.contains(&t.name)).cloned().collect();
+    for t in &mut tables {
+        if let Some(why) = &t.details.cannot {
+            return refuse(None, format!("table {} cannot take part: {why}", t.name), "change it in a SQL revision");
+        }
+        if t.key.is_empty() {
+            t.key = super::super::transfer::usable_key(t).ok_or_else(|| Refusal {
+                cause: format!("table {} has no key: rows without one cannot be told apart", t.name),
+                hint: "give it a primary key, or a unique index over NOT NULL columns".into(),
+            })?;
+        }
+        t.details.types.clear();
+    }
+    Ok(parents_first(tables))
+}
+
+/// The plan's tables.
+///
+/// # Errors
+/// What does not go together, by its name.
+pub fn assemble(tables: Vec<Table>, wanted: &Split, kind: Kind) -> Result<Assembled> {
+    let mut out = Vec::new();
+    for t in tables {
+        if t.name != wanted.from {
+            let codecs = t.columns.iter().map(|c| ColumnPlan { codec: Codec::Verbatim, why: c.ty.clone() }).collect();
+            let (source, target) = (t.clone(), t);
+            out.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
+            continue;
+        }
+        let Some(told_by) = t.column(&wanted.discriminator) else {
+            let columns = t.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            let cause = format!("table {} has no column {:?}", t.name, wanted.discriminator);
+            return refuse(Some(wanted.at), cause, format!("its columns are: {columns}"));
+        };
+        for n in 0..wanted.into.len() {
+            out.push(part(&t, told_by, wanted, n, kind)?);
+        }
+    }
+    let names: Vec<&str> = wanted.into.iter().map(|p| p.table.as_str()).collect();
+    let notes = vec![
+        format!(
+            "rows keep their numbers; one that is made in {} gets the next number of {} on a rollback: a number that is in a URL or a mail by \
+             then does not survive it",
+            names.join(" or "),
+            wanted.from
+        ),
+        format!("two of these tables may give the same number, which {} never did: {}", wanted.from, names.join(", ")),
+    ];
+    Ok(Assembled { tables: out, notes })
+}
+
+fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, kind: Kind) -> Result<TablePlan> {
+    let asked = &wanted.into[n];
+    let line = Some(asked.at);
+    let named = |name: &String| t.column(name).filter(|c| *c != told_by && !t.key.contains(c));
+    for name in asked.without.iter().chain(asked.columns.iter().map(|(old, _)| old)) {
+        if t.column(name).is_none() {
+            let columns = t.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            let cause = format!("table {} has no column {name:?}", t.name);
+            return refuse(line, cause, format!("its columns are: {columns}"));
+        }
+    }
+    if let Some(name) = asked.without.iter().find(|name| named(name).is_none()) {
+        let cause = format!("{} cannot be without {name}: it is the key, or tells the rows apart", asked.table);
+        return refuse(line, cause, "take it out of `without`");
+    }
+    let left: Vec<usize> = asked.without.iter().filter_map(named).collect();
+    if let Some(c) = left.iter().find(|c| t.columns[**c].not_null) {
+        let cause = format!("{} cannot be without {}: it is NOT NULL", asked.table, t.columns[*c].name);
+        return refuse(line, cause, "take it out of `without`");
+    }
+    let value = format!("'{}'", asked.value.replace('\'', "''"));
+    let (mut source, mut target) = (t.clone(), t.clone());
+    source.only = Some(Fixed { column: told_by, value: value.clone() });
+    target.name.clone_from(&asked.table);
+    target.details.sql = None;
+    for column in 0..t.columns.len() {
+        if column == told_by {
+            target.constants.push(Fixed { column, value: value.clone() });
+        } else if left.contains(&column) {
+            target.constants.push(Fixed { column, value: "NULL".to_owned() });
+        }
+    }
+    let names: HashMap<String, String> = asked.columns.iter().filter(|(a, b)| a != b).cloned().collect();
+    for c in &mut target.columns {
+        if let Some(new) = names.get(&c.name) {
+            c.name.clone_from(new);
+        }
+    }
+    let gone: Vec<&str> = target.constants.iter().map(|f| t.columns[f.column].name.as_str()).collect();
+    let speaks = |text: &str| gone.iter().any(|name| words::mentions(text, name, kind));
+    if let Some(key) = &t.key_name {
+        target.key_name = Some(of_part(key, &asked.table));
+    }
+    target.foreign_keys.retain(|f| !f.columns.iter().any(|c| gone.contains(&c.as_str())));
+    for f in &mut target.foreign_keys {
+        f.columns
+            .iter_mut()
+            .filter_map(|c| names.get(c.as_str()).map(|new| (c, new)))
+            .for_each(|(c, new)| c.clone_from(new));
+        f.name = f.name.as_ref().map(|name| of_part(name, &asked.table));
+    }
+    let unsure = |what: &str| Refusal {
+        cause: format!("{what} of {} cannot be told for {}", t.name, asked.table),
+        hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
+    };
+    target.indexes.clear();
+    for index in &t.indexes {
+        let title = format!("the index {}", index.name.as_deref().unwrap_or("that a UNIQUE makes"));
+        let Some(mut new) = own(index, &wanted.discriminator, &asked.value) else { continue };
+        let texts = [&new.predicate, &new.definition];
+        let in_text = texts.into_iter().flatten().any(|text| {
+            let text =
+                if kind == Kind::Sqlite { text.split_once('(').map_or(text.as_str(), |(_, rest)| rest) } else { text };
+            speaks(text)
+        });
+        if in_text || new.columns.iter().any(|c| gone.contains(&c.name.as_str())) {
+            // of what is not there nothing can be looked up
+            if new.unique || new.columns.iter().any(|c| c.name == wanted.discriminator) {
+                return Err(unsure(&title).into());
+            }
+            continue;
+        }
+        for c in &mut new.columns {
+            if let Some(name) = names.get(&c.name) {
+                c.name.clone_from(name);
+            }
+        }
+        for text in [&mut new.predicate].into_iter().flatten() {
+            *text = words::renamed(text, &names, kind).ok_or_else(|| unsure(&title))?;
+        }
+        if let Some(text) = &new.definition {
+            new.definition = Some(words::renamed_definition(text, &names, kind).ok_or_else(|| unsure(&title))?);
+        }
+        new.name = new.name.as_ref().map(|name| of_part(name, &asked.table));
+        target.indexes.push(new);
+    }
+    let told = |text: &str| -> std::result::Result<Option<String>, Refusal> {
+        let Some(text) = own_check(text, &wanted.discriminator, &asked.value) else { return Ok(None) };
+        let text = text.as_str();
+        if speaks(text) {
+            return Err(unsure(&format!("CHECK ({text})")));
+        }
+        words::renamed(text, &names, kind).map(Some).ok_or_else(|| unsure("a CHECK"))
+    };
+    target.checks = Vec::new();
+    if kind == Kind::Sqlite {
+        for check in &t.checks {
+            target.checks.extend(told(check)?);
+        }
+    }
+    target.constraints.clear();
+    for c in &t.constraints {
+        if let Some(definition) = told(&c.definition)? {
+            target.constraints.push(Constraint { name: of_part(&c.name, &asked.table), definition });
+        }
+    }
+    let mut codecs = vec![Codec::Verbatim; t.columns.len()];
+    // a number that is free here may be another part's, so each part knows its own pairs
+    codecs[t.key[0]] = Codec::Key { map: KeyMap::of(&asked.table), form: KeyForm::Shift { by: 0, most: i64::MAX } };
+    let codecs = codecs.into_iter().zip(&t.columns).map(|(codec, c)| ColumnPlan { codec, why: c.ty.clone() }).collect();
+    Ok(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() })
+}
+
+fn of_part(name: &str, part: &str) -> String {
+    format!("{name}_{part}")
+}
+
+/// A check for the rows of one part: one that asks something of these rows alone asks it of all of them; `None` if it asks it of others.
+fn own_check(text: &str, told_by: &str, value: &str) -> Option<String> {
+    let inside = text.trim();
+    let (head, inside) = match inside.strip_prefix("CHECK") {
+        Some(rest) => ("CHECK ", rest.trim()),
+        None => ("", inside),
+    };
+    let bare = |s: &str| s.replace("::text", "").replace(['(', ')', '"'], "").trim().to_owned();
+    let Some((condition, rest)) = inside.split_once(" OR ") else { return Some(text.to_owned()) };
+    let plain = bare(condition);
+    let Some((column, said)) = plain.split_once("<>") else { return Some(text.to_owned()) };
+    if column.trim() != told_by {
+        return Some(text.to_owned());
+    }
+    if said.trim() != format!("'{}'", value.replace('\'', "''")) {
+        return None;
+    }
+    // the brackets around both
+    let opened = condition.matches('(').count() - condition.matches(')').count();
+    let mut rest = rest.trim().to_owned();
+    for _ in 0..opened {
+        rest = rest.strip_suffix(')').unwrap_or(&rest).trim().to_owned();
+    }
+    Some(format!("{head}({rest})"))
+}
+
+/// The index for the rows of one part: one that was for these rows alone is for all of them; `None` if it was for others alone.
+fn own(index: &Index, told_by: &str, value: &str) -> Option<Index> {
+    let mut out = index.clone();
+    let Some(predicate) = &index.predicate else { return Some(out) };
+    let plain = predicate.replace("::text", "").replace(['(', ')', '"'], "");
+    let Some((column, said)) = plain.split_once('=') else { return Some(out) };
+    if column.trim() != told_by || said.contains(" AND ") || said.contains(" OR ") {
+        return Some(out);
+    }
+    if said.trim() != format!("'{}'", value.replace('\'', "''")) {
+        return None;
+    }
+    out.predicate = None;
+    out.definition = index.definition.as_ref().and_then(|d| {
+        let at = d.to_ascii_uppercase().rfind(" WHERE ")?;
+        Some(d[..at].to_owned())
+    });
+    Some(out)
+}

@@ -1,0 +1,136 @@
+//! What goes wrong by other hands while a change in place soaks: each is a clear answer, and leads on.
+
+use backout::migrate::{RollbackOptions, Until, UpOptions};
+use backout::store::Phase;
+
+use super::house::House;
+use crate::room::Kind;
+
+fn resting(house: &House, table: &str) -> String {
+    if house.kind == Kind::Postgres {
+        format!("migration_backup.{table}")
+    } else {
+        format!("migration_backup__{table}")
+    }
+}
+
+fn failure(house: &House, emergency: bool) -> (u8, String) {
+    let asked = RollbackOptions { emergency, ..RollbackOptions::default() };
+    let e = house.project().rollback(&asked).unwrap_err();
+    println!("{}: {}\n{}\n{}", e.exit, e.error, e.state, e.hint);
+    (e.exit, format!("{} {} {}", e.error, e.state, e.hint))
+}
+
+fn backup_missing(kind: Kind) {
+    let mut house = House::new(kind);
+    house.up();
+    let (notes, people) = (resting(&house, "notes"), resting(&house, "people"));
+    let all = if kind == Kind::Postgres { " CASCADE" } else { "" };
+    house.sql(&format!("DROP TABLE {notes}{all}; DROP TABLE {people}{all}")).unwrap();
+    house.write();
+    for emergency in [false, true] {
+        let (exit, said) = failure(&house, emergency);
+        assert!(said.contains("people") && said.contains("notes") && said.contains("backout complete"), "{said}");
+        assert_eq!((exit, house.phase()), (4, Some(Phase::Soaking)));
+    }
+    // the application goes on where it is, and the window can be closed
+    house.write();
+    house.project().complete(false).unwrap();
+    house.is_completed();
+}
+
+#[test]
+fn sqlite_the_resting_tables_are_gone() {
+    backup_missing(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_the_resting_tables_are_gone() {
+    backup_missing(Kind::Postgres);
+}
+
+fn changed_by_hand(kind: Kind) {
+    let mut house = House::new(kind);
+    house.up();
+    house.write();
+    house.project().shadow().unwrap();
+    house.sql("ALTER TABLE people ADD COLUMN shoe integer").unwrap();
+    house.write();
+    let (exit, said) = failure(&house, false);
+    assert_eq!(exit, 4, "{said}");
+    assert!(said.contains("people") && said.contains("changed"), "{said}");
+    assert_eq!(house.phase(), Some(Phase::Soaking));
+    house.sql("ALTER TABLE people DROP COLUMN shoe").unwrap();
+    house.write();
+    house.roll_back();
+    house.is_home();
+}
+
+#[test]
+fn sqlite_a_table_was_changed_by_hand() {
+    changed_by_hand(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_a_table_was_changed_by_hand() {
+    changed_by_hand(Kind::Postgres);
+}
+
+/// What cannot be read any more is left out, and said; the application is where it was before, as of the last drain.
+fn changed_by_hand_in_an_emergency(kind: Kind) {
+    let mut house = House::new(kind);
+    house.up();
+    house.write();
+    house.project().shadow().unwrap();
+    let carried = house.ledger();
+    house.sql("ALTER TABLE people ADD COLUMN shoe integer").unwrap();
+    house.write();
+    let asked = RollbackOptions { emergency: true, ..RollbackOptions::default() };
+    let out = house.project().rollback(&asked).unwrap();
+    assert_eq!(out.phase, Some(Phase::Outstanding));
+    assert!(out.notes.iter().any(|n| n.contains("not carried")), "{:?}", out.notes);
+    assert!(!house.is_new_shape());
+    house.forget_since(&carried);
+    house.write();
+    // it cannot be compared with what it was, and says so; giving it up ends the run
+    house.project().salvage(false).unwrap_err();
+    house.project().salvage(true).unwrap();
+    house.is_home();
+}
+
+#[test]
+fn sqlite_a_table_was_changed_by_hand_in_an_emergency() {
+    changed_by_hand_in_an_emergency(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_a_table_was_changed_by_hand_in_an_emergency() {
+    changed_by_hand_in_an_emergency(Kind::Postgres);
+}
+
+/// What was put on a table after the plan would be on the resting one alone.
+fn an_index_that_came_later(kind: Kind) {
+    let mut house = House::new(kind);
+    house.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }).unwrap();
+    house.sql("CREATE INDEX by_fax ON people (fax)").unwrap();
+    let e = house.project().cutover().unwrap_err();
+    assert_eq!(e.exit, 6, "{}", e.error);
+    assert!(e.error.to_string().contains("index by_fax on people was not so"), "{}", e.error);
+    assert_eq!(house.phase(), Some(Phase::Ready));
+    house.write();
+    house.sql("DROP INDEX by_fax").unwrap();
+    house.project().cutover().unwrap();
+    house.is_soaking();
+    house.roll_back();
+    house.is_home();
+}
+
+#[test]
+fn sqlite_an_index_came_after_the_plan() {
+    an_index_that_came_later(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_an_index_came_after_the_plan() {
+    an_index_that_came_later(Kind::Postgres);
+}
