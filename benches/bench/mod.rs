@@ -131,29 +131,65 @@ pub fn ledger(rows: u64) -> Result<PathBuf> {
 
 // ── a project ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A database of its own on the server, dropped at the end.
+pub struct Database {
+    pub url: String,
+    pub name: String,
+}
+
+impl Database {
+    pub fn new() -> Result<Database> {
+        Database::made("")
+    }
+
+    /// A copy of this one, to which nobody may be connected.
+    pub fn copy(&self) -> Result<Database> {
+        Database::made(&format!(" TEMPLATE {}", self.name))
+    }
+
+    fn made(how: &str) -> Result<Database> {
+        let name = format!("bench_{}", uuid::Uuid::new_v4().simple());
+        Database::server()?.batch_execute(&format!("CREATE DATABASE {name}{how}"))?;
+        let server = std::env::var("BACKOUT_TEST_PG")?;
+        let url = format!("{}/{name}", server.rsplit_once('/').map_or(server.as_str(), |(head, _)| head));
+        Ok(Database { url, name })
+    }
+
+    /// A session of the server's administrator.
+    pub fn server() -> Result<postgres::Client> {
+        let url = std::env::var("BACKOUT_TEST_PG")
+            .map_err(|_| "no server: run this as `BACKOUT_TEST_FSYNC=1 scripts/with-postgres cargo bench --bench …`")?;
+        Ok(postgres::Client::connect(&url, postgres::NoTls)?)
+    }
+
+    pub fn client(&self) -> Result<postgres::Client> {
+        Ok(postgres::Client::connect(&self.url, postgres::NoTls)?)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Ok(mut c) = Database::server() {
+            let _ = c.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        }
+    }
+}
+
 /// A folder with a copy of a SQLite file and a migration that moves all of it to a database of its own.
 pub struct House {
     pub folder: tempfile::TempDir,
     pub url: String,
-    name: String,
-    server: String,
+    database: Database,
 }
 
 impl House {
     pub fn new(data: &Path) -> Result<House> {
-        let server = std::env::var("BACKOUT_TEST_PG")
-            .map_err(|_| "no server: run this as `BACKOUT_TEST_FSYNC=1 scripts/with-postgres cargo bench --bench …`")?;
-        let name = format!("bench_{}", uuid::Uuid::new_v4().simple());
-        postgres::Client::connect(&server, postgres::NoTls)?.batch_execute(&format!("CREATE DATABASE {name}"))?;
-        let url = format!("{}/{name}", server.rsplit_once('/').map_or(server.as_str(), |(head, _)| head));
-        let folder = tempfile::tempdir_in(self::folder("run")?)?;
+        let database = Database::new()?;
+        let url = database.url.clone();
+        let stores = format!("local = \"sqlite:app.db\"\nmain = \"{url}\"\n");
+        let folder = project(&stores, "title = \"All of it\"\n[transfer]\nfrom = \"local\"\nto = \"main\"\n")?;
         fs::copy(data, folder.path().join("app.db"))?;
-        let stores = format!("[stores]\nlocal = \"sqlite:app.db\"\nmain = \"{url}\"\n");
-        fs::write(folder.path().join("backout.toml"), stores)?;
-        fs::create_dir(folder.path().join("migrations"))?;
-        let text = "title = \"All of it\"\n[transfer]\nfrom = \"local\"\nto = \"main\"\n";
-        fs::write(folder.path().join("migrations/20250301090000_all.toml"), text)?;
-        Ok(House { folder, url, name, server })
+        Ok(House { folder, url, database })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -161,7 +197,7 @@ impl House {
     }
 
     pub fn client(&self) -> Result<postgres::Client> {
-        Ok(postgres::Client::connect(&self.url, postgres::NoTls)?)
+        self.database.client()
     }
 
     /// Runs `backout`; what it says as JSON is in `out`.
@@ -170,12 +206,13 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        if let Ok(mut c) = postgres::Client::connect(&self.server, postgres::NoTls) {
-            let _ = c.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        }
-    }
+/// A folder with a project of these stores and one migration.
+pub fn project(stores: &str, migration: &str) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir_in(self::folder("run")?)?;
+    fs::write(folder.path().join("backout.toml"), format!("[stores]\n{stores}"))?;
+    fs::create_dir(folder.path().join("migrations"))?;
+    fs::write(folder.path().join("migrations/20250301090000_all.toml"), migration)?;
+    Ok(folder)
 }
 
 // ── commands ───────────────────────────────────────────────────────────────────────────────────────────────────────

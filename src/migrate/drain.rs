@@ -48,8 +48,27 @@ pub(crate) fn until_close(run: &mut Run, way: Way) -> Result<usize> {
     Ok(all)
 }
 
+/// The last drains before a lock: between them what was carried is not deleted from the log, since what others write meanwhile has to be
+/// carried while they wait.
+pub(super) fn close_up(run: &mut Run, way: Way) -> Result<()> {
+    let mut least = drain(run, way)?.entries;
+    for _ in 0..4 {
+        run.go_on()?;
+        let some = drain_as(run, way, false)?.entries;
+        if some < 50 || some >= least {
+            break;
+        }
+        least = some;
+    }
+    Ok(())
+}
+
 /// Drains once. If capture cannot be trusted any more, it is put up anew and both sides are compared in full first (P15, P16).
 pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
+    drain_as(run, way, true)
+}
+
+fn drain_as(run: &mut Run, way: Way, trim: bool) -> Result<Drained> {
     let receiver = if way == Way::Up { run.target_state()? } else { run.source_state()? };
     if let Some(cause) = receiver.doubt {
         if receiver.checkpoint.is_none() {
@@ -57,20 +76,20 @@ pub(crate) fn drain(run: &mut Run, way: Way) -> Result<Drained> {
         }
         doubt::resolve(run, way)?;
     }
-    match drain_once(run, way) {
+    match drain_once(run, way, trim) {
         Err(Error::Store(store::Error::Capture { cause, schema_changed: false, rewound, .. })) => {
             run.note(format!(
                 "changes may have gone unseen ({cause}); capture is put up anew and both sides are compared in full"
             ));
             doubt::distrust(run, way, &cause, rewound)?;
             doubt::resolve(run, way)?;
-            drain_once(run, way)
+            drain_once(run, way, trim)
         }
         other => other,
     }
 }
 
-fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
+fn drain_once(run: &mut Run, way: Way, trim: bool) -> Result<Drained> {
     let plan = run.plan.clone();
     let givers = way.givers(&plan);
     let (from, parked, epoch) = from_where(run, way)?;
@@ -100,7 +119,7 @@ fn drain_once(run: &mut Run, way: Way) -> Result<Drained> {
     let (_, receiver) = run.sides(way);
     apply(&id, &plan, receiver, way, &changes, &moment)?;
     let (giver, _) = run.sides(way);
-    if entries > 0 {
+    if entries > 0 && trim {
         giver.trim(&givers, &position)?;
     }
     Ok(Drained { entries })

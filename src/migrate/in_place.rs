@@ -72,7 +72,7 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         Way::Up => run.app.apply()?,
         Way::Down => run.app.undo()?.into_iter().for_each(|n| run.note(n)),
     }
-    let mut tries = 5;
+    let mut tries = 12;
     let mut unfit = drain::Unfit::new();
     loop {
         tries -= 1;
@@ -143,7 +143,8 @@ fn attempt(
     let plan = run.plan.clone();
     // what was put on the tables since they were prepared goes along
     let dressed = if way == Way::Up { dress(run) } else { Ok(()) };
-    if let Err(e) = dressed.and_then(|()| drain::until_close(run, way)).and_then(|_| run.go_on()) {
+    let ready = dressed.and_then(|()| look_before(run, way)).and_then(|()| drain::close_up(run, way));
+    if let Err(e) = ready.and_then(|()| run.go_on()) {
         return (Instant::now(), Err(e.into()));
     }
     let begun = Instant::now();
@@ -152,6 +153,19 @@ fn attempt(
     // after a commit there is nothing open
     run.sides(way).0.rollback();
     (begun, swapped)
+}
+
+/// What was home goes to where the source rests, or to where the target was made.
+fn aside(way: Way, id: &str) -> Site {
+    if way == Way::Up { Site::Backup } else { Site::Staged(id.to_owned()) }
+}
+
+fn look_before(run: &mut Run, way: Way) -> Result<()> {
+    let (plan, aside) = (run.plan.clone(), aside(way, &run.id));
+    let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
+    let (giver, receiver) = run.sides(way);
+    let from = receiver.standing().1;
+    Ok(giver.before_swap(&givers, &aside, &receivers, &from)?)
 }
 
 /// Everything under the lock, through the giver's session.
@@ -178,8 +192,7 @@ fn swap(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool) -
     giver.capture_off(&givers)?;
     let mut given = giver.state()?.filter(|s| s.run == id && s.epoch == epoch).ok_or_else(ghost)?;
 
-    // what was home goes to where the source rests, or to where the target was made
-    let aside = if way == Way::Up { Site::Backup } else { Site::Staged(id.clone()) };
+    let aside = aside(way, &id);
     giver.swap(&givers, &aside, &receivers, &takes.1)?;
 
     giver.stand(gives.0, aside);

@@ -314,6 +314,11 @@ pub trait Store: Send {
         Ok(())
     }
 
+    /// What `swap` will look at, before anyone waits for it: a refusal that can be had now is had now. Outside of a transaction.
+    fn before_swap(&mut self, _out: &[&Table], _aside: &Site, _home: &[&Table], _from: &Site) -> Result<()> {
+        Ok(())
+    }
+
     /// Within an open `Lease`: `out` go from home to `aside`, and `home` come from `from` to where those were. Every name is kept;
     /// what others have built upon the tables, by name or upon the thing itself, finds what is home now. The way back undoes it exactly.
     fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()>;

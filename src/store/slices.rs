@@ -341,6 +341,10 @@ impl Store for Sliced {
         }
     }
 
+    fn before_swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        each_once!(self, out, out => each_once!(self, home, home => self.inner.before_swap(out, aside, home, from)))
+    }
+
     fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
         each_once!(self, out, out => each_once!(self, home, home => self.inner.swap(out, aside, home, from)))
     }

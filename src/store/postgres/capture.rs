@@ -1,5 +1,7 @@
 //! Change capture put up and looked after, and seals. What the triggers are is in `triggers`, what they wrote in `log`.
 
+use postgres::types::ToSql;
+
 use super::log::ANOTHER;
 use super::triggers::{PERMIT, REFUSE, ROW, SEAL_ROW, SEAL_TRUNCATE, TRUNCATE, capture_function, trigger};
 use super::{Postgres, literal, quoted};
@@ -33,11 +35,66 @@ const LOOK: &str = "SELECT w.name, c.oid::text, \
     FROM unnest($1::text[]) WITH ORDINALITY w(name, n) LEFT JOIN pg_catalog.pg_class c \
     ON c.relname = w.name AND c.relnamespace = pg_catalog.to_regnamespace($2::text) ORDER BY w.n";
 
+/// What there is of a table's log.
+struct Log {
+    /// The types of the table's key.
+    types: Vec<String>,
+    /// The log's columns, if it is there.
+    shape: Option<String>,
+    blocks: u64,
+    /// The key alone does not say which row.
+    deferred: bool,
+}
+
+impl Log {
+    fn wanted(&self) -> String {
+        let mut shape: Vec<String> =
+            ["xid xid8", "lsn pg_lsn", "op \"char\"", "heap oid", "was tid", "now tid"].map(String::from).into();
+        for letter in ['b', 'a'] {
+            shape.extend(self.types.iter().enumerate().map(|(i, ty)| format!("{letter}{i} {ty}")));
+        }
+        shape.join(", ")
+    }
+
+    fn fits(&self) -> bool {
+        self.shape.as_ref() == Some(&self.wanted())
+    }
+
+    /// Makes the log anew unless one of the same shape is there, which is emptied if it was full.
+    fn made_sql(&self, n: usize, full: bool) -> String {
+        match (self.fits(), full) {
+            (true, true) => format!("DELETE FROM backout.log_{n};"),
+            (true, false) => String::new(),
+            _ => {
+                format!("DROP TABLE IF EXISTS backout.log_{n}; CREATE TABLE backout.log_{n} ({});", self.wanted())
+            }
+        }
+    }
+}
+
+/// Of each table $1, its key being the columns $3 of the tables $2 (the first is 1): the types of the key, of the columns as they are and not
+/// as they were planned; its log's shape and blocks; and whether no unique index is checked at once that keeps two rows from being
+/// under one key.
+const LOGS: &str = "
+SELECT ARRAY(SELECT format_type(a.atttypid, a.atttypmod) FROM unnest($2::int8[], $3::text[]) WITH ORDINALITY k(tbl, name, o)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = w.name::regclass AND a.attname = k.name WHERE k.tbl = w.n ORDER BY k.o),
+    (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    coalesce(pg_catalog.pg_relation_size(l.oid) / current_setting('block_size')::int8, 0),
+    NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = w.name::regclass
+        AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+        AND NOT EXISTS (SELECT FROM unnest(i.indkey) WITH ORDINALITY x(n, o) JOIN pg_catalog.pg_attribute a
+            ON a.attrelid = i.indrelid AND a.attnum = x.n
+            WHERE x.o <= i.indnkeyatts AND NOT (a.attnotnull AND a.attname IN
+                (SELECT k.name FROM unnest($2::int8[], $3::text[]) k(tbl, name) WHERE k.tbl = w.n))))
+FROM unnest($1::text[]) WITH ORDINALITY w(name, n) LEFT JOIN pg_catalog.pg_class l ON l.relname = 'log_' || w.n - 1
+    AND l.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'backout') ORDER BY w.n";
+
 impl Postgres {
     fn looks(&mut self, tables: &[&Table]) -> Result<Vec<Look>> {
         let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
         let home = quoted(&self.home);
-        let lines = self.query("looking at the tables", LOOK, &[&names, &home])?;
+        let lines = self.ask("looking at the tables", LOOK, &[&names, &home])?;
         let look = |l: &postgres::Row| Look {
             oid: l.get(1),
             columns: l.get(2),
@@ -54,13 +111,14 @@ impl Postgres {
         if sql.is_empty() { Ok(()) } else { self.ddl(operation, tables, sql.trim_end_matches(';')) }
     }
 
-    /// The table's partitions, and the table: TRUNCATE of one fires only its own triggers.
-    fn parts(&mut self, table: &Table) -> Result<Vec<String>> {
-        let sql = "SELECT relid::regclass::text FROM pg_catalog.pg_partition_tree($1::text::regclass)";
-        let name = self.name(table);
-        let lines = self.query(&format!("looking for partitions of {}", table.name), sql, &[&name])?;
-        let parts: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
-        Ok(if parts.is_empty() { vec![name] } else { parts })
+    /// Of each table its partitions, and itself: TRUNCATE of one fires only its own triggers.
+    fn parts(&mut self, tables: &[&Table]) -> Result<Vec<Vec<String>>> {
+        let sql = "SELECT ARRAY(SELECT relid::regclass::text FROM pg_catalog.pg_partition_tree(w.name::regclass)) \
+            FROM unnest($1::text[]) WITH ORDINALITY w(name, n) ORDER BY w.n";
+        let names: Vec<String> = tables.iter().map(|t| self.name(t)).collect();
+        let lines = self.ask("looking for partitions", sql, &[&names])?;
+        let parts = lines.iter().map(|l| l.get::<_, Vec<String>>(0));
+        Ok(parts.zip(names).map(|(parts, name)| if parts.is_empty() { vec![name] } else { parts }).collect())
     }
 
     pub(super) fn start_capture(&mut self, tables: &[&Table], run: &str) -> Result<Position> {
@@ -70,76 +128,49 @@ impl Postgres {
         // his trigger asks for this generation.
         let generation = uuid::Uuid::new_v4().simple().to_string();
         let full = self.full()?;
-        self.run("turning capture on", "DELETE FROM backout.overflow")?;
-        for (n, table) in tables.iter().enumerate() {
-            let operation = format!("noting changes of {}", table.name);
-            let mut sql = self.log_sql(n, table)?;
-            if full && sql.is_empty() {
-                sql = format!("DELETE FROM backout.log_{n}");
-            }
-            self.run(&operation, &sql)?;
-            let last = self.last_block(n)?;
-            let deferred = self.may_share_keys(table)?;
-            let mut sql = capture_function(n, table, run, &generation, last, deferred);
-            let name = self.name(table);
+        let (logs, parts) = (self.logs(tables)?, self.parts(tables)?);
+        let mut sql = String::from("DELETE FROM backout.overflow; DELETE FROM backout.meta;");
+        for (n, ((table, log), parts)) in tables.iter().zip(logs).zip(parts).enumerate() {
+            sql.push_str(&log.made_sql(n, full));
+            let last = self.last_block(if log.fits() { log.blocks } else { 0 });
+            sql.push_str(&capture_function(n, table, run, &generation, last, log.deferred));
             let function = format!("backout.capture_{n}()");
+            let name = self.name(table);
             sql.push_str(&trigger(self.version, ROW, "AFTER INSERT OR UPDATE OR DELETE", &name, "ROW", &function));
-            for part in self.parts(table)? {
+            for part in parts {
                 sql.push_str(&trigger(self.version, TRUNCATE, "BEFORE TRUNCATE", &part, "STATEMENT", &function));
             }
-            self.run(&operation, &sql)?;
         }
+        self.run("turning capture on", &sql)?;
         let incarnation = self.incarnation()?;
-        self.run("remembering the tables", "DELETE FROM backout.meta")?;
         let looks = self.looks(tables)?;
-        for (n, (table, l)) in tables.iter().zip(&looks).enumerate() {
-            let sql = "INSERT INTO backout.meta (tbl, name, incarnation, oid, columns, rewritten, parts, triggers) \
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-            self.execute(
-                "remembering the tables",
-                sql,
-                &[&(n as i32), &table.name, &incarnation, &l.oid, &l.columns, &l.rewritten, &l.parts, &l.triggers],
-            )?;
-        }
-        let position = self.position(None)?;
+        let column = |of: fn(&Look) -> &Option<String>| looks.iter().map(|l| of(l).as_deref()).collect::<Vec<_>>();
+        let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
+        let (oids, columns, rewritten) = (column(|l| &l.oid), column(|l| &l.columns), column(|l| &l.rewritten));
+        let (parts, triggers) = (column(|l| &l.parts), column(|l| &l.triggers));
+        let sql = "INSERT INTO backout.meta (tbl, name, incarnation, oid, columns, rewritten, parts, triggers) \
+            SELECT u.n - 1, u.name, $1, u.oid, u.columns, u.rewritten, u.parts, u.triggers \
+            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) \
+                WITH ORDINALITY u(name, oid, columns, rewritten, parts, triggers, n)";
+        let values: [&(dyn ToSql + Sync); 7] = [&incarnation, &names, &oids, &columns, &rewritten, &parts, &triggers];
+        self.execute("remembering the tables", sql, &values)?;
+        let position = self.position_in(&incarnation, None)?;
         self.put_mark(position)
     }
 
-    /// The log's table, made anew unless one of the same shape is there.
-    fn log_sql(&mut self, n: usize, table: &Table) -> Result<String> {
-        let mut shape: Vec<String> =
-            ["xid xid8", "lsn pg_lsn", "op \"char\"", "heap oid", "was tid", "now tid"].map(String::from).into();
-        // Of the columns as they are, not as they were planned: a type is given by its name in the catalog.
-        let sql = "SELECT format_type(a.atttypid, a.atttypmod) FROM unnest($1::text[]) WITH ORDINALITY k(name, n) \
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = $2::text::regclass AND a.attname = k.name ORDER BY k.n";
-        let lines = self.query(&format!("looking at {}", table.name), sql, &[&table.key_names(), &self.name(table)])?;
-        for letter in ['b', 'a'] {
-            for (i, line) in lines.iter().enumerate() {
-                let ty: String = line.get(0);
-                shape.push(format!("{letter}{i} {ty}"));
-            }
-        }
-        let sql = "SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) \
-            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace \
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-            WHERE s.nspname = 'backout' AND c.relname = $1";
-        let there = self.query("looking at the change log", sql, &[&format!("log_{n}")])?;
-        if there.first().and_then(|l| l.get::<_, Option<String>>(0)) == Some(shape.join(", ")) {
-            return Ok(String::new());
-        }
-        Ok(format!("DROP TABLE IF EXISTS backout.log_{n}; CREATE TABLE backout.log_{n} ({})", shape.join(", ")))
-    }
-
-    /// No unique index is checked at once that keeps two rows from being under one key: a key alone does not say which row then.
-    fn may_share_keys(&mut self, table: &Table) -> Result<bool> {
-        let sql = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1::text::regclass \
-            AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
-            AND NOT EXISTS (SELECT FROM unnest(i.indkey) WITH ORDINALITY k(n, o) JOIN pg_catalog.pg_attribute a \
-                ON a.attrelid = i.indrelid AND a.attnum = k.n \
-                WHERE k.o <= i.indnkeyatts AND NOT (a.attnotnull AND a.attname = ANY ($2))))";
-        let (name, keys) = (self.name(table), table.key_names());
-        let lines = self.query(&format!("looking at the key of {}", table.name), sql, &[&name, &keys])?;
-        Ok(lines.first().is_none_or(|l| l.get(0)))
+    /// What the logs of these tables have to be like, and are.
+    fn logs(&mut self, tables: &[&Table]) -> Result<Vec<Log>> {
+        let names: Vec<String> = tables.iter().map(|t| self.name(t)).collect();
+        let keys: Vec<Vec<&str>> = tables.iter().map(|t| t.key_names()).collect();
+        let of: Vec<i64> = (1..).zip(&keys).flat_map(|(n, k)| k.iter().map(move |_| n)).collect();
+        let lines = self.ask("looking at the change logs", LOGS, &[&names, &of, &keys.concat()])?;
+        let log = |l: &postgres::Row| Log {
+            types: l.get(0),
+            shape: l.get(1),
+            blocks: l.get::<_, i64>(2).unsigned_abs(),
+            deferred: l.get(3),
+        };
+        Ok(lines.iter().map(log).collect())
     }
 
     pub(super) fn stop_capture(&mut self, tables: &[&Table]) -> Result<()> {
@@ -162,16 +193,20 @@ impl Postgres {
         operation: &str,
         tables: &[&Table],
         names: &[&str],
-        sql: &str,
+        sql: &'static str,
         mode: &str,
     ) -> Result<()> {
         let all: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
         let home = quoted(&self.home);
-        let lines = self.query(operation, sql, &[&all, &home, &names])?;
+        let lines = self.ask(operation, sql, &[&all, &home, &names])?;
         if lines.is_empty() {
             return Ok(());
         }
         let statements: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
+        if self.open == Some(Mode::Swap) {
+            // every lock is had already
+            return self.run(operation, &statements.join(";"));
+        }
         let there = self.present(tables)?;
         self.grab(operation, &there, mode)?;
         self.ddl(operation, &there, &statements.join(";"))
@@ -221,7 +256,7 @@ impl Postgres {
             return Err(self.broken("changes are not being noted here", false));
         }
         let sql = "SELECT name, incarnation, oid, columns, rewritten, parts, triggers FROM backout.meta ORDER BY tbl";
-        let known = self.query("looking at the tables", sql, &[])?;
+        let known = self.ask("looking at the tables", sql, &[])?;
         let incarnation = self.incarnation()?;
         let looks = self.looks(tables)?;
         for (table, now) in tables.iter().zip(&looks) {
@@ -260,11 +295,12 @@ impl Postgres {
         self.grab("sealing", tables, "SHARE ROW EXCLUSIVE")?;
         let mut sql = String::from(REFUSE);
         let function = format!("backout.refuse({})", literal(run));
-        for table in tables {
+        let parts = self.parts(tables)?;
+        for (table, parts) in tables.iter().zip(parts) {
             let name = self.name(table);
             let row = "BEFORE INSERT OR UPDATE OR DELETE";
             sql.push_str(&trigger(self.version, SEAL_ROW, row, &name, "ROW", &function));
-            for part in self.parts(table)? {
+            for part in parts {
                 sql.push_str(&trigger(self.version, SEAL_TRUNCATE, "BEFORE TRUNCATE", &part, "STATEMENT", &function));
             }
         }

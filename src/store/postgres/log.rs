@@ -21,7 +21,7 @@ impl Postgres {
     pub(super) fn incarnation(&mut self) -> Result<String> {
         let sql = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), pg_is_in_recovery(), \
             (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database())";
-        let lines = self.query("asking which server this is", sql, &[])?;
+        let lines = self.ask("asking which server this is", sql, &[])?;
         let Some(line) = lines.first() else { return Ok(String::new()) };
         let (may, standby, database): (bool, bool, String) = (line.get(0), line.get(1), line.get(2));
         let system = if may { "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())" } else { "'?'" };
@@ -33,7 +33,11 @@ impl Postgres {
 
     pub(super) fn position(&mut self, nonce: Option<&str>) -> Result<Position> {
         let incarnation = self.incarnation()?;
-        let lines = self.query("taking a snapshot", "SELECT pg_current_snapshot()::text", &[])?;
+        self.position_in(&incarnation, nonce)
+    }
+
+    pub(super) fn position_in(&mut self, incarnation: &str, nonce: Option<&str>) -> Result<Position> {
+        let lines = self.ask("taking a snapshot", "SELECT pg_current_snapshot()::text", &[])?;
         let snapshot: String = lines.first().map(|l| l.get(0)).unwrap_or_default();
         Ok(Position(json!({ "incarnation": incarnation, "snapshot": snapshot, "nonce": nonce })))
     }
@@ -44,13 +48,10 @@ impl Postgres {
         text.map(literal).ok_or_else(|| self.broken("this position was not taken in a PostgreSQL database", false))
     }
 
-    /// The block of a log past which it is full. Entries are counted by the room they take, a hundred to a block: no other count
-    /// is free for a trigger. What a full log held is deleted and not yet vacuumed, so it is counted from its present end.
-    pub(super) fn last_block(&mut self, n: usize) -> Result<u64> {
-        let sql = "SELECT pg_catalog.pg_relation_size($1::text::regclass) / current_setting('block_size')::int8";
-        let lines = self.query("looking how long the change log is", sql, &[&format!("backout.log_{n}")])?;
-        let there = lines.first().map_or(0, |l| l.get::<_, i64>(0)).unsigned_abs();
-        Ok((there + (self.log_limit / 100).max(1)).min(u64::from(u32::MAX) - 1))
+    /// The block of a log past which it is full, which has so many now. Entries are counted by the room they take, a hundred to a block: no
+    /// other count is free for a trigger. What a full log held is deleted and not yet vacuumed, so it is counted from its present end.
+    pub(super) fn last_block(&self, there: u64) -> u64 {
+        (there + (self.log_limit / 100).max(1)).min(u64::from(u32::MAX) - 1)
     }
 
     /// A log is as long as it may be: what was written since is not in it.
@@ -58,7 +59,7 @@ impl Postgres {
         if !self.has("overflow")? {
             return Ok(false);
         }
-        let lines = self.query("looking how long the change log is", "SELECT EXISTS (TABLE backout.overflow)", &[])?;
+        let lines = self.ask("looking how long the change log is", "SELECT EXISTS (TABLE backout.overflow)", &[])?;
         Ok(lines.first().is_some_and(|l| l.get(0)))
     }
 

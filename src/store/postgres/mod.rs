@@ -19,10 +19,11 @@ mod swap;
 mod triggers;
 mod write;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use postgres::types::ToSql;
-use postgres::{Client, Config, Row as Line};
+use postgres::{Client, Config, Row as Line, Statement};
 
 pub use session::open;
 pub(crate) use session::{configured, connect, title_of};
@@ -50,6 +51,8 @@ struct Postgres {
     locked: bool,
     /// How many entries a table's change log may hold.
     log_limit: u64,
+    /// What was asked before, by its text.
+    asked: HashMap<&'static str, Statement>,
 }
 
 /// A quoted identifier.
@@ -159,6 +162,22 @@ impl Postgres {
 
     fn query(&mut self, operation: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Line>> {
         self.client.query(sql, params).map_err(|e| self.fail(operation, &e))
+    }
+
+    /// The same for what is asked again and again, of the server's catalogs and of our own records: prepared once, as each message counts while
+    /// others wait. Not for what reads tables of the plan: their columns may be others after a swap.
+    fn ask(&mut self, operation: &str, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Line>> {
+        let statement = self.statement(operation, sql)?;
+        self.client.query(&statement, params).map_err(|e| self.fail(operation, &e))
+    }
+
+    fn statement(&mut self, operation: &str, sql: &'static str) -> Result<Statement> {
+        if let Some(statement) = self.asked.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).map_err(|e| self.fail(operation, &e))?;
+        self.asked.insert(sql, statement.clone());
+        Ok(statement)
     }
 
     fn execute(&mut self, operation: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
@@ -338,6 +357,13 @@ impl Store for Postgres {
         self.dress_all(sources, targets)
     }
 
+    fn before_swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        self.begin(Mode::Read, &[])?;
+        let looked = self.look_before_swap(out, aside, home, from);
+        self.rollback();
+        looked
+    }
+
     fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
         self.need("swapping tables")?;
         self.swap_tables(out, aside, home, from)
@@ -496,7 +522,7 @@ impl Store for Postgres {
 
     fn now(&mut self) -> Result<String> {
         let sql = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-        let lines = self.query("asking for the time", sql, &[])?;
+        let lines = self.ask("asking for the time", sql, &[])?;
         Ok(lines.first().map(|l| l.get(0)).unwrap_or_default())
     }
 }

@@ -7,7 +7,7 @@ use super::locks::lock_all;
 use super::rows::{Array, MANY, params};
 use super::{Postgres, code, quoted};
 use crate::plan::{Pair, Table};
-use crate::store::{Chunk, Error, HistoryLine, Parked, Result, Role, State};
+use crate::store::{Chunk, Error, HistoryLine, Mode, Parked, Result, Role, State};
 use crate::value::{Key, Row, Value, encode_row, row_of};
 
 /// What `prepare` makes; the history stays when a run has ended, the rest goes.
@@ -41,9 +41,13 @@ pub(super) const OURS: &[&str] = &["run", "target", "chunk", "image", "parked", 
 impl Postgres {
     /// Is there a table of ours by this name?
     pub(super) fn has(&mut self, table: &str) -> Result<bool> {
+        // there is no swap without them
+        if self.open == Some(Mode::Swap) && OURS.contains(&table) {
+            return Ok(true);
+        }
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
             ON n.oid = c.relnamespace WHERE n.nspname = 'backout' AND c.relname = $1)";
-        Ok(self.query("looking for our records", sql, &[&table])?.first().is_some_and(|l| l.get(0)))
+        Ok(self.ask("looking for our records", sql, &[&table])?.first().is_some_and(|l| l.get(0)))
     }
 
     /// Whether our tables are all there, or at least our schema.
@@ -132,13 +136,17 @@ impl Postgres {
     }
 
     pub(super) fn read_state(&mut self) -> Result<Option<State>> {
-        use crate::store::Mode::{Lease, Swap, Write};
         let record = self.record();
         if !self.has(record)? {
             return Ok(None);
         }
-        let lock = if matches!(self.open, Some(Write | Lease | Swap)) { " FOR UPDATE" } else { "" };
-        let lines = self.query("reading the run", &format!("SELECT state FROM backout.{record}{lock}"), &[])?;
+        let sql = match (record, matches!(self.open, Some(Mode::Write | Mode::Lease | Mode::Swap))) {
+            ("target", true) => "SELECT state FROM backout.target FOR UPDATE",
+            ("target", false) => "SELECT state FROM backout.target",
+            (_, true) => "SELECT state FROM backout.run FOR UPDATE",
+            (_, false) => "SELECT state FROM backout.run",
+        };
+        let lines = self.ask("reading the run", sql, &[])?;
         let Some(line) = lines.first() else { return Ok(None) };
         let state = serde_json::from_str(line.get::<_, &str>(0));
         state.map(Some).map_err(|e| self.wrong("reading the run", e.to_string()))
@@ -165,7 +173,11 @@ impl Postgres {
 
     /// Marks our session for the rest of the transaction.
     pub(super) fn mark_session(&mut self, run: &str) -> Result<()> {
-        self.query("marking the session", "SELECT set_config('backout.session', $1, true)", &[&run]).map(|_| ())
+        // a swap begins with that
+        if self.open == Some(Mode::Swap) {
+            return Ok(());
+        }
+        self.ask("marking the session", "SELECT set_config('backout.session', $1, true)", &[&run]).map(|_| ())
     }
 
     pub(super) fn read_chunks(&mut self, run: &str) -> Result<Vec<(usize, Chunk)>> {
@@ -247,7 +259,7 @@ impl Postgres {
             return Ok(Vec::new());
         }
         let sql = "SELECT tbl, key, row, reason FROM backout.parked WHERE run = $1 ORDER BY tbl, key";
-        let lines = self.query("reading parked rows", sql, &[&run])?;
+        let lines = self.ask("reading parked rows", sql, &[&run])?;
         let parked = |l: &postgres::Row| Parked {
             table: l.get::<_, i32>(0) as usize,
             key: Key(l.get(1)),

@@ -178,6 +178,7 @@ impl Postgres {
             open: None,
             locked: false,
             log_limit: u64::MAX,
+            asked: std::collections::HashMap::new(),
         })
     }
 }

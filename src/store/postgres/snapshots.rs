@@ -64,9 +64,9 @@ impl Postgres {
 
     fn holders(&mut self, seen: &mut Seen) -> Result<Vec<Holder>> {
         // within a transaction the server shows the sessions as they were when it was first asked
-        self.query("looking for older snapshots", "SELECT pg_stat_clear_snapshot()", &[])?;
+        self.ask("looking for older snapshots", "SELECT pg_stat_clear_snapshot()", &[])?;
         let mut out = Vec::new();
-        for line in self.query("looking for older snapshots", SESSIONS, &[])? {
+        for line in self.ask("looking for older snapshots", SESSIONS, &[])? {
             let (transaction, snapshot): (String, Option<String>) = (line.get(0), line.get(1));
             let (idle, later, waits): (bool, bool, bool) = (line.get(2), line.get(3), line.get(4));
             let known = seen.0.entry(transaction.clone()).or_insert((None, Habit::Unknown));

@@ -117,11 +117,31 @@ impl Postgres {
 
     /// What goes along with these tables of a schema.
     pub(super) fn companions(&mut self, schema: &str, tables: &[&Table]) -> Result<Vec<Companion>> {
-        let lines = self.query("looking what is built on the tables", COMPANIONS, &[&schema, &names(tables)])?;
+        let lines = self.ask("looking what is built on the tables", COMPANIONS, &[&schema, &names(tables)])?;
         Ok(lines
             .iter()
             .map(|l| Companion { kind: l.get(0), name: l.get(1), filled: l.get(3), bare: l.get(4) })
             .collect())
+    }
+
+    /// Asks all that the swap asks under its locks. It asks again there; but what is to be refused is refused before anyone waits, and the server has
+    /// the answers at hand then.
+    pub(super) fn look_before_swap(
+        &mut self,
+        out: &[&Table],
+        aside: &Site,
+        home: &[&Table],
+        from: &Site,
+    ) -> Result<()> {
+        if let (Site::Staged(_), Site::Backup) = (from, aside) {
+            self.still_dressed(out, &self.schema_of(from))?;
+        }
+        let (base, from) = (self.base.clone(), self.schema_of(from));
+        self.published(&base, out, home)?;
+        self.companions(&base, out)?;
+        self.companions(&from, home)?;
+        // this one cannot be tried without effect
+        self.statement("preparing the swap", NUMBERS).map(drop)
     }
 
     pub(super) fn swap_tables(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
@@ -148,7 +168,7 @@ impl Postgres {
         if out.len() != home.len() {
             same.retain(|name| home.iter().any(|t| t.name == *name));
         }
-        self.query("carrying the sequences on", NUMBERS, &[&base, &aside, &same]).map(drop)
+        self.ask("carrying the sequences on", NUMBERS, &[&base, &aside, &same]).map(drop)
     }
 
     /// Statements that take the tables out of publications, and those that put their successors in.

@@ -124,7 +124,7 @@ impl Postgres {
             AND t.tgenabled IN ('O', 'A') AND t.tgname NOT LIKE 'backout\\_%' ORDER BY 1, 2";
         let home = quoted(&self.home);
         let (mut off, mut on) = (String::new(), String::new());
-        for line in self.query("looking for triggers", sql, &[&names, &home])? {
+        for line in self.ask("looking for triggers", sql, &[&names, &home])? {
             let (changes_rows, language, source): (bool, String, String) = (line.get(3), line.get(4), line.get(5));
             // with both sides in one store, the live side's trigger has written elsewhere already
             if self.side.is_none() && !changes_rows && writes_elsewhere(&language, &source, tables) {
@@ -139,7 +139,7 @@ impl Postgres {
             let sql = "SELECT c.relname::text, r.rulename::text, r.ev_enabled::text FROM pg_catalog.pg_rewrite r \
                 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.relname = ANY($1) \
                 AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND r.ev_enabled IN ('O', 'A') ORDER BY 1, 2";
-            for line in self.query("looking for rules", sql, &[&names, &home])? {
+            for line in self.ask("looking for rules", sql, &[&names, &home])? {
                 let (table, rule) = (self.named(line.get(0)), quoted(line.get(1)));
                 let again = if line.get::<_, String>(2) == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
                 off.push_str(&format!("ALTER TABLE {table} DISABLE RULE {rule};"));
@@ -165,7 +165,7 @@ impl Postgres {
             WHERE f.contype = 'f' AND f.conparentid = 0 AND p.relname = ANY($1) \
             AND p.relnamespace = pg_catalog.to_regnamespace($2::text) ORDER BY 2, 3, 1";
         let home = quoted(&self.home);
-        let lines = self.query("looking for foreign keys", sql, &[&names, &home])?;
+        let lines = self.ask("looking for foreign keys", sql, &[&names, &home])?;
         let index = |name: &str| tables.iter().position(|t| t.name == name);
         Ok(lines
             .iter()
@@ -191,7 +191,7 @@ impl Postgres {
             AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
         let home = quoted(&self.home);
         let mut out: HashMap<usize, Beyond> = HashMap::new();
-        for line in self.query("looking at columns", sql, &[&names, &home])? {
+        for line in self.ask("looking at columns", sql, &[&names, &home])? {
             let (table, column): (String, String) = (line.get(0), line.get(1));
             let Some(index) = tables.iter().position(|t| t.name == table) else { continue };
             let beyond = out.entry(index).or_default();

@@ -84,7 +84,7 @@ impl Postgres {
         published: bool,
     ) -> Result<Vec<String>> {
         let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
-        let lines = self.query("reading what is on the tables", DESCRIBED, &[&schema, &names, &views, &published])?;
+        let lines = self.ask("reading what is on the tables", DESCRIBED, &[&schema, &names, &views, &published])?;
         Ok(lines.iter().map(|l| l.get(0)).collect())
     }
 }

@@ -134,7 +134,7 @@ impl Postgres {
     /// Sets where names are looked for, for the rest of the transaction; returns where they were.
     pub(super) fn look_in(&mut self, path: &str) -> Result<String> {
         let sql = "SELECT current_setting('search_path'), set_config('search_path', $1, true)";
-        let lines = self.query("setting the search_path", sql, &[&path])?;
+        let lines = self.ask("setting the search_path", sql, &[&path])?;
         Ok(lines.first().map(|l| l.get(0)).unwrap_or_default())
     }
 
@@ -268,7 +268,7 @@ impl Postgres {
     /// The mark that the last dressing left on the staging schema.
     fn mark_on(&mut self, schema: &str) -> Result<Option<String>> {
         let sql = "SELECT obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace WHERE nspname = $1";
-        let lines = self.query("looking at the staging schema", sql, &[&schema])?;
+        let lines = self.ask("looking at the staging schema", sql, &[&schema])?;
         let comment: Option<String> = lines.first().and_then(|l| l.get(0));
         Ok(comment.and_then(|c| c.strip_prefix(MADE).map(|m| m.trim().to_owned())).filter(|m| !m.is_empty()))
     }

@@ -119,7 +119,7 @@ impl Postgres {
     /// Refuses if anything but their own parts and the views beside them stands on the sources: it would follow them and not their name.
     pub(super) fn nothing_outside(&mut self, sources: &[&Table]) -> Result<()> {
         let (home, names) = (self.base.clone(), sources.iter().map(|t| t.name.as_str()).collect::<Vec<_>>());
-        let found = self.query("looking what is built on the tables", OUTSIDERS, &[&home, &names])?;
+        let found = self.ask("looking what is built on the tables", OUTSIDERS, &[&home, &names])?;
         let found: Vec<String> = found.iter().map(|l| l.get(0)).collect();
         if found.is_empty() {
             return Ok(());
