@@ -33,8 +33,8 @@ BEGIN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION USING ERRCODE = '25006',
-        MESSAGE = pg_catalog.format('backout: table %I is resting, its data lives in another store now', TG_TABLE_NAME),
-        HINT = 'Point this program at the store that is live (backout status tells), or take the migration back with: backout rollback';
+        MESSAGE = pg_catalog.format('backout: table %I is resting, its data lives elsewhere now', TG_TABLE_NAME),
+        HINT = 'Point this program at what is live (backout status tells), or take the migration back with: backout rollback';
 END $backout$;";
 
 /// What the seal's function does where there is no seal.

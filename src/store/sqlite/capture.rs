@@ -55,7 +55,7 @@ impl Sqlite {
                 let name = quote(&format!("{SEAL}{}__{}", event.to_lowercase(), table.name));
                 // An error when it runs, and no constraint's: that is not taken for a duplicate, and a connection that has the
                 // schema in its memory looks at the file first, so that it finds the table unsealed when it is.
-                let says = format!("backout: table {} is resting, its data lives in another store now", table.name);
+                let says = format!("backout: table {} is resting, its data lives elsewhere now", table.name);
                 let sql = format!(
                     "CREATE TRIGGER IF NOT EXISTS {name} BEFORE {event} ON {} WHEN sqlite_source_id() <> '{OURS}' \
                      BEGIN SELECT json_extract('{{}}', {}); END",
