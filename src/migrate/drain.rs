@@ -505,7 +505,8 @@ pub(super) fn map_changes(
             continue;
         }
         let mapped = map_key(way, t, key).and_then(|k| match &origin {
-            Origin::MovedFrom(was) => map_key(way, t, was).map(|w| (k, Some(w))),
+            // a row that the receiver never had may have been there: another's, of a table that several become
+            Origin::MovedFrom(was) => Ok((k, map_key(way, t, was).ok())),
             Origin::Kept => Ok((k.clone(), Some(k))),
             Origin::Reborn => Ok((k, None)),
         });
