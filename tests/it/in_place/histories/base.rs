@@ -7,6 +7,7 @@ use super::shape::{Lit, NULL, Shape, Table, quoted};
 
 pub enum Base {
     Sqlite(Connection),
+    #[allow(dead_code)] // no history is played there yet
     Postgres(Client),
 }
 

@@ -252,8 +252,11 @@ fn take_out(t: &mut Table, from: &mut Vec<From>, gone: &[usize]) {
     }
 }
 
+/// By table and column: how its values change, and its type.
+type Rekeyed = HashMap<(usize, usize), (Codec, &'static str)>;
+
 /// The section, and what becomes of each column that it changes.
-fn rekey(dice: &mut Dice, s: &Shape) -> (String, HashMap<(usize, usize), (Codec, &'static str)>) {
+fn rekey(dice: &mut Dice, s: &Shape) -> (String, Rekeyed) {
     let mut out = HashMap::new();
     let uuid = s.pg && dice.chance(60);
     let flavour = |f: Flavour| f == if uuid { Flavour::Uuid } else { Flavour::Decimal };

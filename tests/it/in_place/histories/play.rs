@@ -60,7 +60,7 @@ struct Place<'p> {
 pub fn sqlite(seed: u64, wanted: Wanted, play: &mut Play) -> Ended {
     let folder = crate::room::folder();
     let home = Connection::open(folder.path().join("app.db")).unwrap();
-    let mode = if seed % 3 == 0 { "PRAGMA journal_mode = WAL;" } else { "" };
+    let mode = if seed.is_multiple_of(3) { "PRAGMA journal_mode = WAL;" } else { "" };
     home.execute_batch(&format!("{mode} PRAGMA foreign_keys = ON; PRAGMA synchronous = OFF")).unwrap();
     let mut dice = Dice::new(seed);
     let odd = dice.chance(30);

@@ -121,7 +121,7 @@ fn table(dice: &mut Dice, pg: bool, numbers: bool, n: usize) -> Table {
             keyed = Keyed::Numbers { auto: dice.chance(50) };
             columns.push(Column::new(
                 "id",
-                if pg { *dice.pick(&["integer", "bigint"]) } else { "INTEGER" },
+                if pg { ["integer", "bigint"][dice.below(2)] } else { "INTEGER" },
                 Flavour::Int,
             ));
         }

@@ -207,7 +207,7 @@ impl World {
         }
         let parent = self.shape.tables[f.parent].clone();
         let mut rows = self.rows(&parent);
-        if !parent.slices.is_empty() && !(self.odd && self.dice.chance(10)) {
+        if !(parent.slices.is_empty() || self.odd && self.dice.chance(10)) {
             let told = parent.columns.len() - 1;
             rows.retain(|r| r[told] == f.of);
         }
@@ -230,9 +230,9 @@ impl World {
             let column = &t.columns[c];
             out[c] = if t.key.contains(&c) {
                 if t.gives() && self.dice.chance(50) { None } else { Some(self.key_value(t, c)) }
-            } else if column.flavour != Flavour::Tag && !column.not_null && !column.filled && self.dice.chance(10) {
-                None
-            } else if column.not_null && column.default.is_some() && self.dice.chance(20) {
+            } else if column.flavour != Flavour::Tag && !column.not_null && !column.filled && self.dice.chance(10)
+                || column.not_null && column.default.is_some() && self.dice.chance(20)
+            {
                 None
             } else {
                 Some(self.value(column))
