@@ -523,10 +523,11 @@ pub(super) fn map_changes(
             out.through.push(key.clone());
             continue;
         }
-        let mapped = map_key(way, t, key).and_then(|k| match &origin {
-            Origin::MovedFrom(was) => map_key(way, t, was).map(|w| (k, Some(w))),
-            Origin::Kept => Ok((k.clone(), Some(k))),
-            Origin::Reborn => Ok((k, None)),
+        let mapped = map_key(way, t, key).map(|k| match &origin {
+            // a row that the receiver never had may have been there: another's, of a table that several become
+            Origin::MovedFrom(was) => (k, map_key(way, t, was).ok()),
+            Origin::Kept => (k.clone(), Some(k)),
+            Origin::Reborn => (k, None),
         });
         match (mapped, row) {
             (Ok((rkey, _)), row) if way == Way::Down && staying.contains(&rkey) => match row {

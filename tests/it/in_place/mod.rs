@@ -1,6 +1,7 @@
 //! Changes in place: source and target are tables of one store.
 
 mod flow;
+mod histories;
 mod house;
 mod merging;
 mod numbers;
