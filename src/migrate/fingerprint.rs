@@ -220,6 +220,8 @@ pub(super) fn schema_apart(planned: &Table, found: Option<&Table>) -> Vec<String
         let mut t = t.whole().as_frozen();
         t.columns.extend(std::mem::take(&mut t.alone).into_iter().map(|l| l.column));
         t.columns.iter_mut().for_each(|c| c.as_text = false);
+        // it counts the columns that are carried
+        t.generated.iter_mut().for_each(|g| g.place = 0);
         t.details.types.clear();
         t
     };
