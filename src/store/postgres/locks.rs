@@ -70,13 +70,23 @@ impl Postgres {
             }
             // Each statement sees what is committed when it begins: of the leased tables, what was when they were locked.
             Mode::Lease | Mode::Swap => {
-                let (strength, locks) = match mode {
-                    Mode::Swap => (Strength::Swap, self.swap_locks(tables)? + BY_KEY),
-                    _ => (Strength::Writes, self.lock_sql(tables, "SHARE ROW EXCLUSIVE")),
+                let (strength, first, locks) = match mode {
+                    Mode::Swap => {
+                        let (first, locks) = self.swap_locks(tables)?;
+                        (Strength::Swap, first, locks + BY_KEY)
+                    }
+                    _ => {
+                        let names: Vec<String> = tables.iter().map(|t| self.name(t)).collect();
+                        let first = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", names.join(", "));
+                        let first = if names.is_empty() { String::new() } else { first };
+                        (Strength::Writes, first, self.lock_sql(tables, "SHARE ROW EXCLUSIVE"))
+                    }
                 };
+                // Autovacuum goes on for as long as a table is large, and gives way only to who has waited a second for it. This lock
+                // waits for it, and for no writer; and no writer waits for it.
                 let sql = format!(
                     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; \
-                     SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '3s'; {first}; \
                      SET LOCAL lock_timeout = '50ms'; {locks} SET LOCAL lock_timeout = '10s'; {MARK_SESSION}"
                 );
                 self.open_with(&sql, tables, strength)?;
@@ -180,16 +190,22 @@ impl Postgres {
     }
 
     /// The locks of a swap, all within one short attempt.
-    fn swap_locks(&mut self, tables: &[&Table]) -> Result<String> {
+    fn swap_locks(&mut self, tables: &[&Table]) -> Result<(String, String)> {
         let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
         let home = quoted(&self.home);
         let lines = self.ask("looking what is to be locked", SWAP_LOCKS, &[&names, &home])?;
         let locks: Vec<String> = lines.iter().map(|l| l.get(0)).collect();
         // one statement, so that the limit is for all of them
-        Ok(format!(
+        let first: Vec<String> = locks
+            .iter()
+            .filter(|l| l.starts_with("LOCK TABLE"))
+            .map(|l| l.replace("IN ACCESS EXCLUSIVE MODE", "IN SHARE UPDATE EXCLUSIVE MODE"))
+            .collect();
+        let locks = format!(
             "SET LOCAL statement_timeout = '50ms'; DO $backout$ BEGIN {}; END $backout$; SET LOCAL statement_timeout = 0;",
             if locks.is_empty() { "NULL".to_owned() } else { locks.join("; ") }
-        ))
+        );
+        Ok((first.join("; "), locks))
     }
 
     /// `LOCK TABLE …` of these tables, or nothing. All of them within one short attempt, or none.
