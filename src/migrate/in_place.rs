@@ -147,8 +147,9 @@ fn attempt(
     if let Err(e) = ready.and_then(|()| run.go_on()) {
         return (Instant::now(), Err(e.into()));
     }
-    let begun = Instant::now();
     let swapped = run.sides(way).0.begin(Mode::Swap, &way.givers(&plan)).map_err(Attempt::from);
+    // from here on others wait
+    let begun = Instant::now();
     let swapped = swapped.and_then(|()| swap(run, way, epoch, unfit, last));
     // after a commit there is nothing open
     run.sides(way).0.rollback();
