@@ -109,6 +109,12 @@ fn fingerprint(store: &str) -> String {
     backout::revision::catalog::read(db.as_mut()).unwrap().fingerprint()
 }
 
+/// The same without the table in which a tool keeps what it has run.
+fn made(store: &str) -> String {
+    let mut db = database::open(store, Path::new("."), false, &Gate::default()).unwrap();
+    backout::revision::catalog::read(db.as_mut()).unwrap().without(adopt::HISTORIES).fingerprint()
+}
+
 fn read_with_history(origin: &Origin, theirs: &Theirs) -> Import {
     let mut db = database::open(&theirs.store(), Path::new("."), false, &Gate::default()).unwrap();
     adopt::read(origin, Some(db.as_mut())).unwrap()
@@ -283,12 +289,16 @@ fn a_dbmate_folder_does_what_dbmate_does() {
         dbmate("up");
         let origin = Origin::of(Tool::Dbmate, folder.path(), kind);
         write(&place, &adopt::read(&origin, None).unwrap());
+        let unmade = made(&store(&place));
         assert_eq!(up(&place), 4);
+        assert_ne!(made(&store(&place)), unmade);
         same(&contents(&store(&place)), &theirs.contents());
+        assert_eq!(made(&store(&place)), made(&theirs.store()), "{kind:?}");
         dbmate("rollback");
         dbmate("rollback");
         place.back("-2");
         same(&contents(&store(&place)), &theirs.contents());
+        assert_eq!(made(&store(&place)), made(&theirs.store()), "{kind:?}");
 
         let import = read_with_history(&origin, &theirs);
         assert_eq!(import.applied, ["20240101000000", "20240102000000"]);
@@ -299,6 +309,8 @@ fn a_dbmate_folder_does_what_dbmate_does() {
         place.back("base");
         same(&theirs.contents(), &empty);
         same(&contents(&store(&place)), &empty);
+        assert_eq!(made(&store(&place)), made(&theirs.store()), "{kind:?}");
+        assert_eq!(made(&store(&place)), unmade);
     }
 }
 
@@ -332,6 +344,7 @@ fn a_sqlx_folder_does_what_sqlx_does() {
             files.iter().filter(|(name, _)| name.ends_with(".up.sql")).for_each(|(_, text)| other.sql(text));
         }
         same(&contents(&store(&place)), &contents(&store(&other)));
+        assert_eq!(made(&store(&place)), made(&store(&other)), "{kind:?}");
         place.back("base");
         same(&contents(&store(&place)), &empty);
         if sqlx(&["revert", "--target-version", "0"]).is_some() {
