@@ -78,7 +78,8 @@ fn rand_seed() -> u64 {
     now.as_secs() * 1_000_000
 }
 
-const SQLITE: u64 = 970;
+/// What CI has time for; a thousand and more by the argument.
+const SQLITE: u64 = 640;
 
 #[test]
 fn sqlite_alters_and_rekeys_1() {

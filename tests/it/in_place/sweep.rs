@@ -154,7 +154,7 @@ fn apart(kind: Kind, act: Act) {
 
 /// A server costs most of the time.
 fn step(kind: Kind) -> u64 {
-    if kind == Kind::Postgres { 6 } else { 1 }
+    if kind == Kind::Postgres { 12 } else { 1 }
 }
 
 macro_rules! engine {
