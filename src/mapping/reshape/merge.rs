@@ -338,14 +338,8 @@ fn indexes(
         for index in part.indexes.iter().filter(|i| i.name != part.key_name || i.name.is_none()) {
             let line = wanted.from[n].at;
             let mut new = index.clone();
-            let unsure = || Refusal {
-                cause: format!(
-                    "the index {} of {} cannot be told for a merged table",
-                    index.name.as_deref().unwrap_or("that a UNIQUE makes"),
-                    part.name
-                ),
-                hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
-            };
+            let name = index.name.as_deref().unwrap_or("that a UNIQUE makes");
+            let unsure = || words::unsure(&format!("the index {name}"), &part.name, "a merged table");
             new.columns.iter_mut().for_each(|c: &mut IndexColumn| rename(&mut c.name, &renames[n]));
             let names: Vec<String> = new.columns.iter().map(|c| c.name.clone()).collect();
             new.name = Some(
@@ -373,10 +367,6 @@ fn indexes(
                     continue;
                 }
             }
-            let predicate = match &index.predicate {
-                Some(p) => format!("({}) AND {condition}", words::renamed(p, &renames[n], kind).ok_or_else(unsure)?),
-                None => condition.clone(),
-            };
             if kind == Kind::Postgres
                 && index.definition.as_ref().is_some_and(|d| !d.starts_with("USING ") && !d.starts_with("UNIQUE ("))
             {
@@ -384,7 +374,8 @@ fn indexes(
                 return refuse(Some(line), refusal.cause, refusal.hint);
             }
             new.definition = definition(index, &renames[n], Some(&condition), kind).ok_or_else(unsure)?;
-            new.predicate = Some(predicate);
+            let only = new.definition.as_deref().and_then(|d| words::condition(d, kind).1);
+            new.predicate = Some(only.unwrap_or(&condition).to_owned());
             into.indexes.push(new);
         }
     }
@@ -405,11 +396,9 @@ fn definition(
         text = format!("USING btree {columns}");
     }
     let Some(only) = only else { return Some(Some(text)) };
-    Some(Some(match (&index.predicate, kind) {
-        (None, _) => format!("{text} WHERE {only}"),
-        // PostgreSQL puts the whole condition in brackets
-        (Some(_), Kind::Postgres) => format!("{text} AND {only}"),
-        (Some(_), _) => format!("{text} AND {only}"),
+    Some(Some(match words::condition(&text, kind) {
+        (head, None) => format!("{head} WHERE {only}"),
+        (head, Some(also)) => format!("{head} WHERE ({also}) AND {only}"),
     }))
 }
 
@@ -424,10 +413,7 @@ fn checks(
     let told = words::quote(&wanted.discriminator);
     for (n, part) in parts.iter().enumerate() {
         let others = format!("{told} <> {}", literal(&wanted.from[n].value));
-        let unsure = |what: &str| Refusal {
-            cause: format!("{what} of {} cannot be told for a merged table", part.name),
-            hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
-        };
+        let unsure = |what: &str| words::unsure(what, &part.name, "a merged table");
         if kind == Kind::Postgres {
             for c in &part.constraints {
                 let inside = c.definition.strip_prefix("CHECK ").filter(|d| d.ends_with(')'));

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::plan::{
     Codec, ColumnPlan, Constraint, Fixed, Index, KeyForm, KeyMap, Kind, Schema, Split, Table, TablePlan,
 };
+use crate::tokens::{Is, Token, tokens};
 
 use super::super::transfer::{Refusal, parents_first};
 use super::{Assembled, Result, connected, may_be_called, refuse, words};
@@ -153,14 +154,11 @@ fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, kind: Kind) -> Resu
             .for_each(|(c, new)| c.clone_from(new));
         f.name = f.name.as_ref().map(|name| of_part(name, &asked.table));
     }
-    let unsure = |what: &str| Refusal {
-        cause: format!("{what} of {} cannot be told for {}", t.name, asked.table),
-        hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
-    };
+    let unsure = |what: &str| words::unsure(what, &t.name, &asked.table);
     target.indexes.clear();
     for index in &t.indexes {
         let title = format!("the index {}", index.name.as_deref().unwrap_or("that a UNIQUE makes"));
-        let Some(mut new) = own(index, &wanted.discriminator, &asked.value) else { continue };
+        let Some(mut new) = own(index, &wanted.discriminator, &value, kind) else { continue };
         let texts = [&new.predicate, &new.definition];
         let in_text = texts.into_iter().flatten().any(|text| {
             let text =
@@ -189,7 +187,7 @@ fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, kind: Kind) -> Resu
         target.indexes.push(new);
     }
     let told = |text: &str| -> std::result::Result<Option<String>, Refusal> {
-        let Some(text) = own_check(text, &wanted.discriminator, &asked.value) else { return Ok(None) };
+        let Some(text) = own_check(text, &wanted.discriminator, &value, kind) else { return Ok(None) };
         let text = text.as_str();
         if speaks(text) {
             return Err(unsure(&format!("CHECK ({text})")));
@@ -220,47 +218,57 @@ fn of_part(name: &str, part: &str) -> String {
 }
 
 /// A check for the rows of one part: one that asks something of these rows alone asks it of all of them; `None` if it asks it of others.
-fn own_check(text: &str, told_by: &str, value: &str) -> Option<String> {
-    let inside = text.trim();
-    let (head, inside) = match inside.strip_prefix("CHECK") {
-        Some(rest) => ("CHECK ", rest.trim()),
-        None => ("", inside),
+fn own_check(text: &str, told_by: &str, value: &str, kind: Kind) -> Option<String> {
+    let (head, inside) = match text.trim().strip_prefix("CHECK") {
+        Some(rest) => ("CHECK ", rest),
+        None => ("", text),
     };
-    let bare = |s: &str| s.replace("::text", "").replace(['(', ')', '"'], "").trim().to_owned();
-    let Some((condition, rest)) = inside.split_once(" OR ") else { return Some(text.to_owned()) };
-    let plain = bare(condition);
-    let Some((column, said)) = plain.split_once("<>") else { return Some(text.to_owned()) };
-    if column.trim() != told_by {
-        return Some(text.to_owned());
+    let inside = words::bare(inside, kind);
+    let mut depth = 0usize;
+    let or = tokens(inside, kind).find(|t| {
+        match t.text {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && t.word("OR")
+    });
+    match or.and_then(|or| Some((of_rows(&inside[..or.start], "<>", told_by, value, kind)?, or.end()))) {
+        None => Some(text.to_owned()),
+        Some((true, rest)) => Some(format!("{head}({})", inside[rest..].trim())),
+        Some((false, _)) => None,
     }
-    if said.trim() != format!("'{}'", value.replace('\'', "''")) {
-        return None;
-    }
-    // the brackets around both
-    let opened = condition.matches('(').count() - condition.matches(')').count();
-    let mut rest = rest.trim().to_owned();
-    for _ in 0..opened {
-        rest = rest.strip_suffix(')').unwrap_or(&rest).trim().to_owned();
-    }
-    Some(format!("{head}({rest})"))
 }
 
 /// The index for the rows of one part: one that was for these rows alone is for all of them; `None` if it was for others alone.
-fn own(index: &Index, told_by: &str, value: &str) -> Option<Index> {
+fn own(index: &Index, told_by: &str, value: &str, kind: Kind) -> Option<Index> {
     let mut out = index.clone();
-    let Some(predicate) = &index.predicate else { return Some(out) };
-    let plain = predicate.replace("::text", "").replace(['(', ')', '"'], "");
-    let Some((column, said)) = plain.split_once('=') else { return Some(out) };
-    if column.trim() != told_by || said.contains(" AND ") || said.contains(" OR ") {
-        return Some(out);
+    if let Some(these) = index.predicate.as_ref().and_then(|p| of_rows(p, "=", told_by, value, kind)) {
+        if !these {
+            return None;
+        }
+        out.predicate = None;
+        out.definition = index.definition.as_ref().map(|d| words::condition(d, kind).0.to_owned());
     }
-    if said.trim() != format!("'{}'", value.replace('\'', "''")) {
-        return None;
-    }
-    out.predicate = None;
-    out.definition = index.definition.as_ref().and_then(|d| {
-        let at = d.to_ascii_uppercase().rfind(" WHERE ")?;
-        Some(d[..at].to_owned())
-    });
     Some(out)
+}
+
+/// Whether a condition speaks of the rows with this value, or of those with another; `None` if it says anything else.
+fn of_rows(condition: &str, sign: &str, told_by: &str, value: &str, kind: Kind) -> Option<bool> {
+    let all: Vec<Token<'_>> = tokens(condition, kind).filter(|t| !t.symbol("(") && !t.symbol(")")).collect();
+    let (mut said, mut rest) = (Vec::new(), all.as_slice());
+    while let Some((t, after)) = rest.split_first() {
+        rest = match after {
+            // PostgreSQL says of both sides what they are
+            [colon, ty, after @ ..] if t.symbol(":") && colon.symbol(":") && ty.word("text") => after,
+            _ => {
+                said.push(t);
+                after
+            }
+        };
+    }
+    let [column, signs @ .., text] = said.as_slice() else { return None };
+    let signed: String = signs.iter().map(|t| t.text).collect();
+    let plain = signed == sign && text.is == Is::Text && text.text.starts_with('\'');
+    (plain && words::names(column, told_by, kind)).then(|| text.text == value)
 }

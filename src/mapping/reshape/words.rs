@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use crate::plan::Kind;
 use crate::tokens::{Is, Token, tokens};
 
+use super::super::transfer::Refusal;
+
 /// Whether the token, taken as a name, is this one.
-fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
+pub(super) fn names(t: &Token<'_>, name: &str, kind: Kind) -> bool {
     match (t.is, kind) {
         (Is::Word, Kind::Postgres) => t.text == name,
         (Is::Name, Kind::Postgres) => t.name(kind) == name,
@@ -142,6 +144,25 @@ pub(super) fn renamed_definition(text: &str, new: &HashMap<String, String>, kind
     Some(head.to_owned() + &renamed(rest, new, kind)?)
 }
 
+/// An index's definition up to its condition, and the condition; without what is only a comment at their ends.
+pub(super) fn condition(definition: &str, kind: Kind) -> (&str, Option<&str>) {
+    let from = definition.len() - indexed(definition, kind).len();
+    let (mut depth, mut end, mut found) = (0usize, from, None);
+    for t in tokens(&definition[from..], kind) {
+        match t.text {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            _ if depth == 0 && found.is_none() && t.word("WHERE") => found = Some((end, from + t.end())),
+            _ => {}
+        }
+        end = from + t.end();
+    }
+    match found {
+        Some((head, begin)) => (&definition[..head], Some(definition[begin..end].trim())),
+        None => (&definition[..end], None),
+    }
+}
+
 /// Whether an index's definition gives this column an operator class or a collation.
 pub(super) fn has_class(definition: &str, column: &str) -> bool {
     let all: Vec<Token<'_>> = tokens(definition, Kind::Postgres).collect();
@@ -149,6 +170,41 @@ pub(super) fn has_class(definition: &str, column: &str) -> bool {
         let next = w[1].is == Is::Name || w[1].is == Is::Word && !["ASC", "DESC", "NULLS"].iter().any(|k| w[1].word(k));
         names(&w[0], column, Kind::Postgres) && next
     })
+}
+
+/// An expression without the brackets around all of it.
+pub(super) fn bare(text: &str, kind: Kind) -> &str {
+    let all: Vec<Token<'_>> = tokens(text, kind).collect();
+    let (mut from, mut to, mut depth) = (0, all.len(), 0usize);
+    // how deep each token stands; a pair of brackets as deep as itself
+    let depths: Vec<usize> = all
+        .iter()
+        .map(|t| {
+            depth -= usize::from(t.symbol(")") && depth > 0);
+            depth += usize::from(t.symbol("("));
+            depth - usize::from(t.symbol("("))
+        })
+        .collect();
+    while from + 1 < to && all[from].symbol("(") && all[to - 1].symbol(")") {
+        // closed before the end, it is not around all
+        if depths[from + 1..to - 1].iter().any(|d| *d <= depths[from]) {
+            break;
+        }
+        (from, to) = (from + 1, to - 1);
+    }
+    match all.get(from..to) {
+        Some([first, .., last]) => &text[first.start..last.end()],
+        Some([one]) => &text[one.start..one.end()],
+        _ => text,
+    }
+}
+
+/// That a definition cannot be told for another table.
+pub(super) fn unsure(what: &str, table: &str, other: &str) -> Refusal {
+    Refusal {
+        cause: format!("{what} of {table} cannot be told for {other}"),
+        hint: "drop it first, in a SQL revision; it comes back on a rollback".into(),
+    }
 }
 
 /// A name in SQL.
@@ -163,6 +219,31 @@ mod tests {
 
     fn to(old: &str, new: &str) -> HashMap<String, String> {
         [(old.to_owned(), new.to_owned())].into()
+    }
+
+    #[test]
+    fn a_condition_is_all_behind_its_where() {
+        let c = |d, kind| condition(d, kind);
+        let sqlite = "CREATE INDEX \"where\" ON t (a, (b WHERE c)) /* WHERE */\nwhere a = 1 OR b = ')' -- why\n";
+        let head = "CREATE INDEX \"where\" ON t (a, (b WHERE c))";
+        assert_eq!(c(sqlite, Kind::Sqlite), (head, Some("a = 1 OR b = ')'")));
+        assert_eq!(c("CREATE INDEX i ON t(a) -- why", Kind::Sqlite), ("CREATE INDEX i ON t(a)", None));
+        assert_eq!(c("USING btree (a) WHERE (a > 1)", Kind::Postgres), ("USING btree (a)", Some("(a > 1)")));
+    }
+
+    #[test]
+    fn only_brackets_around_all_of_it_go() {
+        for (text, wanted) in [
+            (" ((a) OR (b)) ", "(a) OR (b)"),
+            ("(a) OR (b)", "(a) OR (b)"),
+            ("(((a))) -- (", "a"),
+            ("(a = ')')", "a = ')'"),
+            ("((a OR b) AND c)", "(a OR b) AND c"),
+            ("()", "()"),
+            ("", ""),
+        ] {
+            assert_eq!(bare(text, Kind::Sqlite), wanted);
+        }
     }
 
     #[test]

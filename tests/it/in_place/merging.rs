@@ -297,3 +297,48 @@ fn sqlite_numbers_that_were_made_up_are_taken() {
 fn postgres_numbers_that_were_made_up_are_taken() {
     numbers_that_were_made_up_are_taken(Kind::Postgres);
 }
+
+/// The condition of an index is one thing, and a comment behind it is not in the way of what follows.
+#[test]
+fn sqlite_indexes_with_conditions_ask_nothing_of_other_rows() {
+    let mut m = Media::new(Kind::Sqlite);
+    m.run("CREATE UNIQUE INDEX wide ON images (title) WHERE owner_id = 1 OR width > 20 -- on the front page\n");
+    m.run("CREATE UNIQUE INDEX lowered ON images (lower(image_url)) -- as mails have it");
+    m.run("INSERT INTO docs (owner_id, doc_url, title, pages) VALUES (1, 'I1.png', 'doc 1', 1)");
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    m.run("INSERT INTO media (media_type, owner_id, url, title) VALUES ('doc', 1, 'I2.png', 'doc 1')");
+    let image = |owner: u8, url: &str, width: u8| {
+        format!(
+            "INSERT INTO media (media_type, owner_id, url, title, width) VALUES ('image', {owner}, '{url}', 'image 29', {width})"
+        )
+    };
+    assert!(m.session.run(&image(1, "new1.png", 1)).is_err());
+    assert!(m.session.run(&image(2, "new2.png", 21)).is_err());
+    assert!(m.session.run(&image(2, "I29.PNG", 1)).is_err());
+    m.run(&image(2, "new4.png", 1));
+    assert_eq!(m.project().rollback(&RollbackOptions::default()).unwrap().phase, Some(Phase::RolledBack));
+    assert_eq!(m.one("SELECT count(*) FROM docs WHERE title = 'doc 1'"), "3");
+}
+
+/// What is unique among the rows of one part stays so, however its condition is written.
+#[test]
+fn sqlite_indexes_of_one_part_go_to_it() {
+    let mut m = Media::new(Kind::Sqlite);
+    m.run("DROP TABLE captions; DROP TABLE docs; DROP TABLE images");
+    m.run(
+        "CREATE TABLE media (id INTEGER PRIMARY KEY, media_type TEXT NOT NULL, url TEXT, width INTEGER, pages INTEGER);
+         CREATE UNIQUE INDEX one_url ON media (lower(url))\nwhere\n media_type = 'image' -- not of documents\n;
+         CREATE UNIQUE INDEX cover ON media (url) WHERE media_type = 'doc' and pages = 1;
+         INSERT INTO media (media_type, url, width) VALUES ('image', 'a', 1)",
+    );
+    std::fs::write(m.folder.path().join("migrations/20250301090000_media.toml"), SPLIT).unwrap();
+    let refused = m.project().up(&UpOptions::default()).unwrap_err().error.to_string();
+    assert!(refused.contains("the index cover of media cannot be told"), "{refused}");
+    m.run("DROP INDEX cover; ALTER TABLE media ADD COLUMN title TEXT CHECK (media_type <> 'doc' and width > 0 OR title <> '')");
+    let refused = m.project().up(&UpOptions::default()).unwrap_err().error.to_string();
+    assert!(refused.contains("cannot be told for"), "{refused}");
+    m.run("ALTER TABLE media DROP COLUMN title");
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    assert!(m.session.run("INSERT INTO images (image_url) VALUES ('A')").is_err());
+    m.run("INSERT INTO docs (url) VALUES ('A'), ('a')");
+}
