@@ -1,15 +1,10 @@
 //! Databases: the one that Backout works on, and the model, which is one that it never sees.
 
-use postgres::{Client, SimpleQueryMessage};
 use rusqlite::Connection;
 
 use super::shape::{Lit, NULL, Shape, Table, quoted};
 
-pub enum Base {
-    Sqlite(Connection),
-    #[allow(dead_code)] // no history is played there yet
-    Postgres(Client),
-}
+pub struct Base(pub Connection);
 
 /// Of each table all rows, in order.
 pub type Rows = Vec<Vec<Vec<Lit>>>;
@@ -17,68 +12,30 @@ pub type Rows = Vec<Vec<Vec<Lit>>>;
 impl Base {
     /// Runs one statement or several; how many rows the last one changed.
     pub fn run(&mut self, sql: &str) -> Result<u64, String> {
-        match self {
-            Base::Sqlite(c) => match c.execute_batch(sql) {
-                Ok(()) => Ok(c.changes()),
-                Err(e) => Err(e.to_string()),
-            },
-            Base::Postgres(c) => {
-                let done = c
-                    .simple_query(sql)
-                    .map_err(|e| e.as_db_error().map_or_else(|| e.to_string(), ToString::to_string))?;
-                let last = done.iter().rev().find_map(|m| match m {
-                    SimpleQueryMessage::CommandComplete(n) => Some(*n),
-                    _ => None,
-                });
-                Ok(last.unwrap_or(0))
-            }
-        }
+        self.0.execute_batch(sql).map_err(|e| e.to_string())?;
+        Ok(self.0.changes())
     }
 
     /// Rows of text.
     pub fn ask(&mut self, sql: &str) -> Result<Vec<Vec<String>>, String> {
-        match self {
-            Base::Sqlite(c) => {
-                let mut s = c.prepare(sql).map_err(|e| e.to_string())?;
-                let n = s.column_count();
-                let text = |v: rusqlite::types::Value| match v {
-                    rusqlite::types::Value::Null => NULL.into(),
-                    rusqlite::types::Value::Integer(i) => i.to_string(),
-                    rusqlite::types::Value::Real(r) => format!("{r:?}"),
-                    rusqlite::types::Value::Text(t) => t,
-                    rusqlite::types::Value::Blob(b) => format!("{b:?}"),
-                };
-                let rows =
-                    s.query_map([], |r| (0..n).map(|i| r.get(i).map(text)).collect()).map_err(|e| e.to_string())?;
-                rows.collect::<Result<_, _>>().map_err(|e| e.to_string())
-            }
-            Base::Postgres(c) => {
-                let all = c
-                    .simple_query(sql)
-                    .map_err(|e| e.as_db_error().map_or_else(|| e.to_string(), ToString::to_string))?;
-                let row = |m: &SimpleQueryMessage| match m {
-                    SimpleQueryMessage::Row(r) => {
-                        Some((0..r.len()).map(|i| r.get(i).unwrap_or(NULL).to_owned()).collect())
-                    }
-                    _ => None,
-                };
-                Ok(all.iter().filter_map(row).collect())
-            }
-        }
-    }
-
-    fn said(&self, column: &str) -> String {
-        match self {
-            Base::Sqlite(_) => format!("quote({column})"),
-            Base::Postgres(_) => format!("quote_nullable({column}::text)"),
-        }
+        let mut s = self.0.prepare(sql).map_err(|e| e.to_string())?;
+        let n = s.column_count();
+        let text = |v: rusqlite::types::Value| match v {
+            rusqlite::types::Value::Null => NULL.into(),
+            rusqlite::types::Value::Integer(i) => i.to_string(),
+            rusqlite::types::Value::Real(r) => format!("{r:?}"),
+            rusqlite::types::Value::Text(t) => t,
+            rusqlite::types::Value::Blob(b) => format!("{b:?}"),
+        };
+        let rows = s.query_map([], |r| (0..n).map(|i| r.get(i).map(text)).collect()).map_err(|e| e.to_string())?;
+        rows.collect::<Result<_, _>>().map_err(|e| e.to_string())
     }
 
     /// All rows of a table, each value as SQL says it; in the model with what is hidden.
     pub fn rows_of(&mut self, t: &Table, twin: bool) -> Vec<Vec<Lit>> {
-        let mut columns: Vec<String> = (0..t.columns.len()).map(|i| self.said(&t.col(i))).collect();
+        let mut columns: Vec<String> = (0..t.columns.len()).map(|i| format!("quote({})", t.col(i))).collect();
         if twin {
-            columns.extend(t.hidden.iter().map(|h| self.said(&quoted(&h.name))));
+            columns.extend(t.hidden.iter().map(|h| format!("quote({})", quoted(&h.name))));
         }
         let sql = format!("SELECT {} FROM {}", columns.join(", "), t.title());
         let mut rows = self.ask(&sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
@@ -92,43 +49,22 @@ impl Base {
 
     /// The application's definitions, as the database tells them.
     pub fn schema(&mut self) -> Vec<Vec<String>> {
-        let sql = match self {
-            Base::Sqlite(_) => {
-                "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT GLOB 'backout_*' AND name <> 'migration_log' \
-                 AND tbl_name NOT GLOB 'backout_*' ORDER BY rowid"
-            }
-            Base::Postgres(_) => {
-                "SELECT c.relname::text, c.relkind::text, a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod) || a.attidentity::text || a.attgenerated::text, \
-                    a.attnotnull, pg_get_expr(d.adbin, d.adrelid) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
-                    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-                    WHERE c.relnamespace = 'public'::regnamespace \
-                 UNION ALL SELECT conrelid::regclass::text, contype::text, 0, conname, pg_get_constraintdef(oid), convalidated, '' \
-                    FROM pg_constraint WHERE connamespace = 'public'::regnamespace \
-                 UNION ALL SELECT tgrelid::regclass::text, 't', 0, tgname, pg_get_triggerdef(oid), true, tgenabled::text \
-                    FROM pg_trigger WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace) \
-                 UNION ALL SELECT tablename, 'x', 0, indexname, indexdef, true, '' FROM pg_indexes WHERE schemaname = 'public' \
-                 ORDER BY 1, 2, 3, 4, 5"
-            }
-        };
-        self.ask(sql).unwrap()
+        self.ask(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT GLOB 'backout_*' AND name <> 'migration_log' \
+             AND tbl_name NOT GLOB 'backout_*' ORDER BY rowid",
+        )
+        .unwrap()
     }
 
     /// The database itself finds nothing wrong.
     pub fn is_sound(&mut self) {
-        if let Base::Sqlite(_) = self {
-            assert_eq!(self.ask("PRAGMA integrity_check").unwrap(), [["ok"]]);
-            assert_eq!(self.ask("PRAGMA foreign_key_check").unwrap(), [[""; 0]; 0]);
-        }
+        assert_eq!(self.ask("PRAGMA integrity_check").unwrap(), [["ok"]]);
+        assert_eq!(self.ask("PRAGMA foreign_key_check").unwrap(), [[""; 0]; 0]);
     }
 
     /// Rows are put there whatever else is.
     pub fn fill(&mut self, shape: &Shape, rows: &Rows) {
-        let before = if let Base::Sqlite(_) = self {
-            "PRAGMA foreign_keys = OFF; BEGIN;"
-        } else {
-            "SET session_replication_role = replica; BEGIN;"
-        };
-        let mut sql = before.to_owned();
+        let mut sql = "PRAGMA foreign_keys = OFF; BEGIN;".to_owned();
         for (t, rows) in shape.tables.iter().zip(rows) {
             sql += &format!("DELETE FROM {};", t.title());
             let writable = t.writable();
@@ -143,12 +79,7 @@ impl Base {
                 sql += &format!("INSERT INTO {} ({}) VALUES ({});", t.title(), names.join(", "), values.join(", "));
             }
         }
-        sql += "COMMIT;";
-        sql += if let Base::Sqlite(_) = self {
-            "PRAGMA foreign_keys = ON;"
-        } else {
-            "SET session_replication_role = origin;"
-        };
+        sql += "COMMIT; PRAGMA foreign_keys = ON;";
         self.run(&sql).unwrap_or_else(|e| panic!("the model does not take its rows: {e}\n{sql}"));
     }
 }

@@ -69,14 +69,14 @@ pub fn sqlite(seed: u64, wanted: Wanted, play: &mut Play) -> Ended {
         if wanted == Wanted::Merge { merged(&mut dice, &source, odd) } else { altered(&mut dice, &source, odd) };
     std::fs::write(folder.path().join("backout.toml"), "[project]\nname = \"h\"\n[stores]\nmain = \"sqlite:app.db\"\n")
         .unwrap();
-    let world = World::new(Base::Sqlite(home), twin(), source, dice, odd, play.said.clone());
+    let world = World::new(Base(home), twin(), source, dice, odd, play.said.clone());
     Place { folder, world, crossing, play }.all()
 }
 
 fn twin() -> Base {
     let conn = Connection::open_in_memory().unwrap();
     conn.execute_batch("PRAGMA foreign_keys = ON").unwrap();
-    Base::Sqlite(conn)
+    Base(conn)
 }
 
 impl Place<'_> {
@@ -87,10 +87,7 @@ impl Place<'_> {
     /// The model is of this shape from here on.
     fn becomes(&mut self, shape: &Shape, rows: &Rows) {
         let w = &mut self.world;
-        match &mut w.twin {
-            Base::Sqlite(_) => w.twin = twin(),
-            Base::Postgres(_) => drop(w.twin.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public").unwrap()),
-        }
+        w.twin = twin();
         w.shape = shape.clone();
         w.twin.run(&shape.ddl(true)).unwrap_or_else(|e| panic!("the model cannot be made: {e}\n{}", shape.ddl(true)));
         w.twin.fill(shape, rows);
