@@ -430,7 +430,7 @@ fn checks(
         for check in &part.checks {
             let inside = check.trim().strip_prefix("CHECK").map_or(check.as_str(), str::trim);
             let condition = words::renamed(inside, &renames[n], kind).ok_or_else(|| unsure("a CHECK"))?;
-            into.checks.push(format!("{others} OR ({condition})"));
+            into.checks.push(format!("{others} OR ({})", words::bare(&condition, kind)));
         }
     }
     Ok(())

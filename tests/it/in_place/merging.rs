@@ -320,6 +320,20 @@ fn sqlite_indexes_with_conditions_ask_nothing_of_other_rows() {
     assert_eq!(m.one("SELECT count(*) FROM docs WHERE title = 'doc 1'"), "3");
 }
 
+/// So is that of a check, which a comment may end.
+#[test]
+fn sqlite_checks_ask_nothing_of_other_rows() {
+    let mut m = Media::new(Kind::Sqlite);
+    m.run("ALTER TABLE docs ADD COLUMN size INTEGER CHECK (size > 0 OR size < -5 -- not known yet\n)");
+    m.run("ALTER TABLE images ADD COLUMN size INTEGER");
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    assert!(m.session.run("INSERT INTO media (media_type, url, size) VALUES ('doc', 'none', -1)").is_err());
+    m.run("INSERT INTO media (media_type, url, size) VALUES ('doc', 'less', -6)");
+    m.run("INSERT INTO media (media_type, url, size, width) VALUES ('image', 'any', -1, 1)");
+    assert_eq!(m.project().rollback(&RollbackOptions::default()).unwrap().phase, Some(Phase::RolledBack));
+    assert_eq!(m.one("SELECT size FROM docs WHERE doc_url = 'less'"), "-6");
+}
+
 /// What is unique among the rows of one part stays so, however its condition is written.
 #[test]
 fn sqlite_indexes_of_one_part_go_to_it() {
