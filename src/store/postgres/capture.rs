@@ -48,11 +48,15 @@ struct Log {
 
 impl Log {
     fn wanted(&self) -> String {
-        let mut shape: Vec<String> =
-            ["xid xid8", "lsn pg_lsn", "op \"char\"", "heap oid", "was tid", "now tid"].map(String::from).into();
+        let mut shape: Vec<String> = ["xid xid8", "lsn pg_lsn"].map(String::from).into();
+        if self.deferred {
+            shape.extend(["heap oid", "was tid", "now tid"].map(String::from));
+        }
         for letter in ['b', 'a'] {
             shape.extend(self.types.iter().enumerate().map(|(i, ty)| format!("{letter}{i} {ty}")));
         }
+        // the smallest last; every byte and column costs the application
+        shape.push("op \"char\"".into());
         shape.join(", ")
     }
 

@@ -91,9 +91,11 @@ impl Postgres {
                 let rename = |(i, c): (usize, &&Column)| Column { name: format!("{letter}{i}"), ..(*c).clone() };
                 columns.iter().enumerate().map(rename).map(|c| selected("", &c)).collect::<Vec<_>>().join(", ")
             };
+            // a log without places has them from the outer line, as what it does not name itself
             let sql = format!(
-                "SELECT op::pg_catalog.text, heap, was, now, {}, {} FROM backout.log_{n} \
-                 WHERE NOT pg_catalog.pg_visible_in_snapshot(xid, {snapshot}) ORDER BY lsn",
+                "SELECT l.* FROM (SELECT NULL::oid AS heap, NULL::tid AS was, NULL::tid AS now) o, LATERAL (\
+                 SELECT op::pg_catalog.text, heap, was, now, {}, {} FROM backout.log_{n} \
+                 WHERE NOT pg_catalog.pg_visible_in_snapshot(xid, {snapshot}) ORDER BY lsn) l",
                 named('b'),
                 named('a')
             );

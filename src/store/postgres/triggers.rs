@@ -46,31 +46,35 @@ BEGIN
     RETURN NEW;
 END $backout$;";
 
-/// Every hundred blocks: among the entries in them, updates of one row are merged into the newest (P17). Whoever sees the older ones gone
+/// How many entries there are to one that looks after the log: learns that it is full, or merges. More often where there is little room.
+const SELDOM: u64 = 4096;
+
+/// Among the entries of the last `blocks` updates of one row are merged into the newest (P17). Whoever sees the older ones gone
 /// sees that one, and a drain that has read the older ones has yet to read it. Should it fail, the application's write does not.
-fn merging(n: usize, keys: usize) -> String {
+fn merging(n: usize, keys: usize, blocks: u64) -> String {
     let names = |letter: char| (0..keys).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ");
     format!(
-        "IF place::pg_catalog.text OPERATOR(pg_catalog.~~) '%00,1)'
-    AND pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed' THEN BEGIN
-        since := pg_catalog.format('(%s,0)', pg_catalog.split_part(pg_catalog.ltrim(place::pg_catalog.text, '('), ',', 1)::pg_catalog.int8
-            OPERATOR(pg_catalog.-) 100);
-        IF since OPERATOR(pg_catalog.~~) '(-%' THEN since := '(0,0)'; END IF;
-        DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
-            SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
-                SELECT w.at FROM (SELECT e.ctid AS at, pg_catalog.row_number() OVER (PARTITION BY {b} ORDER BY e.lsn DESC) AS nth
-                    FROM backout.log_{n} e WHERE e.ctid OPERATOR(pg_catalog.>=) since::pg_catalog.tid
-                    AND e.ctid OPERATOR(pg_catalog.<=) place AND e.op OPERATOR(pg_catalog.=) 'U'
-                    AND pg_catalog.record_image_eq(ROW({b}), ROW({a}))) w WHERE w.nth OPERATOR(pg_catalog.>) 1))
-            FOR UPDATE SKIP LOCKED));
-    EXCEPTION WHEN OTHERS THEN NULL; END; END IF;",
+        "BEGIN
+            since := pg_catalog.format('(%s,0)', pg_catalog.split_part(pg_catalog.ltrim(place::pg_catalog.text, '('), ',', 1)::pg_catalog.int8
+                OPERATOR(pg_catalog.-) {blocks});
+            IF since OPERATOR(pg_catalog.~~) '(-%' THEN since := '(0,0)'; END IF;
+            DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                    SELECT w.at FROM (SELECT e.ctid AS at, pg_catalog.row_number() OVER (PARTITION BY {b} ORDER BY e.lsn DESC) AS nth
+                        FROM backout.log_{n} e WHERE e.ctid OPERATOR(pg_catalog.>=) since::pg_catalog.tid
+                        AND e.ctid OPERATOR(pg_catalog.<=) place AND e.op OPERATOR(pg_catalog.=) 'U'
+                        AND pg_catalog.record_image_eq(ROW({b}), ROW({a}))) w WHERE w.nth OPERATOR(pg_catalog.>) 1))
+                FOR UPDATE SKIP LOCKED));
+        EXCEPTION WHEN OTHERS THEN NULL; END;",
         b = names('b'),
         a = names('a')
     )
 }
 
-/// Past the end of the log a session writes one entry more, learns that the log is full, and from then on passes by: asking before
-/// each entry would cost every write.
+/// What notes changes. Each expression in it costs the application as much as a tenth of its own one-row update, so that nearly every entry
+/// is written by the first branch that fits, with nothing else asked than whether this is a session of ours; a hash of where the WAL ends
+/// tells which entry looks after the log. Past the end of the log it takes back what others wrote there, notes that the log is full,
+/// and its session passes by from then on.
 pub(super) fn capture_function(
     n: usize,
     table: &Table,
@@ -82,7 +86,6 @@ pub(super) fn capture_function(
     let keys = table.key_names();
     let names = |letter: char| (0..keys.len()).map(|i| format!(", {letter}{i}")).collect::<String>();
     let values = |row: &str| keys.iter().map(|k| format!(", {row}.{}", quoted(k))).collect::<String>();
-    let full = format!("tbl OPERATOR(pg_catalog.=) {n} AND generation OPERATOR(pg_catalog.=) '{generation}'");
     let insert = |op: char, places: &[(&str, &str)], names: &str, values: &str| {
         let (mut at, mut is_at) = (String::new(), String::new());
         if deferred && !places.is_empty() {
@@ -92,40 +95,69 @@ pub(super) fn capture_function(
             }
         }
         format!(
-            "INSERT INTO backout.log_{n} (xid, lsn, op{at}{names}) SELECT pg_catalog.pg_current_xact_id(), \
-             pg_catalog.pg_current_wal_insert_lsn(), '{op}'{is_at}{values} RETURNING ctid INTO place;"
+            "INSERT INTO backout.log_{n} (xid, lsn{at}{names}, op) VALUES (pg_catalog.pg_current_xact_id(), \
+             pg_catalog.pg_current_wal_insert_lsn(){is_at}{values}, '{op}')"
         )
     };
     let (was, now) = (("was", "OLD"), ("now", "NEW"));
     let both = (format!("{}{}", names('b'), names('a')), format!("{}{}", values("OLD"), values("NEW")));
+    let update = insert('U', &[was, now], &both.0, &both.1);
+    let inserted = insert('I', &[now], &names('a'), &values("NEW"));
+    let deleted = insert('D', &[was], &names('b'), &values("OLD"));
+    let truncated = insert('T', &[], "", "");
+    // hashes are spread evenly over the numbers of 32 bits
+    let each = last_block.clamp(16, SELDOM);
+    let chosen = i64::from(i32::MIN) + (1 << 32) / i64::try_from(each).unwrap_or(1);
+    let seldom = format!(
+        "pg_catalog.pg_lsn_hash(pg_catalog.pg_current_wal_insert_lsn()) OPERATOR(pg_catalog.<) ({chosen})::pg_catalog.int4"
+    );
+    let quick = |op: &str, insert: &str| {
+        format!(
+            "IF TG_OP OPERATOR(pg_catalog.=) '{op}' AND pg_catalog.current_setting('backout.session', true) IS NULL
+        AND NOT {seldom} THEN
+        {insert};
+    ELS"
+        )
+    };
+    // where rows may share keys, how each changed places is told by every entry
+    let (mut often, mut merge) = (String::new(), String::new());
+    if !deferred {
+        often = [("UPDATE", &update), ("INSERT", &inserted), ("DELETE", &deleted)].map(|(op, i)| quick(op, i)).concat();
+        merge = format!(
+            "
+        ELSIF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed'
+            AND (pg_catalog.current_setting('backout.session', true) IS NULL OR {seldom}) THEN {}",
+            merging(n, keys.len(), each / 80 + 1)
+        );
+    }
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
 DECLARE place pg_catalog.tid; since pg_catalog.text;
 BEGIN
-    IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
-    OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN RETURN NULL;
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update}
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted}
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted}
-    ELSE {truncated}
-    END IF;
-    IF place OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid THEN
-        IF EXISTS (SELECT FROM backout.overflow WHERE {full}) THEN
-            DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) place;
-        ELSE
-            INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+    {often}IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
+        OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN
+        NULL;
+    ELSE
+        IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {update} RETURNING ctid INTO place;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {inserted} RETURNING ctid INTO place;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN {deleted} RETURNING ctid INTO place;
+        ELSE {truncated} RETURNING ctid INTO place;
         END IF;
-        PERFORM pg_catalog.set_config('backout.full_{n}', '{generation}', false);
+        IF place OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid THEN
+            IF EXISTS (SELECT FROM backout.overflow WHERE tbl OPERATOR(pg_catalog.=) {n} AND generation OPERATOR(pg_catalog.=) '{generation}') THEN
+                DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                    SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.>) '({last_block},0)'::pg_catalog.tid
+                    FOR UPDATE SKIP LOCKED));
+            ELSE
+                INSERT INTO backout.overflow (tbl, generation) VALUES ({n}, '{generation}');
+            END IF;
+            PERFORM pg_catalog.set_config('backout.full_{n}', '{generation}', false),
+                pg_catalog.set_config('backout.session', COALESCE(pg_catalog.current_setting('backout.session', true), ''), false);{merge}
+        END IF;
     END IF;
-    {merging}
-    RETURN NULL;
+    -- of an AFTER trigger nobody looks at it; NULL is an expression
+    RETURN NEW;
 END $backout$;",
         run = literal(run),
-        // where rows may share keys, how each changed places is told by every entry
-        merging = if deferred { String::new() } else { merging(n, keys.len()) },
-        update = insert('U', &[was, now], &both.0, &both.1),
-        inserted = insert('I', &[now], &names('a'), &values("NEW")),
-        deleted = insert('D', &[was], &names('b'), &values("OLD")),
-        truncated = insert('T', &[], "", ""),
     )
 }
