@@ -3,6 +3,7 @@
 mod flow;
 mod histories;
 mod house;
+mod kills;
 mod merging;
 mod numbers;
 mod partly;

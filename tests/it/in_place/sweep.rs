@@ -69,6 +69,17 @@ fn up(kind: Kind) {
     }
 }
 
+fn after_rollback(house: &mut House, n: u64) {
+    match between(house) {
+        None => {}
+        Some(Phase::RollingBack) if n.is_multiple_of(2) => {
+            assert_eq!(house.project().resume(None).unwrap().phase, Some(Phase::RolledBack));
+        }
+        Some(_) => house.roll_back(),
+    }
+    house.is_home();
+}
+
 fn rollback(kind: Kind) {
     for how in HOWS {
         sweep_each(step(kind), &format!("{kind:?} in place: rollback {how:?}"), |n| {
@@ -76,17 +87,9 @@ fn rollback(kind: Kind) {
             house.up();
             house.write();
             let hit = struck(&house, Act::Rollback, how, n);
-            shown(n, hit.as_ref(), || {
-                if hit.is_some() {
-                    match between(&mut house) {
-                        None => {}
-                        Some(Phase::RollingBack) if n.is_multiple_of(2) => {
-                            assert_eq!(house.project().resume(None).unwrap().phase, Some(Phase::RolledBack));
-                        }
-                        Some(_) => house.roll_back(),
-                    }
-                }
-                house.is_home();
+            shown(n, hit.as_ref(), || match hit {
+                Some(_) => after_rollback(&mut house, n),
+                None => house.is_home(),
             });
             hit
         });
@@ -152,9 +155,32 @@ fn apart(kind: Kind, act: Act) {
     }
 }
 
-/// A server costs most of the time.
+/// Died at one effect, and what goes on with it at another.
+fn twice(kind: Kind, act: Act) {
+    sweep_each(step(kind), &format!("{kind:?} in place: {act:?} dies twice"), |i| {
+        let mut house = House::new(kind);
+        if matches!(act, Act::Rollback) {
+            house.up();
+            house.write();
+        }
+        let (n, m) = (3 * i - 2, 1 + i * 5 % 17);
+        let hit = struck(&house, act, How::Dies, n);
+        let again = hit.is_some() && between(&mut house).is_some();
+        let again = again.then(|| struck(&house, Act::Resume, How::Dies, m)).flatten();
+        shown(n, hit.as_ref(), || {
+            shown(m, again.as_ref(), || match act {
+                _ if hit.is_none() => {}
+                Act::Up => after_up(&mut house, i, i.is_multiple_of(2)),
+                _ => after_rollback(&mut house, i),
+            })
+        });
+        hit
+    });
+}
+
+/// A server costs most of the time. Odd, because what is done afterwards alternates.
 fn step(kind: Kind) -> u64 {
-    if kind == Kind::Postgres { 12 } else { 1 }
+    if kind == Kind::Postgres { 11 } else { 1 }
 }
 
 macro_rules! engine {
@@ -170,6 +196,12 @@ macro_rules! engine {
             #[test]
             fn rollback_struck() {
                 rollback(Kind::$kind);
+            }
+
+            #[test]
+            fn up_and_rollback_die_twice() {
+                twice(Kind::$kind, Act::Up);
+                twice(Kind::$kind, Act::Rollback);
             }
 
             #[test]
