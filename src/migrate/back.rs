@@ -366,12 +366,6 @@ impl Project {
         if forget {
             return self.forget(m, &state, begun).map_err(during);
         }
-        if m.in_place() {
-            let cause = "what was written to the changed tables after the last drain cannot be told any more: their log ended with the \
-                         way back";
-            let hint = "`backout salvage --forget` ends the run and keeps those tables, so that you can look at them";
-            return Err(during(Error::Refused { cause: cause.into(), hint: hint.into() }));
-        }
         let mut run = self.attach(m, &state).map_err(|e| during(lost(e)))?;
         let before = self.outcome_of(&state, begun);
         let phase = salvage::salvage(&mut run).map_err(during)?;

@@ -33,10 +33,16 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
     if !parting.whole && !parting.untrusted {
         let (plan, id) = (run.plan.clone(), run.id.clone());
         let parked = run.source.parked(&id)?;
-        let read = emergency::seal_and_read(run.target.as_mut(), &id, &plan, state.epoch, state.checkpoint, &parked)?;
         let gone = gone(run)?;
+        let read = if plan.in_place() {
+            // sealed as it went aside, and what was noted of it ended there: the log is the source's now
+            None
+        } else {
+            Some(emergency::seal_and_read(run.target.as_mut(), &id, &plan, state.epoch, state.checkpoint, &parked)?)
+        };
         let (read, full) = match read {
-            Err(Error::Store(store::Error::Capture { cause, schema_changed, .. }))
+            None => (read_all(run, &gone)?, true),
+            Some(Err(Error::Store(store::Error::Capture { cause, schema_changed, .. })))
                 if !schema_changed || !gone.is_empty() =>
             {
                 run.note(format!(
@@ -44,7 +50,7 @@ pub(crate) fn salvage(run: &mut Run) -> Result<Phase> {
                 ));
                 (read_all(run, &gone)?, true)
             }
-            other => (other?, false),
+            Some(read) => (read?, false),
         };
         let file = run.source.kind() == Kind::Json;
         if file && !run.app.has_services() && !run.settings.writers_stopped {
@@ -99,7 +105,7 @@ fn read_all(run: &mut Run, gone: &[String]) -> Result<Read> {
     let mut tables = plan.target_tables();
     tables.retain(|t| !gone.contains(&t.name));
     let at = run.target.now()?;
-    let position = if gone.is_empty() {
+    let position = if gone.is_empty() && !plan.in_place() {
         within(run.target.as_mut(), Mode::Write, &tables, "target: change capture anew", |t| {
             let from = t.capture_on(&tables, &id)?;
             let mut state = own(t, &id)?;
@@ -159,7 +165,7 @@ fn carry_without(run: &mut Run, read: &Read, full: bool, whole: bool, unfit: &Un
                 park.push(Parked { table: i, key, row: encode_row(&row), reason: misfit.to_string() });
             }
             for (key, row, reason) in done.refused {
-                if agrees(s, t, &key, &row)? {
+                if agrees(s, t, &key, &row)? || row.is_empty() && born_here(t, &mine, i, &key) {
                     unpark.push((i, key));
                 } else {
                     park.push(Parked { table: i, key, row: encode_row(&row), reason });
@@ -194,8 +200,17 @@ fn carry_without(run: &mut Run, read: &Read, full: bool, whole: bool, unfit: &Un
     })
 }
 
-/// Keys, per table, that others changed in the source since it was opened; `None`: it cannot be told, so any of them.
-type Mine = Option<(HashSet<(usize, Key)>, HashSet<usize>)>;
+/// What others changed in the source since it was opened; `None`: it cannot be told, so anything.
+type Mine = Option<Here>;
+
+#[derive(Default)]
+struct Here {
+    keys: HashSet<(usize, Key)>,
+    /// Of these the keys that were not there before.
+    born: HashSet<(usize, Key)>,
+    /// Tables that were emptied.
+    all: HashSet<usize>,
+}
 
 fn changed_here(s: &mut dyn Store, tables: &[&crate::plan::Table], state: &store::State) -> Result<Mine> {
     let Some(from) = &state.captured_from else { return Ok(None) };
@@ -205,14 +220,19 @@ fn changed_here(s: &mut dyn Store, tables: &[&crate::plan::Table], state: &store
         Err(store::Error::Capture { schema_changed: false, .. }) => return Ok(None),
         Err(e) => return Err(e.into()),
     };
-    let (mut keys, mut all) = (HashSet::new(), HashSet::new());
+    let mut here = Here::default();
     for e in log {
         if e.op == store::Op::Truncate {
-            all.insert(e.table);
+            here.all.insert(e.table);
         }
-        keys.extend(e.before.into_iter().chain(e.after).map(|k| (e.table, k)));
+        if let (store::Op::Insert, Some(key)) = (e.op, &e.after)
+            && !here.keys.contains(&(e.table, key.clone()))
+        {
+            here.born.insert((e.table, key.clone()));
+        }
+        here.keys.extend(e.before.into_iter().chain(e.after).map(|k| (e.table, k)));
     }
-    Ok(Some((keys, all)))
+    Ok(Some(here))
 }
 
 /// The source's keys that this must not touch, and why.
@@ -229,10 +249,15 @@ fn conflicts(
     let mut out: Unfit = unfit.iter().filter(|((n, _), _)| *n == i).map(|(k, why)| (k.clone(), why.clone())).collect();
     let touched = |key: &Key| match mine {
         None => true,
-        Some((keys, all)) => all.contains(&i) || keys.contains(&(i, key.clone())),
+        Some(here) => here.all.contains(&i) || here.keys.contains(&(i, key.clone())),
     };
     let name = t.source.title();
-    let why = |key: &Key| format!("{name} {key} was changed on both sides since {opened}: the source's stays");
+    let why = |key: &Key| match full {
+        true => format!(
+            "{name} {key} was changed in the source since {opened}, and is not so in the target: the source's stays"
+        ),
+        false => format!("{name} {key} was changed on both sides since {opened}: the source's stays"),
+    };
     for (key, origin, row) in &c.rows {
         let Ok(rkey) = map_key(Way::Down, t, key) else { continue };
         let was = match origin {
@@ -251,6 +276,12 @@ fn conflicts(
         }
     }
     Ok(out)
+}
+
+/// The target never had it.
+fn born_here(t: &TablePlan, mine: &Mine, i: usize, key: &Key) -> bool {
+    let Ok(rkey) = map_key(Way::Down, t, key) else { return false };
+    mine.as_ref().is_some_and(|here| here.born.contains(&(i, rkey)))
 }
 
 /// Both sides say the same of this key of the target already.
