@@ -202,7 +202,8 @@ impl Postgres {
             .map(|l| l.replace("IN ACCESS EXCLUSIVE MODE", "IN SHARE UPDATE EXCLUSIVE MODE"))
             .collect();
         let locks = format!(
-            "SET LOCAL statement_timeout = '50ms'; DO $backout$ BEGIN {}; END $backout$; SET LOCAL statement_timeout = 0;",
+            // who waits behind an attempt waits for the swap, too, so that it is given less
+            "SET LOCAL statement_timeout = '30ms'; DO $backout$ BEGIN {}; END $backout$; SET LOCAL statement_timeout = 0;",
             if locks.is_empty() { "NULL".to_owned() } else { locks.join("; ") }
         );
         Ok((first.join("; "), locks))
