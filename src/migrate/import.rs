@@ -53,7 +53,11 @@ impl Project {
         if !records.is_empty() {
             within(ledger.db.as_mut(), "record what is applied", |db| {
                 db.prepare()?;
-                Ok(records.iter().try_for_each(|record| db.put_record(record))?)
+                for record in &records {
+                    db.put_record(record)?;
+                    db.log(&record.line("stamped", &record.at, "imported".into()))?;
+                }
+                Ok(())
             })?;
         }
         let lost = |one: &&adopt::Imported| matches!(one.down, adopt::ImportedDown::Irreversible(_));

@@ -55,11 +55,14 @@ impl Project {
             let now = crate::now();
             let records = ledger.records.clone();
             let gone = within(ledger.db.as_mut(), "let go what revisions keep", |db| {
+                db.prepare()?;
                 for mut record in records {
                     let mine = |loss: &keep::Loss| kept.iter().any(|k| k.table == loss.kept);
                     if record.standing == Standing::Applied && record.lost_up.iter().any(mine) {
                         record.let_go = Some(now.clone());
                         db.put_record(&record)?;
+                        let what = record.lost_up.iter().map(keep::Loss::words).collect::<Vec<_>>().join("; ");
+                        db.log(&record.line("let go", &now, what))?;
                     }
                 }
                 for one in &kept {

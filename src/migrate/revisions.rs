@@ -88,7 +88,11 @@ impl Project {
                 match record.standing {
                     Standing::Applied => {}
                     Standing::Failed if asked.acknowledge => {
-                        within(ledger.db.as_mut(), "forget the failure", |db| Ok(db.remove_record(&record.stamp)?))?;
+                        within(ledger.db.as_mut(), "forget the failure", |db| {
+                            db.prepare()?;
+                            db.remove_record(&record.stamp)?;
+                            Ok(db.log(&record.line("acknowledged", &crate::now(), String::new()))?)
+                        })?;
                     }
                     Standing::Failed => {
                         let why = record.error.clone().unwrap_or_default();
@@ -347,8 +351,14 @@ impl Project {
             }
             let stamped = within(ledger.db.as_mut(), "stamp", |db| {
                 db.prepare()?;
-                put.iter().try_for_each(|record| db.put_record(record))?;
-                gone.iter().try_for_each(|record| db.remove_record(&record.stamp))?;
+                for record in &put {
+                    db.put_record(record)?;
+                    db.log(&record.line("stamped", &record.at, String::new()))?;
+                }
+                for record in &gone {
+                    db.remove_record(&record.stamp)?;
+                    db.log(&record.line("unstamped", &crate::now(), String::new()))?;
+                }
                 Ok(())
             });
             stamped.map_err(|e| untouched(e.into()))?;

@@ -7,6 +7,8 @@ use super::run::{self, Terms};
 use super::{Result, Revision};
 use crate::plan::Kind;
 use crate::store;
+use crate::store::postgres::records as postgres;
+use crate::store::sqlite::records as sqlite;
 
 /// The statements of a revision's up, or of its down, with what records them. Run twice, the record is in the way.
 ///
@@ -31,8 +33,8 @@ pub fn script(revision: &Revision, nth: u64, kind: Kind, down: bool) -> Result<S
         let _ = writeln!(out, "{text}{end}");
     }
     let (table, place) = match kind {
-        Kind::Sqlite => ("backout_revision", ""),
-        _ => ("backout.revision", "CREATE SCHEMA IF NOT EXISTS backout;\n"),
+        Kind::Sqlite => ("backout_revision", format!("{}\n{};\n", sqlite::HISTORY.trim(), sqlite_view())),
+        _ => ("backout.revision", format!("CREATE SCHEMA IF NOT EXISTS backout;\n{}\n", postgres::HISTORY.trim())),
     };
     if down {
         let _ = writeln!(out, "DELETE FROM {table} WHERE version = {};", literal(&record.stamp));
@@ -47,8 +49,29 @@ pub fn script(revision: &Revision, nth: u64, kind: Kind, down: bool) -> Result<S
         let values = [&record.stamp, &record.slug, &"applied".to_owned(), &record.at, &json].map(|text| literal(text));
         let _ = writeln!(out, "INSERT INTO {table} VALUES ({});", values.join(", "));
     }
+    let outcome = if down { "rolled back" } else { "applied" };
+    let [stamp, title, outcome, note] = [&record.stamp, &record.title, outcome, "run from a script"].map(literal);
+    let (log, line, at) = match kind {
+        Kind::Sqlite => ("backout_history", "", "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"),
+        _ => (
+            "backout.history",
+            "coalesce(max(line), 0) + 1, ",
+            "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+        ),
+    };
+    let (number, from) = if line.is_empty() { ("", "") } else { ("line, ", " FROM backout.history") };
+    let _ = writeln!(
+        out,
+        "INSERT INTO {log} ({number}run, migration, title, plan_hash, outcome, started_at, ended_at, note) \
+         SELECT {line}'', {stamp}, {title}, '', {outcome}, {at}, {at}, {note}{from};"
+    );
     let _ = writeln!(out, "{commit}");
     Ok(out)
+}
+
+/// The view, if nothing of its name is there.
+fn sqlite_view() -> String {
+    sqlite::VIEW.replacen("CREATE VIEW", "CREATE VIEW IF NOT EXISTS", 1)
 }
 
 fn literal(text: &str) -> String {

@@ -54,16 +54,19 @@ pub fn up(db: &mut dyn Database, revision: &Revision, terms: &Terms, stop: &dyn 
             if terms.unproven { found_out_up(db, revision)? } else { (terms.lost_up.clone(), terms.lost_down.clone()) };
         let conflicts = step_across(db, statements, &lost_up, &lost_down, stop)?;
         let (standing, ms, at) = (Standing::Applied, since(begun), crate::now());
-        let record = Record { standing, ms, at, conflicts, lost_up, lost_down, ..record.clone() };
-        db.put_record(&record)?;
-        Ok(record)
+        let applied = Record { standing, ms, at, conflicts, lost_up, lost_down, ..record.clone() };
+        db.put_record(&applied)?;
+        db.log(&applied.line("applied", &record.at, applied.words()))?;
+        Ok(applied)
     });
     if let Err(error @ Error::Statement { .. }) = &done {
+        let line = record.line("failed", &record.at, error.to_string());
         let failed = Record { standing: Standing::Failed, error: Some(error.to_string()), at: crate::now(), ..record };
         // that it failed is worth a record, but what it failed of is what must be heard
         let _ = within(db, &format!("record {} as failed", revision.stamp), |db| {
             db.prepare()?;
-            Ok(db.put_record(&failed)?)
+            db.put_record(&failed)?;
+            Ok(db.log(&line)?)
         });
     }
     done
@@ -135,32 +138,57 @@ pub(crate) fn tried<T>(
 /// # Errors
 /// As for `up`; what cannot be taken back is refused.
 pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
-    let forget = format!("take {} back", record.stamp);
+    let (forget, begun) = (format!("take {} back", record.stamp), crate::now());
     let (text, transaction) = match &record.down {
         FrozenDown::Irreversible(why) => return Err(irreversible(record, why)),
         FrozenDown::Nothing => {
-            return within(db, &forget, |db| Ok(db.remove_record(&record.stamp)?)).map(|()| Vec::new());
+            return within(db, &forget, |db| taken_back(db, record, &begun, &[])).map(|()| Vec::new());
         }
         FrozenDown::Sql { text, transaction } => (text, *transaction),
     };
     if !transaction {
         let record =
             Record { standing: Standing::GoingDown, done: 0, trying: false, at: crate::now(), ..record.clone() };
-        within(db, &format!("record {} as going down", record.stamp), |db| Ok(db.put_record(&record)?))?;
+        within(db, &format!("record {} as going down", record.stamp), |db| {
+            db.prepare()?;
+            Ok(db.put_record(&record)?)
+        })?;
         return go_on(db, record, None, stop).map(|_| Vec::new());
     }
     let file = frozen_name(record);
     let statements = sql::split(text, db.kind(), &file)?;
-    within(db, &forget, |db| {
+    let done = within(db, &forget, |db| {
         let found = if record.unproven || record.stamped {
             found_out(db, (&statements, &file), &record.stamp, "down")?
         } else {
             record.lost_down.clone()
         };
         let conflicts = step_across(db, (&statements, &file), &found, &record.lost_up, stop)?;
-        db.remove_record(&record.stamp)?;
+        taken_back(db, record, &begun, &conflicts)?;
         Ok(conflicts)
-    })
+    });
+    if let Err(error @ Error::Statement { .. }) = &done {
+        let line = record.line("rollback failed", &begun, error.to_string());
+        // as above
+        let _ = within(db, &format!("note that {} was not taken back", record.stamp), |db| {
+            db.prepare()?;
+            Ok(db.log(&line)?)
+        });
+    }
+    done
+}
+
+/// A revision is not applied any more. Within the transaction of its last statement.
+fn taken_back(db: &mut dyn Database, record: &Record, begun: &str, conflicts: &[String]) -> Result<()> {
+    db.remove_record(&record.stamp)?;
+    db.prepare()?;
+    Ok(db.log(&record.line("rolled back", begun, conflicts.join("; ")))?)
+}
+
+/// Records that one was applied that runs statement by statement. Within the transaction of its last statement, if that can have one.
+fn applied(db: &mut dyn Database, record: &Record, begun: &str) -> Result<()> {
+    db.put_record(record)?;
+    Ok(db.log(&record.line("applied", begun, record.words()))?)
 }
 
 /// Runs a step's statements: `loses` is kept before, `returns` is what the opposite step kept, and comes back. Within a transaction.
@@ -245,8 +273,8 @@ pub fn go_on(
         let (what, at) = (format!("record {} as done", record.stamp), crate::now());
         let done = Record { standing: Standing::Applied, at, ..record.clone() };
         within(db, &what, |db| match record.standing {
-            Standing::GoingDown => Ok(db.remove_record(&record.stamp)?),
-            _ => Ok(db.put_record(&done)?),
+            Standing::GoingDown => taken_back(db, &record, &record.at, &[]),
+            _ => applied(db, &done, &record.at),
         })?;
         return Ok(done);
     }
@@ -309,6 +337,9 @@ fn note_failure(db: &mut dyn Database, record: &Record, unit: &[Statement], erro
         };
         // a statement that failed had no effect but what was cleared away
         let trying = known.trying && !cleared;
+        let outcome = if known.standing == Standing::GoingDown { "rollback failed" } else { "failed" };
+        let why = format!("half-way, after statement {}: {error}", known.done);
+        db.log(&known.line(outcome, &known.at, why))?;
         Ok(db.put_record(&Record { error: Some(error.to_string()), trying, ..known })?)
     });
     // what it failed of must be heard, not that it could not be noted
@@ -325,8 +356,10 @@ fn step(
     file: &Path,
 ) -> Result<()> {
     let what = format!("statement {} of {}", after.done, record.stamp);
+    let begun = record.at.clone();
     let note = |db: &mut dyn Database| match after.standing {
-        Standing::GoingDown if last => Ok(db.remove_record(&after.stamp)?),
+        Standing::GoingDown if last => taken_back(db, after, &begun, &[]),
+        _ if last => applied(db, after, &begun),
         _ => Ok(db.put_record(after)?),
     };
     let alone = unit.len() == 1 && runs_alone(&unit[0], db.kind());

@@ -11,6 +11,7 @@ mod faults;
 mod generate;
 mod halfway;
 mod kept;
+mod log;
 mod model;
 mod peers;
 mod project;

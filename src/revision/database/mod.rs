@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::keep::Loss;
 use crate::gate::Gate;
 use crate::plan::Kind;
-use crate::store::{Error, Result};
+use crate::store::{Error, HistoryLine, Result};
 use crate::value::{Row, Value};
 
 /// A database that revisions run in. There is one transaction at a time.
@@ -62,6 +62,9 @@ pub trait Database: Send {
 
     /// Removes the record of a revision. Within a transaction.
     fn remove_record(&mut self, stamp: &str) -> Result<()>;
+
+    /// Adds a line to what the view `migration_log` shows. Within a transaction, after `prepare`.
+    fn log(&mut self, line: &HistoryLine) -> Result<()>;
 }
 
 /// How far a revision has come in a database.
@@ -143,6 +146,29 @@ pub struct Record {
     /// Why it failed.
     #[serde(default)]
     pub error: Option<String>,
+}
+
+impl Record {
+    /// A line of the log: what came of it now.
+    pub fn line(&self, outcome: &str, started_at: &str, note: String) -> HistoryLine {
+        HistoryLine {
+            run: String::new(),
+            migration: self.stamp.clone(),
+            title: self.title.clone(),
+            plan_hash: String::new(),
+            outcome: outcome.to_owned(),
+            started_at: started_at.to_owned(),
+            ended_at: crate::now(),
+            note,
+            remains: None,
+        }
+    }
+
+    /// What a log says of its up: proof, losses that were accepted, what was not put back.
+    pub fn words(&self) -> String {
+        let accepted = self.accepted_loss.as_ref().map(|why| format!("loss accepted: {why}"));
+        self.proof.iter().cloned().chain(accepted).chain(self.conflicts.iter().cloned()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// A down as it was when its up ran.

@@ -7,12 +7,12 @@ use postgres::{Client, Config, SimpleQueryMessage};
 use super::{Database, Record};
 use crate::gate::Gate;
 use crate::plan::Kind;
+use crate::store::postgres::records::HISTORY;
 use crate::store::postgres::{code, configured, connect, failed, quoted, title_of, words};
-use crate::store::{Error, Result};
+use crate::store::{Error, HistoryLine, Result};
 use crate::value::{Row, Value};
 
-const RECORDS: &str = "CREATE SCHEMA IF NOT EXISTS backout; \
-    CREATE TABLE IF NOT EXISTS backout.revision (version text PRIMARY KEY, name text NOT NULL, standing text NOT NULL, \
+const RECORDS: &str = "CREATE TABLE IF NOT EXISTS backout.revision (version text PRIMARY KEY, name text NOT NULL, standing text NOT NULL, \
     at text NOT NULL, record text NOT NULL);";
 
 /// What a session of a script's relies on. All else is as the role and the database have it, as for the application.
@@ -307,10 +307,13 @@ impl Database for Postgres {
 
     fn prepare(&mut self) -> Result<()> {
         // asked first: a role that may not create the schema may still use it
-        if self.query("SELECT 1 WHERE to_regclass('backout.revision') IS NOT NULL")?.is_empty() {
-            self.run_now(RECORDS)?;
+        let asked = "SELECT (to_regnamespace('backout') IS NOT NULL)::int + (to_regclass('backout.revision') IS NOT NULL \
+            AND to_regclass('backout.history') IS NOT NULL AND to_regclass('backout.migration_log') IS NOT NULL)::int";
+        match self.query(asked)?.first().and_then(|row| row.first()) {
+            Some(found) if *found == Value::text("2") => Ok(()),
+            Some(found) if *found == Value::text("1") => self.run_now(&format!("{RECORDS}{HISTORY}")),
+            _ => self.run_now(&format!("CREATE SCHEMA backout; {RECORDS}{HISTORY}")),
         }
-        Ok(())
     }
 
     fn records(&mut self) -> Result<Vec<Record>> {
@@ -332,5 +335,13 @@ impl Database for Postgres {
     fn remove_record(&mut self, stamp: &str) -> Result<()> {
         let gone = self.client.execute("DELETE FROM backout.revision WHERE version = $1", &[&stamp]);
         gone.map(drop).map_err(|e| self.fail("remove a revision's record", &e))
+    }
+
+    fn log(&mut self, l: &HistoryLine) -> Result<()> {
+        let sql = "INSERT INTO backout.history (line, run, migration, title, plan_hash, outcome, started_at, ended_at, note) \
+            SELECT coalesce(max(line), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM backout.history";
+        let values: [&(dyn postgres::types::ToSql + Sync); 8] =
+            [&l.run, &l.migration, &l.title, &l.plan_hash, &l.outcome, &l.started_at, &l.ended_at, &l.note];
+        self.client.execute(sql, &values).map(drop).map_err(|e| self.fail("write the log", &e))
     }
 }

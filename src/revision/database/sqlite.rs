@@ -9,9 +9,10 @@ use rusqlite::{Batch, Connection, OpenFlags, OptionalExtension, params, params_f
 use super::{Database, Record};
 use crate::gate::Gate;
 use crate::plan::Kind;
+use crate::store::sqlite::records::{HISTORY, VIEW};
 use crate::store::sqlite::{ask_again, bound, failure, owned};
-use crate::store::{Error, Result};
-use crate::value::Row;
+use crate::store::{Error, HistoryLine, Result};
+use crate::value::{Row, Value};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS backout_revision \
     (version TEXT PRIMARY KEY, name TEXT NOT NULL, standing TEXT NOT NULL, at TEXT NOT NULL, record TEXT NOT NULL)";
@@ -256,7 +257,17 @@ impl Database for Sqlite {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        self.run_as("make the table of revisions", TABLE)
+        let places = [("backout_revision", TABLE), ("backout_history", HISTORY), ("migration_log", VIEW)];
+        let asked =
+            "SELECT name FROM sqlite_schema WHERE name IN ('backout_revision', 'backout_history', 'migration_log')";
+        let there = self.query(asked)?;
+        for (name, sql) in places {
+            // somebody else's table of that name stays as it is
+            if !there.iter().any(|row| row.first() == Some(&Value::text(name))) {
+                self.run_as(&format!("make {name}"), sql)?;
+            }
+        }
+        Ok(())
     }
 
     fn records(&mut self) -> Result<Vec<Record>> {
@@ -279,5 +290,13 @@ impl Database for Sqlite {
         let title = self.title.clone();
         let gone = self.conn()?.execute("DELETE FROM backout_revision WHERE version = ?1", [stamp]);
         gone.map(drop).map_err(|e| failure(&title, "remove a revision's record", &e))
+    }
+
+    fn log(&mut self, l: &HistoryLine) -> Result<()> {
+        let title = self.title.clone();
+        let sql = "INSERT INTO backout_history (run, migration, title, plan_hash, outcome, started_at, ended_at, note) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![l.run, l.migration, l.title, l.plan_hash, l.outcome, l.started_at, l.ended_at, l.note];
+        self.conn()?.execute(sql, values).map(drop).map_err(|e| failure(&title, "write the log", &e))
     }
 }

@@ -10,7 +10,7 @@ mod copy;
 mod dress;
 mod locks;
 mod log;
-mod records;
+pub(crate) mod records;
 mod rows;
 mod schema;
 mod session;

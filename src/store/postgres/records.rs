@@ -26,11 +26,17 @@ CREATE TABLE IF NOT EXISTS backout.meta (tbl int4 PRIMARY KEY, name text NOT NUL
     oid text, columns text, rewritten text, parts text, triggers text);
 CREATE TABLE IF NOT EXISTS backout.mark (nonce text PRIMARY KEY, xid xid8 NOT NULL);
 CREATE TABLE IF NOT EXISTS backout.overflow (tbl int4 NOT NULL, generation text NOT NULL);
+";
+
+/// Runs that ended, and what became of SQL revisions, which have no run; and the view of it that anyone can ask.
+pub(crate) const HISTORY: &str = "
 CREATE TABLE IF NOT EXISTS backout.history (line int8 PRIMARY KEY, run text NOT NULL, migration text NOT NULL,
     title text NOT NULL, plan_hash text NOT NULL, outcome text NOT NULL, started_at text NOT NULL,
     ended_at text NOT NULL, note text NOT NULL, remains text);
 CREATE OR REPLACE VIEW backout.migration_log AS
-    SELECT run, migration, title, outcome, started_at, ended_at, note, plan_hash FROM backout.history ORDER BY line;
+    SELECT run, migration, title, outcome, started_at, ended_at, note, plan_hash,
+    CASE WHEN outcome IN ('rolled back', 'rollback failed', 'unstamped') THEN 'down'
+    WHEN outcome NOT IN ('acknowledged', 'let go') THEN 'up' END AS direction FROM backout.history ORDER BY line;
 GRANT USAGE ON SCHEMA backout TO PUBLIC;
 GRANT SELECT ON backout.migration_log TO PUBLIC;
 ";
@@ -121,7 +127,7 @@ impl Postgres {
         }
         // CREATE SCHEMA IF NOT EXISTS asks for the privilege even where there is nothing to do.
         let schema = if there { "" } else { "CREATE SCHEMA backout;" };
-        let sql = format!("{schema}{RECORDS}");
+        let sql = format!("{schema}{RECORDS}{HISTORY}");
         let gate = self.gate.clone();
         gate.pass("making the place for records", || match self.client.batch_execute(&sql) {
             Ok(()) => Ok(()),
@@ -307,7 +313,7 @@ impl Postgres {
             return Ok(Vec::new());
         }
         let sql = "SELECT run, migration, title, plan_hash, outcome, started_at, ended_at, note, \
-            pg_catalog.to_jsonb(h) ->> 'remains' FROM backout.history h ORDER BY line";
+            pg_catalog.to_jsonb(h) ->> 'remains' FROM backout.history h WHERE run <> '' ORDER BY line";
         let lines = self.query("reading the history", sql, &[])?;
         let line = |l: &postgres::Row| HistoryLine {
             run: l.get(0),

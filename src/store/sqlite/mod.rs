@@ -8,7 +8,7 @@ mod capture;
 mod fits;
 mod lock;
 mod log;
-mod records;
+pub(crate) mod records;
 mod rows;
 mod schema;
 mod swap;

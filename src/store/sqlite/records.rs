@@ -19,13 +19,16 @@ CREATE TABLE IF NOT EXISTS backout_pair
 CREATE TABLE IF NOT EXISTS backout_parked
     (run TEXT, t INTEGER, key BLOB, image BLOB, reason TEXT, PRIMARY KEY (run, t, key));";
 
-const HISTORY: &str = "
+/// Runs that ended, and what became of SQL revisions, which have no run.
+pub(crate) const HISTORY: &str = "
 CREATE TABLE IF NOT EXISTS backout_history
     (run TEXT, migration TEXT, title TEXT, plan_hash TEXT, outcome TEXT, started_at TEXT, ended_at TEXT, note TEXT,
      remains TEXT);";
 
-const VIEW: &str = "CREATE VIEW migration_log AS SELECT run, migration, title, outcome, started_at, ended_at, note \
-                    FROM backout_history";
+/// What anyone can ask.
+pub(crate) const VIEW: &str = "CREATE VIEW migration_log AS SELECT run, migration, title, outcome, started_at, ended_at, note, \
+    CASE WHEN outcome IN ('rolled back', 'rollback failed', 'unstamped') THEN 'down' \
+    WHEN outcome NOT IN ('acknowledged', 'let go') THEN 'up' END AS direction FROM backout_history";
 
 /// Is this view the one that we make?
 pub(super) fn is_our_view(name: &str, sql: Option<&str>) -> bool {
@@ -245,7 +248,7 @@ impl Sqlite {
             .collect()
         };
         self.conn
-            .prepare("SELECT * FROM backout_history ORDER BY rowid")
+            .prepare("SELECT * FROM backout_history WHERE run <> '' ORDER BY rowid")
             .and_then(rows)
             .map_err(self.err("read the history"))
     }
@@ -278,9 +281,11 @@ impl Sqlite {
         let ours = is_our_view("migration_log", view.as_deref());
         // in place the store goes on as what it became
         let target = target || self.side.is_some() && line.outcome == "completed";
-        if target && view.is_none() {
+        // it tells of revisions too
+        let stays = target || self.has("backout_revision")?;
+        if stays && view.is_none() {
             self.run("make the view migration_log", VIEW)?;
-        } else if !target && ours {
+        } else if !stays && ours {
             self.run("drop the view migration_log", "DROP VIEW migration_log")?;
         }
         let l = line;
