@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::revision::database::{FrozenDown, Standing};
+use crate::revision::database::{FrozenDown, Standing, log_line};
 use crate::revision::run::within;
 use crate::revision::taken::{Taken, rows_of};
 use crate::revision::{keep, sql};
@@ -61,11 +61,11 @@ impl Project {
                     if record.standing == Standing::Applied && record.lost_up.iter().any(mine) {
                         record.let_go = Some(now.clone());
                         db.put_record(&record)?;
-                        let what = record.lost_up.iter().map(keep::Loss::words).collect::<Vec<_>>().join("; ");
-                        db.log(&record.line("let go", &now, what))?;
                     }
                 }
                 for one in &kept {
+                    let (stamp, rows) = (keep::stamp_of(&one.table), super::count(one.rows as usize, "row"));
+                    db.log(&log_line(stamp, "", "let go", &now, format!("{}, {rows}", one.what)))?;
                     db.run(&format!("DROP TABLE {}", one.table))?;
                     db.run(&format!("DROP TABLE IF EXISTS {}", keep::numbers_of(&one.table)))?;
                 }

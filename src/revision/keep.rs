@@ -48,6 +48,9 @@ pub enum Lost {
         columns: Vec<LostColumn>,
         /// All columns afterwards, quoted, in the order of their names: by them it is told whether a row was changed.
         rest: Vec<String>,
+        /// What is not of the key tells the rows apart as well, so that a row can be found whose key was changed, and nothing else.
+        #[serde(default)]
+        follows: bool,
     },
 }
 
@@ -131,7 +134,7 @@ pub fn losses(before: &Catalog, after: &Catalog, statements: &[Statement], stamp
             Some(now) => {
                 let lost = lost_columns(kind, table, now, &trace);
                 match key(kind, table, now, &trace).filter(|_| !lost.is_empty()) {
-                    Some(key) => columns(now, key, lost),
+                    Some(key) => columns(kind, now, key, lost),
                     None => continue,
                 }
             }
@@ -215,11 +218,16 @@ fn key(kind: Kind, table: &Table, now: &Table, trace: &Trace) -> Option<Vec<KeyC
     Some(key.collect())
 }
 
-fn columns(now: &Table, key: Vec<KeyColumn>, columns: Vec<LostColumn>) -> Lost {
+fn columns(kind: Kind, now: &Table, key: Vec<KeyColumn>, columns: Vec<LostColumn>) -> Lost {
+    let of_key = |c: &Column| key.iter().any(|k| k.after == c.quoted());
+    let certain = |name: &String| now.columns.iter().any(|c| c.name == *name && c.not_null && !of_key(c));
+    let plain = |k: &KeyColumn| k.alike || kind == Kind::Sqlite;
+    let mut others = std::iter::once(&now.key).chain(&now.unique);
+    let follows = key.iter().all(plain) && others.any(|other| !other.is_empty() && other.iter().all(certain));
     let mut rest: Vec<&Column> = now.columns.iter().collect();
     rest.sort_by(|a, b| a.name.cmp(&b.name));
     let rest = rest.iter().map(|c| c.quoted().to_owned()).collect();
-    Lost::Columns { after: now.name.quoted().to_owned(), key, columns, rest }
+    Lost::Columns { after: now.name.quoted().to_owned(), key, columns, rest, follows }
 }
 
 fn quoted(table: &Table, names: &[String]) -> Vec<String> {
@@ -238,18 +246,22 @@ pub fn keep(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
     }
     for loss in losses {
         let forced = see_all(db, &loss.table)?;
-        set_aside(db, &loss.kept)?;
+        if is_there(db, &loss.kept)? {
+            set_aside(db, &loss.kept)?;
+        }
         let list = match &loss.lost {
             Lost::Table { columns, .. } => {
                 columns.iter().map(|name| loss.taken(name, name)).collect::<Vec<_>>().join(", ")
             }
-            Lost::Columns { key, columns, .. } => {
+            Lost::Columns { key, columns, follows, .. } => {
                 told_apart(db, loss, key)?;
+                let body = follows.then(|| "CAST(NULL AS text) AS body_then".to_owned());
                 let keys = key.iter().enumerate().map(|(i, column)| loss.taken(&column.before, &format!("k{i}")));
                 let values = columns.iter().enumerate().map(|(i, column)| loss.taken(&column.name, &format!("c{i}")));
                 let then = columns.iter().enumerate().filter(|(_, c)| c.retyped.is_some());
                 let then = then.map(|(i, _)| format!("CAST(NULL AS text) AS then{i}"));
-                let all = keys.chain(values).chain(then).chain(["CAST(NULL AS text) AS row_then".to_owned()]);
+                let all =
+                    keys.chain(values).chain(then).chain(["CAST(NULL AS text) AS row_then".to_owned()]).chain(body);
                 all.collect::<Vec<_>>().join(", ")
             }
         };
@@ -291,22 +303,18 @@ pub(super) fn see_as_before(db: &mut dyn Database, forced: Option<String>) -> Re
     Ok(())
 }
 
-/// What lies there already was kept before and not put back: it gets another name, and stays.
-fn set_aside(db: &mut dyn Database, kept: &str) -> Result<()> {
-    if !is_there(db, kept)? {
-        return Ok(());
-    }
+/// What lies there already was not put back: it gets another name, which is returned, and stays.
+pub(super) fn set_aside(db: &mut dyn Database, kept: &str) -> Result<String> {
     let mut n = 1;
     let aside = |n: u32| format!("{}_{n}\"", kept.trim_end_matches('"'));
     while is_there(db, &aside(n))? {
         n += 1;
     }
-    let place = if db.kind() == Kind::Postgres { "migration_backup." } else { "" };
-    db.run(&format!("DROP INDEX IF EXISTS {place}{}", index_of(kept)))?;
-    let bare = aside(n);
-    let bare = bare.strip_prefix("migration_backup.").unwrap_or(&bare);
-    db.run(&format!("ALTER TABLE {kept} RENAME TO {bare}"))?;
-    Ok(db.run(&format!("DROP TABLE IF EXISTS {}", numbers_of(kept)))?)
+    // a RENAME of SQLite's fails where a view anywhere is broken
+    db.run(&format!("CREATE TABLE {} AS SELECT * FROM {kept}", aside(n)))?;
+    db.run(&format!("DROP TABLE {kept}"))?;
+    db.run(&format!("DROP TABLE IF EXISTS {}", numbers_of(kept)))?;
+    Ok(aside(n))
 }
 
 /// Refuses rows that share a key: in SQLite one that is NULL.
@@ -385,9 +393,12 @@ pub(super) fn sequences(db: &mut dyn Database, table: &str) -> Result<Vec<(Strin
 /// Notes how rows look right after the step, to tell later which were changed. Within its transaction, after its last statement.
 pub fn note_rows(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
     for loss in losses {
-        let Lost::Columns { after, rest, columns, .. } = &loss.lost else { continue };
+        let Lost::Columns { after, rest, columns, follows, .. } = &loss.lost else { continue };
         let (kept, on) = (&loss.kept, on(db.kind(), loss));
         let mut set = vec![format!("row_then = {}", digest(db.kind(), rest))];
+        if *follows {
+            set.push(format!("body_then = {}", digest(db.kind(), &body(loss))));
+        }
         for (i, column) in columns.iter().enumerate() {
             let Some(name) = &column.retyped else { continue };
             set.push(format!("then{i} = {}", digest(db.kind(), std::slice::from_ref(name))));
@@ -406,8 +417,9 @@ pub fn mark_changed(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
         if !is_there(db, &loss.kept)? {
             continue;
         }
-        let (kept, on) = (&loss.kept, on(db.kind(), loss));
         let forced = see_all(db, after)?;
+        follow(db, loss)?;
+        let (kept, on) = (&loss.kept, on(db.kind(), loss));
         let mut forget = |name: &str, digest: String| {
             db.run(&format!("UPDATE {kept} SET {name} = NULL FROM {after} AS t WHERE {on} AND {name} <> {digest}"))
         };
@@ -420,6 +432,41 @@ pub fn mark_changed(db: &mut dyn Database, losses: &[Loss]) -> Result<()> {
         see_as_before(db, forced)?;
     }
     Ok(())
+}
+
+/// Has what is kept of a row go with it, where it has got another key since and is the same but for that. What was kept under that key is of
+/// another row, which is not known any more.
+fn follow(db: &mut dyn Database, loss: &Loss) -> Result<()> {
+    let Lost::Columns { after, key, follows: true, .. } = &loss.lost else { return Ok(()) };
+    let (kept, on) = (&loss.kept, on(db.kind(), loss));
+    let list = |part: &dyn Fn(usize, &KeyColumn) -> String, between: &str| {
+        key.iter().enumerate().map(|(i, c)| part(i, c)).collect::<Vec<_>>().join(between)
+    };
+    let named = list(&|i, c| format!("t.{} AS k{i}", c.after), ", ");
+    let set = list(&|i, _| format!("k{i} = moved.k{i}"), ", ");
+    let body = digest(db.kind(), &body(loss));
+    db.run(&format!(
+        "WITH moved AS MATERIALIZED (SELECT {body} AS body, {named} FROM {after} AS t \
+         WHERE NOT EXISTS (SELECT 1 FROM {kept} WHERE {on} AND body_then = {body})) \
+         UPDATE {kept} SET {set}, body_then = '{FOLLOWED}' FROM moved WHERE body_then = moved.body"
+    ))?;
+    let same = list(&|i, c| format!("f.k{i} {} {kept}.k{i}", c.equals()), " AND ");
+    Ok(db.run(&format!(
+        "UPDATE {kept} SET body_then = '{GONE}' WHERE body_then <> '{FOLLOWED}' \
+         AND EXISTS (SELECT 1 FROM {kept} AS f WHERE f.body_then = '{FOLLOWED}' AND {same})"
+    ))?)
+}
+
+/// In place of a row's digest: it has got another key, and what is kept has that, too.
+const FOLLOWED: &str = "followed";
+
+/// In place of a row's digest: whatever has this key now is another row.
+pub(super) const GONE: &str = "gone";
+
+/// A row's columns that are not of its key.
+fn body(loss: &Loss) -> Vec<String> {
+    let Lost::Columns { key, rest, .. } = &loss.lost else { return Vec::new() };
+    rest.iter().filter(|name| !key.iter().any(|k| k.after == **name)).cloned().collect()
 }
 
 /// Whether what is kept here can be found.
@@ -457,6 +504,12 @@ pub fn all_kept(db: &mut dyn Database) -> Result<Vec<(String, String)>> {
         .filter(ours)
         .map(|name| (format!("{place}\"{name}\""), name.strip_prefix(prefix).unwrap_or(&name).to_owned()))
         .collect())
+}
+
+/// The revision that a table keeps something of.
+pub fn stamp_of(kept: &str) -> &str {
+    let bare = kept.trim_start_matches("migration_backup.").trim_matches('"').trim_start_matches("migration_backup__");
+    bare.split('_').next().unwrap_or_default()
 }
 
 /// Whether anything is kept under a name that begins so.

@@ -4,7 +4,8 @@
 use super::Result;
 use super::database::Database;
 use super::keep::{
-    Loss, Lost, LostColumn, is_there, numbers_of, plain, see_all, see_as_before, sequences, text, words,
+    GONE, KeyColumn, Loss, Lost, LostColumn, is_there, numbers_of, plain, see_all, see_as_before, sequences, set_aside,
+    text, words,
 };
 use crate::plan::Kind;
 
@@ -83,11 +84,7 @@ impl<'a> Returning<'a> {
             for loss in left {
                 let early = self.losses.iter().position(|l| l == loss).is_some_and(|i| self.early[i]);
                 match attempt(db, |db| put(db, loss, early)) {
-                    Ok(conflicts) => {
-                        told.extend(conflicts);
-                        db.run(&format!("DROP TABLE {}", loss.kept))?;
-                        db.run(&format!("DROP TABLE IF EXISTS {}", numbers_of(&loss.kept)))?;
-                    }
+                    Ok(conflicts) => told.extend(conflicts),
                     Err(e) => failed.push((loss, e)),
                 }
             }
@@ -118,18 +115,84 @@ fn attempt<T>(db: &mut dyn Database, body: impl FnOnce(&mut dyn Database) -> Res
 
 fn put(db: &mut dyn Database, loss: &Loss, early: bool) -> Result<Vec<String>> {
     typed(db, loss)?;
-    match &loss.lost {
+    let mut told = match &loss.lost {
         Lost::Table { .. } => {
             if !early {
                 put_rows(db, loss)?;
             }
-            others(db, loss)
+            others(db, loss)?
         }
         Lost::Columns { .. } => {
             let conflicts = differing(db, loss)?;
             put_values(db, loss, false)?;
-            Ok(conflicts)
+            conflicts
         }
+    };
+    told.extend(release(db, loss)?);
+    Ok(told)
+}
+
+/// Lets go what is back. What is not is set aside, and told.
+fn release(db: &mut dyn Database, loss: &Loss) -> Result<Vec<String>> {
+    let (kind, table, kept) = (db.kind(), &loss.table, &loss.kept);
+    let (key, columns): (Vec<String>, Vec<(&str, String)>) = match &loss.lost {
+        Lost::Table { key, columns } => (
+            key.iter().map(|k| format!("k.{k}")).collect(),
+            columns.iter().map(|c| (c.as_str(), format!("k.{c}"))).collect(),
+        ),
+        Lost::Columns { key, columns, .. } => (
+            (0..key.len()).map(|i| format!("k.k{i}")).collect(),
+            columns.iter().enumerate().map(|(i, c)| (c.name.as_str(), format!("k.c{i}"))).collect(),
+        ),
+    };
+    let on = on_before(kind, loss);
+    let alike: Vec<String> = columns.iter().map(|(name, value)| same(kind, name, value)).collect();
+    let nothing: Vec<String> = columns.iter().map(|(_, value)| format!("{value} IS NULL")).collect();
+    let gone = format!("NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {on})");
+    // a row that is no more, and had nothing to lose, is not missed
+    let missed = format!(
+        "NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {on} AND {}) AND NOT ({} AND {gone})",
+        alike.join(" AND "),
+        nothing.join(" AND ")
+    );
+    // without a key they were counted
+    if key.is_empty()
+        || columns.is_empty()
+        || db.query(&format!("SELECT 1 FROM {kept} AS k WHERE {missed} LIMIT 1"))?.is_empty()
+    {
+        db.run(&format!("DROP TABLE {kept}"))?;
+        db.run(&format!("DROP TABLE IF EXISTS {}", numbers_of(kept)))?;
+        return Ok(Vec::new());
+    }
+    db.run(&format!("DELETE FROM {kept} AS k WHERE NOT ({missed})"))?;
+    let values: Vec<&str> = columns.iter().map(|(_, value)| value.as_str()).collect();
+    let list = format!("{}, {}", key.join(", "), values.join(", "));
+    let rows = db.query(&format!("SELECT {list} FROM {kept} AS k WHERE {gone} LIMIT 21"))?;
+    let mut told = Vec::new();
+    for row in rows.iter().take(20) {
+        let (keys, values) = row.split_at(key.len());
+        let were = columns.iter().zip(values).filter(|(_, value)| !value.is_null());
+        let were = were.map(|((name, _), value)| format!("{name} was {}", words(value))).collect::<Vec<_>>().join(", ");
+        let keys = keys.iter().map(words).collect::<Vec<_>>().join(", ");
+        told.push(format!("no such row any more, so not put back: {table} {keys}: {were}"));
+    }
+    if rows.len() > 20 {
+        told.push(format!("no such row any more, so not put back: more rows of {table} than these"));
+    }
+    let aside = set_aside(db, kept)?;
+    told.push(format!(
+        "what was not put back of {} stays in {aside} until `backout complete` lets it go",
+        loss.words()
+    ));
+    Ok(told)
+}
+
+/// A column of the row `t` holds this value of the kept row `k`, exactly.
+fn same(kind: Kind, name: &str, value: &str) -> String {
+    match kind {
+        Kind::Sqlite => format!("t.{name} IS {value} COLLATE BINARY"),
+        // a json has no equal
+        _ => format!("t.{name}::text IS NOT DISTINCT FROM {value}::text"),
     }
 }
 
@@ -199,26 +262,25 @@ fn others(db: &mut dyn Database, loss: &Loss) -> Result<Vec<String>> {
         };
         let (there, were) = (count(db, table)?, count(db, kept)?);
         let cause = || format!("it has {there} rows of its own, and no key to tell them from the {were} that are kept");
-        return if there == were {
+        let list: Vec<String> = match kind {
+            Kind::Sqlite => columns.clone(),
+            _ => columns.iter().map(|c| format!("{c}::text")).collect(),
+        };
+        let list = if list.is_empty() { "1".to_owned() } else { list.join(", ") };
+        let missed = db.query(&format!("SELECT {list} FROM {kept} EXCEPT SELECT {list} FROM {table} LIMIT 1"))?;
+        return if there == were && missed.is_empty() {
             Ok(Vec::new())
         } else {
             Err(super::Error::Refused { cause: cause(), hint: String::new() })
         };
     }
-    let equal: Vec<String> = key.iter().map(|k| format!("t.{k} = k.{k}")).collect();
-    let differs: Vec<String> = columns
-        .iter()
-        .map(|c| match kind {
-            Kind::Sqlite => format!("t.{c} IS NOT k.{c}"),
-            _ => format!("t.{c}::text IS DISTINCT FROM k.{c}::text"),
-        })
-        .collect();
+    let alike: Vec<String> = columns.iter().map(|c| same(kind, c, &format!("k.{c}"))).collect();
     let keys: Vec<String> = key.iter().map(|k| format!("k.{k}")).collect();
     let rows = db.query(&format!(
-        "SELECT {} FROM {table} AS t, {kept} AS k WHERE {} AND ({}) LIMIT 21",
+        "SELECT {} FROM {table} AS t, {kept} AS k WHERE {} AND NOT ({}) LIMIT 21",
         keys.join(", "),
-        equal.join(" AND "),
-        differs.join(" OR ")
+        on_before(kind, loss),
+        alike.join(" AND ")
     ))?;
     let mut told: Vec<String> = rows
         .iter()
@@ -238,7 +300,7 @@ fn others(db: &mut dyn Database, loss: &Loss) -> Result<Vec<String>> {
 fn put_values(db: &mut dyn Database, loss: &Loss, early: bool) -> Result<()> {
     let Lost::Columns { columns, .. } = &loss.lost else { return Ok(()) };
     let (kind, table, kept) = (db.kind(), &loss.table, &loss.kept);
-    let on = on_before(loss);
+    let on = on_before(kind, loss);
     for (i, column) in columns.iter().enumerate() {
         let name = &column.name;
         let unchosen = unchosen(kind, column);
@@ -270,19 +332,15 @@ fn differing(db: &mut dyn Database, loss: &Loss) -> Result<Vec<String>> {
     for (i, column) in columns.iter().enumerate() {
         let name = &column.name;
         let keys: Vec<String> = (0..key.len()).map(|i| format!("k.k{i}")).collect();
-        let differs = match kind {
-            Kind::Sqlite => format!("t.{name} IS NOT k.c{i}"),
-            // a json has no equal
-            _ => format!("t.{name}::text IS DISTINCT FROM k.c{i}::text"),
-        };
+        let alike = same(kind, name, &format!("k.c{i}"));
         let changed = match &column.retyped {
             Some(_) => format!("k.then{i} IS NULL"),
             None => format!("k.row_then IS NULL AND NOT {}", unchosen(kind, column)),
         };
         let rows = db.query(&format!(
-            "SELECT {}, k.c{i}, t.{name} FROM {table} AS t, {kept} AS k WHERE {} AND {changed} AND {differs} LIMIT 21",
+            "SELECT {}, k.c{i}, t.{name} FROM {table} AS t, {kept} AS k WHERE {} AND {changed} AND NOT ({alike}) LIMIT 21",
             keys.join(", "),
-            on_before(loss),
+            on_before(kind, loss),
         ))?;
         for row in rows.iter().take(20) {
             let (key, values) = row.split_at(key.len());
@@ -310,10 +368,20 @@ fn unchosen(kind: Kind, column: &LostColumn) -> String {
 }
 
 /// The kept row `k` of the row `t` as the table is before.
-fn on_before(loss: &Loss) -> String {
-    let Lost::Columns { key, .. } = &loss.lost else { return "1 = 0".to_owned() };
-    let parts = key.iter().enumerate().map(|(i, column)| format!("t.{} {} k.k{i}", column.before, column.equals()));
-    parts.collect::<Vec<_>>().join(" AND ")
+fn on_before(kind: Kind, loss: &Loss) -> String {
+    let parts: Vec<String> = match &loss.lost {
+        Lost::Table { key, .. } => {
+            // it may be NULL in SQLite
+            let equals = if kind == Kind::Sqlite { "IS" } else { "=" };
+            key.iter().map(|k| format!("t.{k} {equals} k.{k}")).collect()
+        }
+        Lost::Columns { key, follows, .. } => {
+            let part = |(i, column): (usize, &KeyColumn)| format!("t.{} {} k.k{i}", column.before, column.equals());
+            let here = follows.then(|| format!("coalesce(k.body_then, '') <> '{GONE}'"));
+            key.iter().enumerate().map(part).chain(here).collect()
+        }
+    };
+    parts.join(" AND ")
 }
 
 /// A trigger that is out of the way, and the statement that brings it back as it was.

@@ -499,3 +499,105 @@ fn generated_columns() {
         assert_eq!(place.list("SELECT twice FROM t"), ["8"]);
     }
 }
+
+/// Rows that something is kept of, over all tables.
+fn kept_rows(place: &Place) -> u64 {
+    place.project().kept().unwrap().iter().map(|kept| kept.rows).sum()
+}
+
+#[test]
+fn values_of_rows_that_are_no_more_are_listed_and_stay_until_complete() {
+    for kind in BOTH {
+        let place = with(kind, "CREATE TABLE t (id integer PRIMARY KEY, x text, y text)");
+        place.sql("INSERT INTO t VALUES (1, 'one', 'y'), (2, 'two', 'y'), (3, 'three', 'y'), (4, NULL, 'y')");
+        place.revision("1", "x", "ALTER TABLE t DROP COLUMN x;", "ALTER TABLE t ADD COLUMN x text;");
+        place.up("head");
+        // nothing but the key could tell that 9 is 3
+        place.sql("DELETE FROM t WHERE id IN (2, 4); UPDATE t SET id = 9 WHERE id = 3");
+        let back = place.back("-1");
+        assert_eq!(place.list("SELECT id || coalesce(x, '-') FROM t ORDER BY id"), ["1one", "9-"], "{kind:?}");
+        let told = back.notes.join("\n");
+        for (key, value) in [("2", "two"), ("3", "three")] {
+            let line = told.lines().find(|line| line.contains(&format!("{key}: ")) && line.contains(value));
+            assert!(line.is_some_and(|line| line.contains("not put back")), "{kind:?} {key}: {told}");
+        }
+        let (schema, name) = if kind == Kind::Sqlite {
+            ("", "migration_backup__1_up_1_t_1")
+        } else {
+            ("migration_backup.", "1_up_1_t_1")
+        };
+        let table = format!("{schema}\"{name}\"");
+        assert!(told.contains(&table), "{kind:?}: {told}");
+        assert_eq!(place.list(&format!("SELECT c0 FROM {table} ORDER BY k0")), ["two", "three"], "{kind:?}");
+        // neither the next up nor its down touches them
+        place.up("head");
+        place.sql("INSERT INTO t (id, y) VALUES (2, 'another')");
+        place.back("-1");
+        assert_eq!(place.list("SELECT id || coalesce(x, '-') FROM t ORDER BY id"), ["1one", "2-", "9-"], "{kind:?}");
+        assert_eq!(kept_rows(&place), 2, "{kind:?}");
+        place.project().complete(false).unwrap();
+        assert_eq!(kept_rows(&place), 0, "{kind:?}");
+        let view = if kind == Kind::Sqlite { "migration_log" } else { "backout.migration_log" };
+        let gone = place.ask(&format!("SELECT note FROM {view} WHERE outcome = 'let go'"));
+        assert!(gone.contains("2 rows"), "{kind:?}: {gone}");
+    }
+}
+
+#[test]
+fn a_row_whose_key_was_changed_and_nothing_else_is_followed() {
+    for kind in BOTH {
+        let place = with(kind, "CREATE TABLE t (id integer PRIMARY KEY, mail text NOT NULL UNIQUE, x text, y text)");
+        place.sql(
+            "INSERT INTO t VALUES (1, 'a@', 'one', 'y'), (2, 'b@', 'two', 'y'), (3, 'c@', 'three', 'y'), (4, 'd@', 'four', 'y'), \
+             (5, 'e@', 'five', 'y'), (6, 'f@', 'six', 'y'), (7, 'g@', 'seven', 'y')",
+        );
+        place.revision("1", "x", "ALTER TABLE t DROP COLUMN x;", "ALTER TABLE t ADD COLUMN x text;");
+        place.up("head");
+        // 2 is 12 now; 13 may be 3, or a stranger who took its address; 5 took the key of 4, that is 14; 6 took the key of 7, that is
+        // 17 and was changed as well
+        place.sql(
+            "UPDATE t SET id = 12 WHERE id = 2; DELETE FROM t WHERE id = 3; INSERT INTO t VALUES (13, 'c@', 'new'); \
+             UPDATE t SET id = 14 WHERE id = 4; UPDATE t SET id = 4 WHERE id = 5; \
+             UPDATE t SET id = 17, y = 'z' WHERE id = 7; UPDATE t SET id = 7 WHERE id = 6",
+        );
+        let told = place.back("-1").notes.join("\n");
+        let all = "SELECT id || coalesce(x, '-') FROM t ORDER BY id";
+        assert_eq!(place.list(all), ["1one", "4five", "7six", "12two", "13-", "14four", "17-"], "{kind:?}: {told}");
+        let listed = |name: &str| told.contains(&format!("x was {name}"));
+        let names = ["one", "two", "three", "four", "five", "six", "seven"];
+        assert_eq!(names.map(listed), [false, false, true, false, false, false, true], "{kind:?}: {told}");
+        assert_eq!(kept_rows(&place), 2, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_value_that_gave_way_to_the_downs_own_stays() {
+    for kind in BOTH {
+        let place = with(kind, "CREATE TABLE t (id integer PRIMARY KEY, x text, y text)");
+        place.sql("INSERT INTO t VALUES (1, 'one', 'y'), (2, 'two', 'y')");
+        let down = "ALTER TABLE t ADD COLUMN x text;\nUPDATE t SET x = 'made of ' || y;";
+        place.revision("1", "x", "ALTER TABLE t DROP COLUMN x;", down);
+        place.up("head");
+        place.sql("UPDATE t SET y = 'z' WHERE id = 2");
+        let told = place.back("-1").notes.join("\n");
+        assert_eq!(place.list("SELECT x FROM t ORDER BY id"), ["one", "made of z"], "{kind:?}");
+        assert!(told.contains("stays made of z, was two before"), "{kind:?}: {told}");
+        assert_eq!(kept_rows(&place), 1, "{kind:?}: {told}");
+    }
+}
+
+#[test]
+fn a_row_that_gave_way_to_the_scripts_own_stays() {
+    for kind in BOTH {
+        let table = "CREATE TABLE t (id integer PRIMARY KEY, x text);";
+        let place = with(kind, table);
+        place.sql("INSERT INTO t VALUES (1, 'one'), (2, 'two')");
+        place.revision("1", "t", "DROP TABLE t;", &format!("{table}\nINSERT INTO t VALUES (2, 'another');"));
+        let asked = UpOptions { accept_loss: Some("so it shall be".into()), ..UpOptions::default() };
+        place.project().up(&asked).unwrap();
+        let told = place.back("-1").notes.join("\n");
+        assert_eq!(place.list("SELECT x FROM t ORDER BY id"), ["one", "another"], "{kind:?}");
+        assert_eq!(kept_rows(&place), 1, "{kind:?}: {told}");
+        assert!(told.contains("migration_backup"), "{kind:?}: {told}");
+    }
+}

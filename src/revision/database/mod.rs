@@ -148,20 +148,25 @@ pub struct Record {
     pub error: Option<String>,
 }
 
+/// A line of the log, of a revision: what came of it now.
+pub fn log_line(stamp: &str, title: &str, outcome: &str, started_at: &str, note: String) -> HistoryLine {
+    HistoryLine {
+        run: String::new(),
+        migration: stamp.to_owned(),
+        title: title.to_owned(),
+        plan_hash: String::new(),
+        outcome: outcome.to_owned(),
+        started_at: started_at.to_owned(),
+        ended_at: crate::now(),
+        note,
+        remains: None,
+    }
+}
+
 impl Record {
     /// A line of the log: what came of it now.
     pub fn line(&self, outcome: &str, started_at: &str, note: String) -> HistoryLine {
-        HistoryLine {
-            run: String::new(),
-            migration: self.stamp.clone(),
-            title: self.title.clone(),
-            plan_hash: String::new(),
-            outcome: outcome.to_owned(),
-            started_at: started_at.to_owned(),
-            ended_at: crate::now(),
-            note,
-            remains: None,
-        }
+        log_line(&self.stamp, &self.title, outcome, started_at, note)
     }
 
     /// What a log says of its up: proof, losses that were accepted, what was not put back.
