@@ -42,7 +42,7 @@ pub struct Command {
     /// Do not compare both sides before the cutover, nor prove a revision's way down
     #[arg(long)]
     no_verify: bool,
-    /// A revision that failed has been seen to: go on
+    /// What failed, or was taken back by itself, has been seen to: go on
     #[arg(long)]
     acknowledge: bool,
     /// Run a revision although its down was shown to lose something

@@ -46,7 +46,7 @@ pub struct UpOptions {
     pub until: Until,
     /// Refuse unless the plan has this hash.
     pub plan: Option<String>,
-    /// A revision that failed does not hold the others up any more.
+    /// A revision that failed, or a cutover that was called off, does not hold the others up any more.
     pub acknowledge: bool,
     /// A down may lose what it was shown to lose, for this reason.
     pub accept_loss: Option<String>,

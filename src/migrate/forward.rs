@@ -40,6 +40,16 @@ impl Project {
             if state.phase == Phase::Outstanding || state.parting.is_some() {
                 return Err(self.not_now("up", state.phase));
             }
+            if let Some(why) = state.called_off.as_ref().filter(|_| !asked.acknowledge) {
+                let held = Error::Refused {
+                    cause: format!(
+                        "the cutover of {} ({}) was called off by itself, and others wait: {why}",
+                        m.stamp, m.title
+                    ),
+                    hint: "once the cause is mended: `backout up --acknowledge`".into(),
+                };
+                return Err(Failure::during(held, state.phase));
+            }
             return self.go_on(m, state, until, begun);
         }
         let ledgers = self.ledgers(false).map_err(Failure::untouched)?;

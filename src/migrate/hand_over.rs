@@ -158,7 +158,7 @@ pub(super) fn ghost() -> Error {
 /// A hand-over failed, or was killed: if the receiver is open, it was done; else everything goes back to where it was.
 fn call_off(run: &mut Run, way: Way, cause: Error) -> Result<Phase> {
     let done = match way {
-        Way::Up => settle_cutover(run),
+        Way::Up => settle(run, Some(&cause)),
         Way::Down => settle_rollback(run),
     };
     match done {
@@ -176,6 +176,11 @@ fn call_off(run: &mut Run, way: Way, cause: Error) -> Result<Phase> {
 
 /// A cutover that was begun: goes on if its commit point is behind, else falls back to `Ready`.
 pub(crate) fn settle_cutover(run: &mut Run) -> Result<Phase> {
+    settle(run, None)
+}
+
+/// The same, for a cause: what falls back without anyone's having asked for it holds the next `up` (M20).
+fn settle(run: &mut Run, cause: Option<&Error>) -> Result<Phase> {
     let target = run.target_state()?;
     if target.side == Side::Open {
         let not_yet = run.app.has_services().then(|| "the application was not started yet".to_owned());
@@ -194,7 +199,12 @@ pub(crate) fn settle_cutover(run: &mut Run) -> Result<Phase> {
     withdraw(run, Way::Up)?;
     run.app.undo()?.into_iter().for_each(|n| run.note(n));
     run.app.start()?;
-    run.enter(Phase::Ready)
+    // who was told to stop was asked to
+    let called_off = cause.filter(|cause| !matches!(cause, Error::Stopped)).map(ToString::to_string);
+    run.change_source("source: phase ready", |s| {
+        (s.phase, s.last_error, s.called_off) = (Phase::Ready, None, called_off);
+    })?;
+    Ok(Phase::Ready)
 }
 
 /// A rollback that was begun: goes on if its commit point is behind, else falls back to `Soaking`.

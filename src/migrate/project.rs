@@ -363,8 +363,9 @@ impl Project {
     pub(super) fn go_on(&self, m: &Migration, state: &State, until: Phase, begun: Instant) -> Done<Outcome> {
         let mut run = self.attach(m, state).map_err(|e| Failure::during(e, state.phase))?;
         let hold = until == Phase::Ready;
-        if state.hold != hold && until <= Phase::Soaking {
-            run.change_source("source: how far", |s| s.hold = hold).map_err(|e| Failure::during(e, state.phase))?;
+        if (state.hold != hold || state.called_off.is_some()) && until <= Phase::Soaking {
+            let change = run.change_source("source: how far", |s| (s.hold, s.called_off) = (hold, None));
+            change.map_err(|e| Failure::during(e, state.phase))?;
         }
         if until == Phase::Ready && state.phase > Phase::Ready {
             return Ok(Outcome { nothing: true, ..self.outcome_of(state, begun) });

@@ -153,6 +153,9 @@ pub struct State {
     pub rewound: bool,
     /// The last failure, until the phase is passed.
     pub last_error: Option<String>,
+    /// As source, while `Ready`: why the cutover was taken back by itself, until someone asks for it again.
+    #[serde(default)]
+    pub called_off: Option<String>,
     /// When full verification last succeeded (RFC 3339).
     pub verified_at: Option<String>,
     /// Digest per table of the source's rows, in plan order; empty if they were not compared. As long as the source is live they are in
@@ -230,6 +233,7 @@ impl State {
             doubt: None,
             rewound: false,
             last_error: None,
+            called_off: None,
             verified_at: None,
             digests: Vec::new(),
             started_at: at.to_owned(),

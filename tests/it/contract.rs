@@ -356,6 +356,7 @@ fn state() -> State {
         doubt: Some("why".into()),
         rewound: true,
         last_error: None,
+        called_off: None,
         verified_at: None,
         digests: vec![Digest { rows: 2, sum: u128::MAX }],
         started_at: "2025-03-01T09:00:00Z".into(),

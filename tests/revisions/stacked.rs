@@ -1,6 +1,7 @@
 //! Revisions and migrations that move data, in one history (P18).
 
-use backout::migrate::{Options, Project, RollbackOptions, UpOptions};
+use backout::migrate::{Options, Project, RollbackOptions, Until, UpOptions};
+use backout::store::Phase;
 use tempfile::TempDir;
 
 const NOTES: &str = r#"{"n1": {"text": "milk"}, "n2": {"text": "bread"}}"#;
@@ -156,4 +157,39 @@ fn a_clock_that_was_set_back_changes_no_order() {
         let back = home.back("-1").unwrap();
         assert_eq!(back.revisions[0].stamp, format!("202501{n:02}000000"));
     }
+}
+
+#[test]
+fn m20_a_cutover_that_took_itself_back_holds_what_comes_next() {
+    let home = Home::new();
+    home.file(
+        "backout.toml",
+        "[stores]\nfiles = \"json:notes.json\"\nlocal = \"sqlite:notes.db\"\n\
+         [[service]]\nname = \"bot\"\nstop = \"test -e mended\"\nstart = \"true\"\n",
+    );
+    let made = "-- migrate:up\nCREATE TABLE tags (id INTEGER PRIMARY KEY);\n-- migrate:down\nDROP TABLE tags;\n";
+    home.file("migrations/20250102000000_more.sql", made);
+    let up = |acknowledge| home.project().up(&UpOptions { acknowledge, ..UpOptions::default() });
+    assert_eq!(up(false).unwrap_err().exit, 6);
+    home.file("mended", "");
+    for until in [Until::Soaking, Until::Ready] {
+        let held = home.project().up(&UpOptions { until, ..UpOptions::default() }).unwrap_err();
+        assert_eq!(held.exit, 4, "{held}");
+        assert!(held.to_string().contains("called off") && held.hint.contains("--acknowledge"), "{held} {}", held.hint);
+    }
+    assert_eq!(home.project().phase().unwrap(), Some(Phase::Ready));
+    assert_eq!(up(true).unwrap().revisions.len(), 0, "the cutover first");
+    assert_eq!(up(false).unwrap().revisions.len(), 1, "nothing is held any more");
+    // a rollback by hand holds nothing
+    home.back("base").unwrap();
+    assert_eq!(up(false).unwrap().revisions.len(), 1);
+    home.back("base").unwrap();
+    // whoever asks for that very thing has seen it
+    std::fs::remove_file(home.0.path().join("mended")).unwrap();
+    up(false).unwrap_err();
+    home.project().cutover().unwrap_err();
+    up(false).unwrap_err();
+    home.file("mended", "");
+    home.project().cutover().unwrap();
+    assert_eq!(up(false).unwrap().revisions.len(), 1);
 }

@@ -137,6 +137,7 @@ fn an_index_that_came_later(kind: Kind) {
     assert_eq!(e.exit, 6, "{}", e.error);
     assert!(e.error.to_string().contains("index by_fax on people was not so"), "{}", e.error);
     assert_eq!(house.phase(), Some(Phase::Ready));
+    assert_eq!(house.project().up(&UpOptions::default()).unwrap_err().exit, 4, "held until it is acknowledged (M20)");
     house.write();
     house.sql("DROP INDEX by_fax").unwrap();
     house.project().cutover().unwrap();

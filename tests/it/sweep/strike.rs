@@ -60,7 +60,8 @@ pub enum Act {
 impl Act {
     pub fn perform(self, project: &Project) -> Result<Outcome, Failure> {
         match self {
-            Act::Up => project.up(&UpOptions::default()),
+            // whoever goes on has seen what was called off
+            Act::Up => project.up(&UpOptions { acknowledge: true, ..UpOptions::default() }),
             Act::Resume => project.resume(None),
             Act::Rollback => project.rollback(&RollbackOptions::default()),
             Act::Abort => project.abort(),

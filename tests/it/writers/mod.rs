@@ -230,7 +230,8 @@ fn there_and_back_on(pair: Pair, other: Option<&Server>) {
         }
         waits_for(&house, writes);
         for _ in 0..2 {
-            insist("up", Phase::Soaking, || house.project().up(&UpOptions::default()));
+            let again = UpOptions { acknowledge: true, ..UpOptions::default() };
+            insist("up", Phase::Soaking, || house.project().up(&again));
             assert_eq!(house.side(), 1);
             waits_for(&house, writes);
             compare(&house, 1, &ledgers);
