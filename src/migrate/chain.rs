@@ -76,6 +76,11 @@ impl Ledger {
         self.records.iter().find(|r| order(&r.stamp) == order(stamp))
     }
 
+    /// Whether a revision is recorded as applied.
+    pub fn has_applied(&self, stamp: &str) -> bool {
+        self.record(stamp).is_some_and(|r| r.standing == Standing::Applied)
+    }
+
     /// Reads the records again.
     pub fn refresh(&mut self) -> Result<()> {
         self.records = self.db.records()?;

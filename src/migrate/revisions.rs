@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::journal::{Event as Note, Journal};
 use crate::plan::Migration;
@@ -28,13 +28,60 @@ impl Project {
         }
         let mut ledgers = self.ledgers(true).map_err(before)?;
         self.may_go_up(&mut ledgers, asked).map_err(before)?;
-        let mut journal = Journal::open(&self.config.folder, &self.gate);
         let begun = Instant::now();
         let terms = self.proven(group, &homes, &mut ledgers, asked).map_err(before)?;
         out.proof_seconds += begun.elapsed().as_secs_f64();
-        for ((revision, home), mut terms) in group.iter().zip(&homes).zip(terms) {
+        let mut ran = Vec::new();
+        let mut at = 0;
+        let mut going = self.run_each(group, &homes, terms, &mut ledgers, &mut ran, &mut at);
+        for ledger in &mut ledgers {
+            going = going.and(ledger.db.gather(false).map_err(Error::from));
+        }
+        drop(ledgers);
+        if going.is_err()
+            && let Ok(ledgers) = self.ledgers(false)
+        {
+            // what was to be committed together may be there, or not; the last one is told of apart
+            let last = &group[at].stamp;
+            let applied = |home: &str, stamp: &str| ledgers.iter().any(|l| l.store == home && l.has_applied(stamp));
+            ran.retain(|(home, record, _)| record.stamp != *last && applied(home, &record.stamp));
+        }
+        let mut journal = Journal::open(&self.config.folder, &self.gate);
+        for (_, record, took) in ran {
+            let done = RevisionDone::of(&record, "up", took);
+            self.journal(&mut journal, &done.stamp, "apply", &done.title, true, done.ms);
+            out.notes.extend(record.conflicts);
+            out.revisions.push(done);
+        }
+        going.map_err(|e| self.failed_up(e, group[at], &homes[at], out))?;
+        if soaking.is_some()
+            && let Err(why) = self.shadow()
+        {
+            out.notes.push(format!(
+                "the resting side cannot follow past these revisions ({why}): `backout rollback` takes them back first"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs each of a group, the one at `at` last: what `ran` is made true by the end of the gathering.
+    fn run_each(
+        &self,
+        group: &[&Revision],
+        homes: &[String],
+        terms: Vec<Terms>,
+        ledgers: &mut [Ledger],
+        ran: &mut Vec<(String, Record, Duration)>,
+        at: &mut usize,
+    ) -> Result<()> {
+        for (i, (revision, mut terms)) in group.iter().zip(terms).enumerate() {
+            // in one store they are committed in their order, in two they would not be
+            if i > 0 && (homes[i] != homes[*at] || !revision.up.transaction) {
+                the(ledgers, &homes[*at])?.db.gather(false)?;
+            }
+            *at = i;
             terms.nth = 1 + ledgers.iter().flat_map(|l| &l.records).map(|r| r.nth).max().unwrap_or_default();
-            let ledger = the(&mut ledgers, home).map_err(|e| untouched_by(out.revisions.len(), e))?;
+            let ledger = the(ledgers, &homes[i])?;
             // another command did it while we waited for the lock
             if ledger.record(&revision.stamp).is_some_and(|r| r.standing != Standing::Failed) {
                 continue;
@@ -43,22 +90,11 @@ impl Project {
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
             let begun = Instant::now();
-            let record = run::up(ledger.db.as_mut(), revision, &terms, &stop);
-            let record = record.map_err(|e| self.failed_up(e.into(), revision, home, out))?;
-            out.notes.extend(record.conflicts.iter().cloned());
-            let done = RevisionDone::of(&record, "up", begun.elapsed());
-            self.journal(&mut journal, &done.stamp, "apply", &done.title, true, done.ms);
-            out.revisions.push(done);
+            ledger.db.gather(revision.up.transaction)?;
+            let record = run::up(ledger.db.as_mut(), revision, &terms, &stop)?;
             ledger.records.retain(|known| known.stamp != record.stamp);
-            ledger.records.push(record);
-        }
-        drop(ledgers);
-        if soaking.is_some()
-            && let Err(why) = self.shadow()
-        {
-            out.notes.push(format!(
-                "the resting side cannot follow past these revisions ({why}): `backout rollback` takes them back first"
-            ));
+            ledger.records.push(record.clone());
+            ran.push((homes[i].clone(), record, begun.elapsed()));
         }
         Ok(())
     }
@@ -116,7 +152,7 @@ impl Project {
     fn is_applied(&self, home: &str, stamp: &str) -> Option<bool> {
         let ledgers = self.ledgers(false).ok()?;
         let ledger = ledgers.iter().find(|l| l.store == home)?;
-        Some(ledger.record(stamp).is_some_and(|r| r.standing == Standing::Applied))
+        Some(ledger.has_applied(stamp))
     }
 
     fn failed_up(&self, error: Error, revision: &Revision, home: &str, out: &Outcome) -> Failure {

@@ -174,3 +174,67 @@ fn two_runs_at_once_one_waits_or_is_refused() {
         assert_eq!(place.applied(), ["1", "2", "3"]);
     }
 }
+
+#[test]
+fn revisions_that_are_committed_together_are_told_truly_wherever_it_is_cut_off() {
+    quiet();
+    for how in [Strike::Fails, Strike::Dies, Strike::AnswerIsLost] {
+        for n in 1.. {
+            let place = Place::bare(Kind::Sqlite);
+            for t in ["a", "b", "c"] {
+                place.revision(
+                    t.replace('a', "1").replace('b', "2").replace('c', "3").as_str(),
+                    t,
+                    &format!("CREATE TABLE {t} (id integer PRIMARY KEY);"),
+                    &format!("DROP TABLE {t};"),
+                );
+            }
+            let mut told = None;
+            let hit = strike(how, n, |gate| {
+                let done = quick(&place, gate).up(&UpOptions::default());
+                told = done.as_ref().err().map(|failure| failure.state.clone());
+                done
+            });
+            if !hit {
+                assert!(n > 1);
+                break;
+            }
+            let applied = place.applied();
+            assert_eq!(place.tables().len(), applied.len(), "{how:?} at {n}");
+            let log = place.list("SELECT name FROM sqlite_schema WHERE name = 'migration_log'");
+            let lines = if log.is_empty() { log } else { place.list("SELECT migration FROM migration_log") };
+            assert_eq!(lines, applied, "{how:?} at {n}");
+            if let Some(told) = told.filter(|told| !told.contains("nothing was changed")) {
+                // the last one is told of apart
+                let before = applied.len() - usize::from(told.contains("is applied all the same"));
+                let words = match before {
+                    0 => String::new(),
+                    1 => "; 1 revision before it is done".to_owned(),
+                    n => format!("; {n} revisions before it are done"),
+                };
+                assert!(
+                    told.ends_with(&words) && told.contains("before it") != words.is_empty(),
+                    "{how:?} at {n}: {told}"
+                );
+            }
+            place.quick().up(&UpOptions::default()).unwrap_or_else(|e| panic!("{how:?} at {n}: {e}"));
+            assert_eq!(place.tables(), ["a", "b", "c"], "{how:?} at {n}");
+        }
+    }
+}
+
+#[test]
+fn a_statement_that_takes_the_whole_transaction_back_takes_what_waited_for_it() {
+    let place = Place::bare(Kind::Sqlite);
+    place.revision("1", "a", "CREATE TABLE a (id integer PRIMARY KEY);", "DROP TABLE a;");
+    let twice =
+        "CREATE TABLE b (id integer PRIMARY KEY);\nINSERT INTO b VALUES (1);\nINSERT OR ROLLBACK INTO b VALUES (1);";
+    place.revision("2", "b", twice, "DROP TABLE b;");
+    let failed = place.quick().up(&UpOptions::default()).unwrap_err();
+    assert_eq!((failed.exit, failed.state.contains("before it")), (1, !place.tables().is_empty()), "{}", failed.state);
+    assert_eq!(place.tables().len(), place.applied().len());
+    place.revision("2", "b", "CREATE TABLE b (id integer PRIMARY KEY);", "DROP TABLE b;");
+    place.quick().up(&UpOptions { acknowledge: true, ..UpOptions::default() }).unwrap();
+    assert_eq!(place.tables(), ["a", "b"]);
+    place.back("base");
+}

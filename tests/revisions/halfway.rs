@@ -133,10 +133,21 @@ fn an_answer_that_is_lost_is_asked_for_again() {
     }
 }
 
+/// Raises a flag as soon as the third revision's turn has come.
+struct Raises(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl backout::migrate::Observer for Raises {
+    fn event(&self, event: backout::migrate::Event) {
+        if matches!(event, backout::migrate::Event::Note(text) if text.starts_with("applying 3")) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+}
+
 #[test]
 fn told_to_stop_between_revisions() {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::atomic::AtomicBool;
     for kind in BOTH {
         let place = Place::bare(kind);
         for n in 1..4 {
@@ -149,12 +160,9 @@ fn told_to_stop_between_revisions() {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let raise = stop.clone();
-        let gate = backout::gate::Gate::between(move |what| {
-            if what == "apply 2" {
-                raise.store(true, SeqCst);
-            }
-        });
-        let stopped = place.quick().gated(gate).stopped_by(stop).up(&UpOptions::default()).unwrap_err();
+        // two may be committed together, so that the effects do not tell when the second is done
+        let heard = Arc::new(Raises(raise));
+        let stopped = place.quick().observed(heard).stopped_by(stop).up(&UpOptions::default()).unwrap_err();
         assert!(stopped.state.contains("2 revisions"), "{}", stopped.state);
         assert!(stopped.hint.contains("backout up"), "{}", stopped.hint);
         assert_eq!(place.applied(), ["1", "2"]);

@@ -35,6 +35,12 @@ pub trait Database: Send {
     /// Forgets what was done since `begin`; harmless when nothing is open.
     fn rollback(&mut self);
 
+    /// While this is on, `commit` may leave what was done to be made true by a later one, a moment's work at most, so that a file is
+    /// synced less often. Turned off, it makes true what was left. Who dies before has done nothing of it.
+    fn gather(&mut self, _on: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs statements as they are written. Outside a transaction they are one effect.
     fn run(&mut self, sql: &str) -> Result<()>;
 

@@ -1,6 +1,7 @@
 //! Revisions in a SQLite file.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::functions::FunctionFlags;
@@ -17,6 +18,9 @@ use crate::value::{Row, Value};
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS backout_revision \
     (version TEXT PRIMARY KEY, name TEXT NOT NULL, standing TEXT NOT NULL, at TEXT NOT NULL, record TEXT NOT NULL)";
 
+/// How long others may wait for what is gathered, beside the last of it.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// How the folders of scratch databases are called.
 const SCRATCH: &str = "backout-scratch";
 
@@ -28,6 +32,9 @@ pub struct Sqlite {
     conn: Option<Connection>,
     create: bool,
     open: bool,
+    gathers: bool,
+    /// What was committed since then waits for the file's own commit, and what that is called.
+    gathered: Option<(Instant, String)>,
     /// A scratch database lies in this folder, and goes with it.
     _folder: Option<tempfile::TempDir>,
 }
@@ -41,6 +48,8 @@ impl Sqlite {
             conn: None,
             create,
             open: false,
+            gathers: false,
+            gathered: None,
             _folder: None,
         };
         let there = path.exists();
@@ -142,6 +151,17 @@ impl Sqlite {
         Err(self.error("commit", &format!("foreign keys would be broken: {list}")))
     }
 
+    /// Makes true what is gathered.
+    fn settle(&mut self) -> Result<()> {
+        let Some((_, what)) = self.gathered.take() else { return Ok(()) };
+        let gate = self.gate.clone();
+        let done = gate.pass(&what, || self.run_as(&what, "COMMIT"));
+        if done.is_err() {
+            self.rollback();
+        }
+        done
+    }
+
     fn has_records(&mut self) -> Result<bool> {
         let title = self.title.clone();
         let sql = "SELECT 1 FROM sqlite_schema WHERE name = 'backout_revision'";
@@ -172,30 +192,51 @@ impl Database for Sqlite {
     }
 
     fn begin(&mut self) -> Result<()> {
-        // a script before this one may have changed it
-        self.run_as("begin", "PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE")?;
+        if self.gathered.is_some() && self.conn()?.is_autocommit() {
+            // the statement that failed took back what was before it, too
+            self.gathered = None;
+        }
+        match self.gathered {
+            Some(_) => self.run_as("begin", "SAVEPOINT gathered")?,
+            // a script before this one may have changed it
+            None => self.run_as("begin", "PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE")?,
+        }
         self.open = true;
         Ok(())
     }
 
     fn commit(&mut self, what: &str) -> Result<()> {
+        let since = self.gathered.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         let done = self.check_references().and_then(|()| {
-            let gate = self.gate.clone();
-            gate.pass(what, || self.run_as(what, "COMMIT"))
+            if self.gathered.is_some() {
+                self.run_as(what, "RELEASE gathered")?;
+            }
+            self.gathered = Some((since, what.to_owned()));
+            self.open = false;
+            if self.gathers && since.elapsed() < MOMENT { Ok(()) } else { self.settle() }
         });
-        match done {
-            Ok(()) => self.open = false,
-            Err(_) => self.rollback(),
+        if done.is_err() {
+            self.rollback();
         }
         done
     }
 
+    fn gather(&mut self, on: bool) -> Result<()> {
+        self.gathers = on;
+        if on { Ok(()) } else { self.settle() }
+    }
+
     fn rollback(&mut self) {
+        let only = self.gathered.is_some();
+        if only && !self.open {
+            return;
+        }
         if let Some(conn) = &self.conn
             && !conn.is_autocommit()
         {
+            let sql = if only { "ROLLBACK TO gathered; RELEASE gathered" } else { "ROLLBACK" };
             // a failed ROLLBACK leaves the transaction to the next open of the file, which rolls it back
-            let _ = conn.execute_batch("ROLLBACK");
+            let _ = conn.execute_batch(sql);
         }
         self.open = false;
     }
