@@ -224,65 +224,112 @@ impl Project {
     /// Takes revisions back that belong together, newest first, by their frozen downs.
     pub(crate) fn run_down(&self, group: &[(usize, Record)], out: &mut Outcome) -> Done<()> {
         let mut ledgers = self.ledgers(true).map_err(|e| untouched_by(out.revisions.len(), e))?;
+        let (mut ran, mut last) = (Vec::new(), None);
+        let mut going = self.down_each(group, &mut ledgers, &mut ran, &mut last);
+        for ledger in &mut ledgers {
+            going = going.and(ledger.db.gather(false).map_err(crate::revision::Error::from));
+        }
+        drop(ledgers);
+        if going.is_err()
+            && let Ok(ledgers) = self.ledgers(false)
+        {
+            // as above
+            let there = |home: &str, stamp: &str| ledgers.iter().any(|l| l.store == home && l.record(stamp).is_some());
+            let told = last.as_ref().map(|(_, record, _)| record.stamp.clone());
+            ran.retain(|(home, record, ..)| Some(&record.stamp) != told.as_ref() && !there(home, &record.stamp));
+        }
         let mut journal = Journal::open(&self.config.folder, &self.gate);
+        for (_, record, conflicts, took) in ran {
+            let done = RevisionDone::of(&record, "down", took);
+            self.journal(&mut journal, &done.stamp, "take back", &done.title, true, done.ms);
+            out.notes.extend(conflicts);
+            out.revisions.push(done);
+        }
+        going.map_err(|e| match last {
+            Some((home, record, half)) => self.failed_down(e, &record, &home, half, out),
+            None => untouched_by(out.revisions.len(), e.into()),
+        })
+    }
+
+    /// Takes each of a group back, `last` being the one it came to: its store, its record, whether it runs statement by statement.
+    fn down_each(
+        &self,
+        group: &[(usize, Record)],
+        ledgers: &mut [Ledger],
+        ran: &mut Vec<(String, Record, Vec<String>, Duration)>,
+        last: &mut Option<(String, Record, bool)>,
+    ) -> crate::revision::Result<()> {
+        let mut before: Option<usize> = None;
         for (i, record) in group {
+            let Some(mut record) = ledgers.get(*i).and_then(|l| l.record(&record.stamp)).cloned() else { continue };
+            let alone =
+                record.standing.is_halfway() || matches!(record.down, FrozenDown::Sql { transaction: false, .. });
+            if let Some(before) = before.filter(|before| before != i || alone)
+                && let Some(ledger) = ledgers.get_mut(before)
+            {
+                ledger.db.gather(false)?;
+            }
+            before = Some(*i);
             let Some(ledger) = ledgers.get_mut(*i) else { continue };
-            let now = ledger.record(&record.stamp).cloned();
-            let Some(mut record) = now else { continue };
-            let name = format!("{}_{}", record.stamp, record.slug);
-            self.note(format!("taking {name} back"));
+            *last = Some((ledger.store.clone(), record.clone(), alone));
+            ledger.db.gather(!alone)?;
+            self.note(format!("taking {}_{} back", record.stamp, record.slug));
             let stop = self.stop.clone();
             let stop = move || stop.load(std::sync::atomic::Ordering::SeqCst);
             let file = self.revisions.iter().find(|r| r.stamp == record.stamp);
-            let transaction = !matches!(record.down, FrozenDown::Sql { transaction: false, .. });
-            let (home, stamp) = (ledger.store.clone(), record.stamp.clone());
-            let failed = |e: crate::revision::Error, out: &Outcome, half: bool| {
-                let stopped = matches!(e, crate::revision::Error::Stopped | crate::revision::Error::Statement { .. });
-                let mut failure = Failure::untouched(e.into());
-                let applied = if half || stopped { Some(true) } else { self.is_applied(&home, &stamp) };
-                let done = done_before(out);
-                failure.state = match applied {
-                    _ if half => format!("{name} stopped half-way; what ran of it stays{done}"),
-                    Some(true) => format!("{name} is applied as before{done}"),
-                    Some(false) => format!("{name} is taken back all the same{done}"),
-                    None => format!("{name} may be taken back, or is applied as before; `backout current` tells{done}"),
-                };
-                if matches!(*failure.error, Error::Stopped) {
-                    failure.hint = "the same command again goes on".into();
-                }
-                if matches!(*failure.error, Error::Revision(_)) {
-                    // the file does not count any more
-                    failure.hint =
-                        "clear away what is in its way, then run the same command again; or undo it by hand, and \
-                         `backout stamp` says how far that is"
-                            .into();
-                }
-                if half {
-                    failure.exit = 8;
-                    failure.hint =
-                        "backout resume     goes on with the statement that failed, as the file then says it".into();
-                }
-                self.journal_failure(&name, &failure);
-                failure
-            };
             let begun = Instant::now();
             // an up that was cut off is brought to its end first, which its down was proven for
             if record.standing == Standing::GoingUp {
-                record = run::go_on(ledger.db.as_mut(), record, file, &stop).map_err(|e| failed(e, out, true))?;
+                record = run::go_on(ledger.db.as_mut(), record, file, &stop)?;
+                let alone = matches!(record.down, FrozenDown::Sql { transaction: false, .. });
+                *last = Some((ledger.store.clone(), record.clone(), alone));
             }
-            let done = if record.standing == Standing::GoingDown {
-                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(|_| Vec::new())
+            let conflicts = if record.standing == Standing::GoingDown {
+                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(|_| Vec::new())?
             } else {
-                run::down(ledger.db.as_mut(), &record, &stop)
+                run::down(ledger.db.as_mut(), &record, &stop)?
             };
-            let conflicts = done.map_err(|e| failed(e, out, !transaction))?;
-            out.notes.extend(conflicts);
-            let done = RevisionDone::of(&record, "down", begun.elapsed());
-            self.journal(&mut journal, &done.stamp, "take back", &done.title, true, done.ms);
-            out.revisions.push(done);
             ledger.records.retain(|known| known.stamp != record.stamp);
+            ran.push((ledger.store.clone(), record, conflicts, begun.elapsed()));
         }
         Ok(())
+    }
+
+    /// `half`: it runs statement by statement, and stopped between two of them.
+    fn failed_down(
+        &self,
+        error: crate::revision::Error,
+        record: &Record,
+        home: &str,
+        half: bool,
+        out: &Outcome,
+    ) -> Failure {
+        let name = format!("{}_{}", record.stamp, record.slug);
+        let stopped = matches!(error, crate::revision::Error::Stopped | crate::revision::Error::Statement { .. });
+        let mut failure = Failure::untouched(error.into());
+        let applied = if half || stopped { Some(true) } else { self.is_applied(home, &record.stamp) };
+        let done = done_before(out);
+        failure.state = match applied {
+            _ if half => format!("{name} stopped half-way; what ran of it stays{done}"),
+            Some(true) => format!("{name} is applied as before{done}"),
+            Some(false) => format!("{name} is taken back all the same{done}"),
+            None => format!("{name} may be taken back, or is applied as before; `backout current` tells{done}"),
+        };
+        if matches!(*failure.error, Error::Stopped) {
+            failure.hint = "the same command again goes on".into();
+        }
+        if matches!(*failure.error, Error::Revision(_)) {
+            // the file does not count any more
+            failure.hint = "clear away what is in its way, then run the same command again; or undo it by hand, and \
+                            `backout stamp` says how far that is"
+                .into();
+        }
+        if half {
+            failure.exit = 8;
+            failure.hint = "backout resume     goes on with the statement that failed, as the file then says it".into();
+        }
+        self.journal_failure(&name, &failure);
+        failure
     }
 
     /// Goes on with a revision that was cut off between its statements, if there is one.

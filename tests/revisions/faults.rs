@@ -175,23 +175,38 @@ fn two_runs_at_once_one_waits_or_is_refused() {
     }
 }
 
+/// Three tables, each by a revision of its own.
+fn together() -> Place {
+    let place = Place::bare(Kind::Sqlite);
+    for (stamp, t) in [("1", "a"), ("2", "b"), ("3", "c")] {
+        place.revision(stamp, t, &format!("CREATE TABLE {t} (id integer PRIMARY KEY);"), &format!("DROP TABLE {t};"));
+    }
+    place
+}
+
+/// What a failure says of those before the last one; `None` if it says that nothing was changed.
+fn before_it(told: &str) -> Option<usize> {
+    let words = told.split("; ").nth(1);
+    let n = words.map_or(Some(0), |words| words.split(' ').next().and_then(|n| n.parse().ok()));
+    n.filter(|_| !told.contains("nothing was changed"))
+}
+
 #[test]
 fn revisions_that_are_committed_together_are_told_truly_wherever_it_is_cut_off() {
     quiet();
-    for how in [Strike::Fails, Strike::Dies, Strike::AnswerIsLost] {
+    let base = RollbackOptions { to: Some("base".into()), ..RollbackOptions::default() };
+    for (how, down) in
+        [Strike::Fails, Strike::Dies, Strike::AnswerIsLost].into_iter().flat_map(|how| [(how, false), (how, true)])
+    {
         for n in 1.. {
-            let place = Place::bare(Kind::Sqlite);
-            for t in ["a", "b", "c"] {
-                place.revision(
-                    t.replace('a', "1").replace('b', "2").replace('c', "3").as_str(),
-                    t,
-                    &format!("CREATE TABLE {t} (id integer PRIMARY KEY);"),
-                    &format!("DROP TABLE {t};"),
-                );
+            let place = together();
+            if down {
+                place.quick().up(&UpOptions::default()).unwrap();
             }
             let mut told = None;
             let hit = strike(how, n, |gate| {
-                let done = quick(&place, gate).up(&UpOptions::default());
+                let project = quick(&place, gate);
+                let done = if down { project.rollback(&base) } else { project.up(&UpOptions::default()) };
                 told = done.as_ref().err().map(|failure| failure.state.clone());
                 done
             });
@@ -199,26 +214,23 @@ fn revisions_that_are_committed_together_are_told_truly_wherever_it_is_cut_off()
                 assert!(n > 1);
                 break;
             }
+            let at = format!("{how:?} at {n}, down: {down}: {told:?}");
             let applied = place.applied();
-            assert_eq!(place.tables().len(), applied.len(), "{how:?} at {n}");
-            let log = place.list("SELECT name FROM sqlite_schema WHERE name = 'migration_log'");
-            let lines = if log.is_empty() { log } else { place.list("SELECT migration FROM migration_log") };
-            assert_eq!(lines, applied, "{how:?} at {n}");
-            if let Some(told) = told.filter(|told| !told.contains("nothing was changed")) {
-                // the last one is told of apart
-                let before = applied.len() - usize::from(told.contains("is applied all the same"));
-                let words = match before {
-                    0 => String::new(),
-                    1 => "; 1 revision before it is done".to_owned(),
-                    n => format!("; {n} revisions before it are done"),
-                };
-                assert!(
-                    told.ends_with(&words) && told.contains("before it") != words.is_empty(),
-                    "{how:?} at {n}: {told}"
-                );
+            assert_eq!(place.tables().len(), applied.len(), "{at}");
+            let there = !place.list("SELECT name FROM sqlite_schema WHERE name = 'migration_log'").is_empty();
+            let lines = |outcome: &str| match there {
+                true => place.list(&format!("SELECT migration FROM migration_log WHERE outcome = '{outcome}'")).len(),
+                false => 0,
+            };
+            assert_eq!(lines("applied") - lines("rolled back"), applied.len(), "{at}");
+            let done = if down { 3 - applied.len() } else { applied.len() };
+            if let Some(before) = told.as_deref().and_then(before_it) {
+                let same = told.as_ref().is_some_and(|told| told.contains("all the same"));
+                assert_eq!(before, done - usize::from(same), "{at}");
             }
-            place.quick().up(&UpOptions::default()).unwrap_or_else(|e| panic!("{how:?} at {n}: {e}"));
-            assert_eq!(place.tables(), ["a", "b", "c"], "{how:?} at {n}");
+            let again = if down { place.quick().rollback(&base) } else { place.quick().up(&UpOptions::default()) };
+            again.unwrap_or_else(|e| panic!("{at}: {e}"));
+            assert_eq!(place.tables().len(), if down { 0 } else { 3 }, "{at}");
         }
     }
 }
