@@ -285,7 +285,7 @@ impl Project {
                 *last = Some((ledger.store.clone(), record.clone(), alone));
             }
             let conflicts = if record.standing == Standing::GoingDown {
-                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop).map(|_| Vec::new())?
+                run::go_on(ledger.db.as_mut(), record.clone(), file, &stop)?.conflicts
             } else {
                 run::down(ledger.db.as_mut(), &record, &stop)?
             };
@@ -350,6 +350,7 @@ impl Project {
                 failure.exit = if way == "up" { 7 } else { 8 };
                 failure
             })?;
+            out.notes.extend(done.conflicts.iter().cloned());
             let done = RevisionDone::of(&done, way, begun.elapsed());
             self.journal(&mut Journal::open(&self.config.folder, &self.gate), &done.stamp, way, "", true, done.ms);
             out.revisions.push(done);

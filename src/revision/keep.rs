@@ -512,6 +512,18 @@ pub fn stamp_of(kept: &str) -> &str {
     bare.split('_').next().unwrap_or_default()
 }
 
+/// What one way of a revision took away and is still kept, for people: a script without a transaction puts nothing back.
+pub(super) fn still_kept(db: &mut dyn Database, stamp: &str, way: &str) -> Result<Vec<String>> {
+    let all = all_kept(db)?;
+    let begins = format!("{stamp}_{way}_");
+    // the numbers of another one are no rows of anybody's
+    let rows = |kept: &String| !all.iter().any(|(other, _)| numbers_of(other) == *kept);
+    let mine = all.iter().filter(|(kept, bare)| bare.starts_with(&begins) && rows(kept));
+    let told =
+        |(kept, _): &(String, String)| format!("not put back, as it runs outside a transaction: what is in {kept}");
+    Ok(mine.map(told).collect())
+}
+
 /// Whether anything is kept under a name that begins so.
 pub(super) fn lies_there(db: &mut dyn Database, begins: &str) -> Result<bool> {
     Ok(all_kept(db)?.iter().any(|(_, bare)| bare.starts_with(begins)))

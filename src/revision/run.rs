@@ -153,7 +153,7 @@ pub fn down(db: &mut dyn Database, record: &Record, stop: &dyn Fn() -> bool) -> 
             db.prepare()?;
             Ok(db.put_record(&record)?)
         })?;
-        return go_on(db, record, None, stop).map(|_| Vec::new());
+        return go_on(db, record, None, stop).map(|record| record.conflicts);
     }
     let file = frozen_name(record);
     let statements = sql::split(text, db.kind(), &file)?;
@@ -238,7 +238,7 @@ fn statements_across(
     Ok(())
 }
 
-/// Goes on with a revision that runs statement by statement, from where its record stands. Returns the record of an up.
+/// Goes on with a revision that runs statement by statement, from where its record stands. Returns its record, with what was not put back.
 ///
 /// # Errors
 /// [`Error::Statement`], its record standing at the statement that failed.
@@ -267,7 +267,7 @@ pub fn go_on(
         }
         _ => return Ok(record),
     };
-    let units = units(statements, db.kind());
+    let (units, way) = (units(statements, db.kind()), record.standing);
     if units.is_empty() {
         // nothing but comments, or a transaction with nothing in it
         let (what, at) = (format!("record {} as done", record.stamp), crate::now());
@@ -276,7 +276,7 @@ pub fn go_on(
             Standing::GoingDown => taken_back(db, &record, &record.at, &[]),
             _ => applied(db, &done, &record.at),
         })?;
-        return Ok(done);
+        return not_put_back(db, &record.standing, done);
     }
     while record.done < units.len() {
         if stop() {
@@ -294,7 +294,14 @@ pub fn go_on(
         }
         record = after;
     }
-    Ok(record)
+    not_put_back(db, &way, record)
+}
+
+/// With what the opposite step kept, which such a script does not put back.
+fn not_put_back(db: &mut dyn Database, way: &Standing, record: Record) -> Result<Record> {
+    let opposite = if *way == Standing::GoingDown { "up" } else { "down" };
+    let conflicts = keep::still_kept(db, &record.stamp, opposite)?;
+    Ok(Record { conflicts, ..record })
 }
 
 /// A file that was edited to mend the statement that failed: what is still to be run is as it says now, if what ran already is the same.

@@ -601,3 +601,21 @@ fn a_row_that_gave_way_to_the_scripts_own_stays() {
         assert!(told.contains("migration_backup"), "{kind:?}: {told}");
     }
 }
+
+#[test]
+fn what_a_down_without_a_transaction_does_not_put_back_is_told() {
+    for kind in BOTH {
+        let place = Place::new(kind);
+        place.sql("CREATE TABLE t (id integer PRIMARY KEY, x text); INSERT INTO t VALUES (1, 'one')");
+        place.file(
+            "1_x.sql",
+            "-- migrate:up\nALTER TABLE t DROP COLUMN x;\n-- migrate:down transaction:false\nALTER TABLE t ADD COLUMN x text;\n",
+        );
+        assert_eq!(place.try_up("head").unwrap_err().exit, 4, "the proof sees it");
+        let asked = UpOptions { accept_loss: Some("so it shall be".into()), ..UpOptions::default() };
+        place.project().up(&asked).unwrap();
+        let told = place.back("-1").notes.join("\n");
+        assert!(told.contains("not put back") && told.contains("1_up_1_t"), "{kind:?}: {told}");
+        assert_eq!(kept_rows(&place), 1, "{kind:?}");
+    }
+}
