@@ -421,7 +421,10 @@ impl Postgres {
         let mut all: Vec<String> = Vec::new();
         if self.apart() {
             let home = self.home.clone();
-            all.extend(self.companions(&home, &there)?.iter().map(|c| c.moved_sql(&quoted(&kept))));
+            let companions = self.companions(&home, &there)?;
+            self.make_places(&companions, &kept)?;
+            let base = self.base.clone();
+            all.extend(companions.iter().map(|c| c.moved_sql(&kept, &base)));
         }
         all.extend(there.iter().map(|t| format!("ALTER TABLE {} SET SCHEMA {}", self.name(t), quoted(&kept))));
         // a range cannot follow whole: its multirange and its functions stay; the next plan finds it, and uses it

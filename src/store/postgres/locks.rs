@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::snapshots::Seen;
+use super::standing::{ours, standing};
 use super::{Postgres, code, quoted, words};
 use crate::plan::Table;
 use crate::store::{Error, Mode, Result};
@@ -219,29 +220,23 @@ impl Postgres {
 /// What a swap locks, in the order in which it is locked: staged and resting tables, which hold nobody up; then sequences and views before
 /// the tables, as whoever uses them may be about to ask for a table. LOCK TABLE knows neither sequences nor materialized views; an owner
 /// that is given what it has takes the same lock.
-const SWAP_LOCKS: &str = "
-WITH RECURSIVE base AS (
-    SELECT c.oid, c.relnamespace, 1 AS place FROM pg_catalog.pg_class c
-        WHERE c.relname = ANY($1) AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND c.relkind = 'r'
-    UNION ALL SELECT c.oid, c.relnamespace, 0 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+const SWAP_LOCKS: &str = concat!(
+    standing!(
+        "SELECT c.oid, n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = ANY($1) AND n.oid = pg_catalog.to_regnamespace($2::text) AND c.relkind = 'r'
+    UNION ALL SELECT c.oid, n.nspname::text FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE t.tgname = 'backout_seal_truncate' AND n.nspname ~ '^(backout_stage_|migration_backup$)'
-            AND c.relnamespace <> pg_catalog.to_regnamespace($2::text)),
-above(oid, relnamespace, place) AS (
-    SELECT * FROM base UNION SELECT v.oid, v.relnamespace, a.place FROM above a
-        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
-            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
-        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN'
-        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relnamespace = a.relnamespace),
-all_of AS (
-    SELECT oid, place FROM above UNION SELECT d.objid, a.place FROM above a
-        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
-            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-        JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S')
-SELECT CASE c.relkind WHEN 'r' THEN format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', n.nspname, c.relname)
+            AND n.oid <> pg_catalog.to_regnamespace($2::text)"
+    ),
+    ", all_of(oid, place) AS (
+    SELECT t.oid, (quote_ident(t.site) = pg_catalog.to_regnamespace($2::text)::text)::int4 FROM touched t WHERE t.classid = 'pg_catalog.pg_class'::regclass
+    UNION SELECT f.rel, 1 FROM follower f WHERE quote_ident(f.site) = pg_catalog.to_regnamespace($2::text)::text AND f.rel <> 0)
+SELECT CASE WHEN c.relkind IN ('r', 'p') THEN format('LOCK TABLE ONLY %I.%I IN ACCESS EXCLUSIVE MODE', n.nspname, c.relname)
     ELSE format('ALTER TABLE %I.%I OWNER TO %I', n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)) END
 FROM all_of a JOIN pg_catalog.pg_class c ON c.oid = a.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-ORDER BY a.place, array_position('{S,v,m,r}', c.relkind::text), n.nspname, c.relname";
+ORDER BY a.place, array_position('{S,v,m,p,r}', c.relkind::text), n.nspname, c.relname"
+);
 
 /// `LOCK TABLE …` of relations by their qualified names, or nothing. `lock_timeout` is for each of them; this is for all.
 pub(super) fn lock_all(names: &[String], mode: &str) -> String {

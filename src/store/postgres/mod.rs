@@ -15,6 +15,7 @@ mod rows;
 mod schema;
 mod session;
 mod snapshots;
+mod standing;
 mod swap;
 mod triggers;
 mod write;

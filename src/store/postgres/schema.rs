@@ -57,7 +57,7 @@ UNION ALL
 SELECT 'tables of another schema (' || n.nspname || ')', count(*) || ' of them: only those of the schema ' || $1 || ' move'
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> $1::text::regnamespace
-    AND n.nspname <> 'information_schema' AND n.nspname !~ '^(pg_|backout$|backout_kept_|backout_stage_|migration_backup$)'
+    AND n.nspname <> 'information_schema' AND n.nspname !~ '^(pg_|backout$|backout_kept_|backout_stage_|migration_backup($|[.]))'
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
         AND d.deptype = 'e') GROUP BY n.nspname
 ORDER BY 1";

@@ -1,5 +1,6 @@
 //! In place: the targets are built in a schema of their own under their final names, and swapped in by `SET SCHEMA` (P3).
 
+use super::standing::{ours, short, standing};
 use super::{Postgres, literal, quoted};
 use crate::plan::Table;
 use crate::store::{Result, Site};
@@ -7,13 +8,16 @@ use crate::store::{Result, Site};
 /// The comment on schemas of ours: only these are dropped when they are empty.
 pub(super) const MADE: &str = "Made by Backout for a migration in place; it goes with it.";
 
-/// What lies beside tables and goes where they go: views upon them and statistics. Sequences and indexes go by themselves.
+/// What lies beside tables and goes where they go: views upon them, routines that speak of their rows, statistics. Sequences and indexes go
+/// by themselves.
 pub(super) struct Companion {
     kind: String,
+    /// Qualified, and told from others of its name.
     name: String,
     filled: bool,
-    /// Its name without the schema.
-    bare: String,
+    title: String,
+    /// If it is of another schema than the tables: that, and what its counterparts have behind the dot.
+    other: Option<(String, String)>,
 }
 
 impl Companion {
@@ -24,7 +28,8 @@ impl Companion {
 
     /// What it is called, for people.
     pub(super) fn title(&self) -> String {
-        format!("{} {}", self.kind.to_lowercase(), self.bare)
+        let place = self.other.as_ref().map_or(String::new(), |(schema, _)| format!("{schema}."));
+        format!("{} {place}{}", self.kind.to_lowercase(), self.title)
     }
 
     /// How it gets its rows anew, if it keeps any.
@@ -32,28 +37,46 @@ impl Companion {
         self.filled.then(|| format!("REFRESH {} {}", self.kind, self.name))
     }
 
-    /// How it goes to another schema.
-    pub(super) fn moved_sql(&self, to: &str) -> String {
-        format!("ALTER {} {} SET SCHEMA {to}", self.kind, self.name)
+    /// The schema of the application's in which it is at home, if it is not that of the tables.
+    pub(super) fn other(&self) -> Option<&str> {
+        self.other.as_ref().map(|(schema, _)| schema.as_str())
+    }
+
+    /// Where it lies when the tables lie in `site`.
+    pub(super) fn place(&self, site: &str, home: &str) -> String {
+        match &self.other {
+            None => site.to_owned(),
+            Some((schema, _)) if site == home => schema.clone(),
+            Some((_, short)) => format!("{site}.{short}"),
+        }
+    }
+
+    /// How it goes where the tables go to.
+    pub(super) fn moved_sql(&self, to: &str, home: &str) -> String {
+        format!("ALTER {} {} SET SCHEMA {}", self.kind, self.name, quoted(&self.place(to, home)))
     }
 }
 
 /// Those of the tables `$2` in the schema `$1`, what stands on others first.
-const COMPANIONS: &str = "
-WITH RECURSIVE home AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1),
-above(oid, far) AS (
-    SELECT c.oid, 0 FROM pg_catalog.pg_class c WHERE c.relnamespace = (SELECT oid FROM home) AND c.relname = ANY($2)
-    UNION SELECT v.oid, a.far + 1 FROM above a
-        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
-            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
-        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> a.oid
-        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relnamespace = (SELECT oid FROM home)),
-rel AS (SELECT oid, max(far) AS far FROM above GROUP BY oid)
-SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END, format('%I.%I', $1, c.relname), r.far, c.relkind = 'm' AND c.relispopulated, c.relname::text
-    FROM rel r JOIN pg_catalog.pg_class c ON c.oid = r.oid AND c.relkind IN ('v', 'm')
-UNION ALL SELECT 'STATISTICS', format('%I.%I', $1, e.stxname), 0, false, e.stxname::text FROM rel r JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = r.oid
-    WHERE e.stxnamespace = (SELECT oid FROM home)
-ORDER BY 3 DESC, 1, 2";
+const COMPANIONS: &str = concat!(
+    standing!("SELECT c.oid, $1::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($2)"),
+    ", found(kind, nsp, name, far, filled, title) AS (
+    SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END, c.relnamespace, quote_ident(c.relname), max(a.far),
+        c.relkind = 'm' AND c.relispopulated, c.relname::text
+        FROM above a JOIN pg_catalog.pg_class c ON c.oid = a.oid AND a.classid = 'pg_catalog.pg_class'::regclass AND c.relkind IN ('v', 'm') GROUP BY c.oid, 1, 2, 3, 5, 6
+    UNION ALL SELECT CASE f.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, f.pronamespace,
+        format('%I(%s)', f.proname, pg_get_function_identity_arguments(f.oid)), max(a.far), false, f.proname::text
+        FROM above a JOIN pg_catalog.pg_proc f ON f.oid = a.oid AND a.classid = 'pg_catalog.pg_proc'::regclass GROUP BY f.oid, 1, 2, 3, 6
+    UNION ALL SELECT DISTINCT 'STATISTICS', e.stxnamespace, quote_ident(e.stxname), 0, false, e.stxname::text
+        FROM above a JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = a.oid)
+SELECT f.kind, quote_ident(n.nspname) || '.' || f.name, f.filled, f.title, o.schema, o.short
+FROM found f JOIN pg_catalog.pg_namespace n ON n.oid = f.nsp LEFT JOIN LATERAL (
+    SELECT s.nspname::text AS schema, ", short!("s.nspname"), " AS short FROM pg_catalog.pg_namespace s
+    WHERE s.nspname = n.nspname AND $1 !~ ", ours!(), " OR n.nspname = $1 || '.' || ", short!("s.nspname"), " AND $1 ~ ", ours!(), "
+    -- whose schema is gone cannot come home, and the server says so
+    UNION ALL SELECT substr(n.nspname, length($1) + 2), substr(n.nspname, length($1) + 2) LIMIT 1) o ON n.nspname <> $1
+ORDER BY f.far DESC, 1, 2"
+);
 
 /// How the tables `$3` of the schema `$1` take the places of `$2` in publications: a subscriber is sent what is home, and nothing of what rests.
 const PUBLISHED: &str = "
@@ -91,21 +114,32 @@ impl Postgres {
 
     /// Makes the schema of a site if it is not there.
     pub(super) fn make_schema(&mut self, site: &Site) -> Result<()> {
-        let schema = self.schema_of(site);
+        if *site == Site::Home { Ok(()) } else { self.make_named(&self.schema_of(site)) }
+    }
+
+    pub(super) fn make_named(&mut self, schema: &str) -> Result<()> {
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)";
-        if *site != Site::Home && !self.query("looking for schemas", sql, &[&schema])?.first().is_some_and(|l| l.get(0))
-        {
-            let (name, made) = (quoted(&schema), literal(MADE));
+        if !self.query("looking for schemas", sql, &[&schema])?.first().is_some_and(|l| l.get(0)) {
+            let (name, made) = (quoted(schema), literal(MADE));
             let sql = format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {made}");
             self.run(&format!("creating schema {schema}"), &sql)?;
         }
         Ok(())
     }
 
+    /// Makes the counterparts that these need where tables lie in the schema `site`.
+    pub(super) fn make_places(&mut self, companions: &[Companion], site: &str) -> Result<()> {
+        let home = self.base.clone();
+        let mut places: Vec<String> =
+            companions.iter().filter(|c| c.other().is_some()).map(|c| c.place(site, &home)).collect();
+        places.dedup();
+        places.iter().filter(|_| site != home).try_for_each(|p| self.make_named(p))
+    }
+
     /// Drops the schemas that we made for the sides of a run and that nothing is left in.
     pub(super) fn sweep_schemas(&mut self) -> Result<()> {
         let sql = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n \
-            WHERE n.nspname ~ '^(backout_stage_|migration_backup$)' AND starts_with(obj_description(n.oid, 'pg_namespace'), $1) \
+            WHERE n.nspname ~ '^(backout_stage_|migration_backup($|[.]))' AND starts_with(obj_description(n.oid, 'pg_namespace'), $1) \
             AND pg_has_role(n.nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
                 WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid) ORDER BY 1";
         for line in self.query("looking for schemas of ours", sql, &[&MADE])? {
@@ -118,10 +152,9 @@ impl Postgres {
     /// What goes along with these tables of a schema.
     pub(super) fn companions(&mut self, schema: &str, tables: &[&Table]) -> Result<Vec<Companion>> {
         let lines = self.ask("looking what is built on the tables", COMPANIONS, &[&schema, &names(tables)])?;
-        Ok(lines
-            .iter()
-            .map(|l| Companion { kind: l.get(0), name: l.get(1), filled: l.get(3), bare: l.get(4) })
-            .collect())
+        let other = |l: &postgres::Row| Some((l.get::<_, Option<String>>(4)?, l.get(5)));
+        let one = |l| Companion { other: other(l), kind: l.get(0), name: l.get(1), filled: l.get(2), title: l.get(3) };
+        Ok(lines.iter().map(one).collect())
     }
 
     /// Asks all that the swap asks under its locks. It asks again there; but what is to be refused is refused before anyone waits, and the server has
@@ -140,6 +173,7 @@ impl Postgres {
         self.published(&base, out, home)?;
         self.companions(&base, out)?;
         self.companions(&from, home)?;
+        self.followers(out)?;
         // this one cannot be tried without effect
         self.statement("preparing the swap", NUMBERS).map(drop)
     }
@@ -151,17 +185,24 @@ impl Postgres {
         // it was made with the tables, but it was empty since
         self.make_schema(aside)?;
         let base = self.base.clone();
+        // names in definitions are told in full, and mean the tables that are home then
+        let rest = self.look_in("")?;
+        let followers = self.followers(out)?;
         let mut sql = Vec::new();
         let published = self.published(&base, out, home)?;
         sql.extend(published.iter().map(|(gone, _)| gone.clone()));
         for (tables, was, to) in [(out, &Site::Home, aside), (home, from, &Site::Home)] {
-            let (was, to) = (self.schema_of(was), quoted(&self.schema_of(to)));
-            sql.extend(self.companions(&was, tables)?.iter().map(|c| c.moved_sql(&to)));
-            let was = quoted(&was);
+            let (was, to) = (self.schema_of(was), self.schema_of(to));
+            let companions = self.companions(&was, tables)?;
+            self.make_places(&companions, &to)?;
+            sql.extend(companions.iter().map(|c| c.moved_sql(&to, &base)));
+            let (was, to) = (quoted(&was), quoted(&to));
             sql.extend(tables.iter().map(|t| format!("ALTER TABLE {was}.{} SET SCHEMA {to}", quoted(&t.name))));
         }
         sql.extend(published.into_iter().map(|(_, back)| back));
         self.run("swapping tables", &sql.join("; "))?;
+        self.lead(&followers, out, home)?;
+        self.look_in(&rest)?;
         let aside = self.schema_of(aside);
         // where several become one, the numbers of one say nothing of another's: what was given there is carried by itself
         let mut same = names(out);

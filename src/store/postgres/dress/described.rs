@@ -3,25 +3,23 @@
 use super::Postgres;
 use crate::plan::Table;
 use crate::store::Result;
+use crate::store::postgres::standing::{ours, short, standing};
 
 /// `$1` is the schema, `$2` the tables, `$3` whether views on them count, `$4` whether publications do. The search_path begins with the schema, so that
 /// names in definitions are the same wherever it is. Ours, and the rows, are left out.
-const DESCRIBED: &str = "
-WITH RECURSIVE home AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1),
-base AS (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = ANY($2) AND c.relkind IN ('r', 'p')
-    AND c.relnamespace = (SELECT oid FROM home)),
-above(oid) AS (
-    SELECT oid FROM base UNION SELECT r.ev_class FROM above a
-        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
-            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
-        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' WHERE $3),
-rel AS (SELECT c.* FROM above a JOIN pg_catalog.pg_class c ON c.oid = a.oid),
+const DESCRIBED: &str = concat!(
+    standing!("SELECT c.oid, $1::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = ANY($2) AND c.relkind IN ('r', 'p')"),
+    ", spot AS (SELECT n.oid, CASE WHEN n.nspname = $1 THEN '' WHEN $1 !~ ", ours!(), " THEN n.nspname::text ELSE coalesce((SELECT s.nspname::text
+        FROM pg_catalog.pg_namespace s WHERE n.nspname = $1 || '.' || ", short!("s.nspname"), " LIMIT 1), n.nspname) END AS schema FROM pg_catalog.pg_namespace n),
+rel AS (SELECT c.*, p.schema FROM (SELECT DISTINCT oid FROM above WHERE classid = 'pg_catalog.pg_class'::regclass AND (far = 0 OR $3)) a
+    JOIN pg_catalog.pg_class c ON c.oid = a.oid JOIN spot p ON p.oid = c.relnamespace),
 seq AS (SELECT c.*, r.relname AS of, t.attname AS col FROM rel r JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass
     AND d.refobjid = r.oid AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
     JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S'
     JOIN pg_catalog.pg_attribute t ON t.attrelid = r.oid AND t.attnum = d.refobjsubid)
 SELECT line FROM (
-SELECT concat_ws(' ', 'relation', c.relname, c.relkind, 'owner', pg_get_userbyid(c.relowner), c.relpersistence, m.amname,
+SELECT concat_ws(' ', 'relation', c.schema, c.relname, c.relkind, 'owner', pg_get_userbyid(c.relowner), c.relpersistence, m.amname,
     'tablespace', s.spcname, 'options', c.reloptions, (SELECT t.reloptions FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid),
     'identity', c.relreplident, 'row security', c.relrowsecurity, c.relforcerowsecurity, 'privileges', (SELECT string_agg(
         concat_ws(' ', x.grantee::regrole, x.privilege_type, x.is_grantable, x.grantor::regrole), ', '
@@ -59,10 +57,10 @@ SELECT concat_ws(' ', 'policy', c.relname, p.polname, p.polcmd, p.polpermissive,
     'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid), 'comment', obj_description(p.oid, 'pg_policy'))
 FROM rel c JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
 UNION ALL
-SELECT concat_ws(' ', 'statistics', e.stxname, substr(pg_get_statisticsobjdef(e.oid), length(format('CREATE STATISTICS %I.%I', n.nspname, e.stxname))),
+SELECT concat_ws(' ', 'statistics', p.schema, e.stxname, substr(pg_get_statisticsobjdef(e.oid), length(format('CREATE STATISTICS %I.%I', n.nspname, e.stxname))),
     'owner', pg_get_userbyid(e.stxowner), 'target', coalesce(nullif(to_jsonb(e) ->> 'stxstattarget', '-1'), 'default'),
     'comment', obj_description(e.oid, 'pg_statistic_ext'))
-FROM rel c JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = c.oid JOIN pg_catalog.pg_namespace n ON n.oid = e.stxnamespace
+FROM rel c JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = c.oid JOIN pg_catalog.pg_namespace n ON n.oid = e.stxnamespace JOIN spot p ON p.oid = n.oid
 UNION ALL
 SELECT concat_ws(' ', 'sequence', q.relname, 'of', q.of, q.col, 'owner', pg_get_userbyid(q.relowner), format_type(s.seqtypid, NULL), s.seqstart,
     s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle, q.relpersistence, 'comment', obj_description(q.oid, 'pg_class'),
@@ -72,7 +70,16 @@ FROM seq q JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.oid
 UNION ALL
 SELECT concat_ws(' ', 'publication', c.relname, 'by', p.pubname, to_jsonb(r) ->> 'prattrs', to_jsonb(r) ->> 'prqual')
 FROM rel c JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE $4
-) all_of(line) ORDER BY line COLLATE \"C\"";
+UNION ALL
+SELECT concat_ws(' ', 'routine', p.schema, substr(pg_get_functiondef(f.oid), strpos(pg_get_functiondef(f.oid), quote_ident(n.nspname) || '.')
+        + length(quote_ident(n.nspname) || '.')), 'owner', pg_get_userbyid(f.proowner), 'privileges', (SELECT string_agg(
+        concat_ws(' ', x.grantee::regrole, x.privilege_type, x.is_grantable, x.grantor::regrole), ', '
+        ORDER BY x.grantee, x.privilege_type, x.grantor) FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) x),
+    'comment', obj_description(f.oid, 'pg_proc'))
+FROM (SELECT DISTINCT oid FROM above WHERE classid = 'pg_catalog.pg_proc'::regclass AND $3) a JOIN pg_catalog.pg_proc f ON f.oid = a.oid
+JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace JOIN spot p ON p.oid = n.oid
+) all_of(line) ORDER BY line COLLATE \"C\""
+);
 
 impl Postgres {
     /// A line for each thing; the search_path has to begin with `schema`.

@@ -4,10 +4,12 @@
 //! before it, so that these names mean the staged tables. What the server then refuses cannot follow, and says so.
 
 mod described;
+mod follower;
 mod outside;
 mod table;
 mod view;
 
+use super::standing::{ours, short, standing};
 use super::swap::{Companion, MADE};
 use super::{Postgres, literal, quoted, words};
 use crate::plan::Table;
@@ -22,24 +24,29 @@ struct Garment {
 /// Which relation takes the place of which, and which column that of which. `$1` is the home, `$2` the staging schema, `$3` and `$4` tables by
 /// their names here and there, `$5` to `$8` columns: table, name here, name there, and
 /// whether it counts there. Sequences, views and columns of views keep their names.
-const PAIRS: &str = "
-WITH RECURSIVE tbl AS (
+const PAIRS: &str = concat!(
+    standing!("SELECT c.oid, $1::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($3)"),
+    ", spot AS (SELECT n.oid, n.nspname, CASE n.nspname WHEN $1 THEN $2::text ELSE $2 || '.' || ", short!("n.nspname"), " END AS place FROM pg_catalog.pg_namespace n),
+tbl AS (
     SELECT s.oid AS s, t.oid AS t, p.now FROM unnest($3::text[], $4::text[]) p(was, now)
         JOIN pg_catalog.pg_class s ON s.relname = p.was AND s.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
         JOIN pg_catalog.pg_class t ON t.relname = p.now AND t.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)),
-above(oid, far) AS (
-    SELECT s, 0 FROM tbl UNION SELECT v.oid, a.far + 1 FROM above a
-        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.oid
-            AND d.classid = 'pg_catalog.pg_rewrite'::regclass
-        JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> a.oid
-        JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
-        WHERE v.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)),
 rel AS (
-    SELECT s, t, now AS name, 0 AS far FROM tbl
-    UNION ALL SELECT v.oid, w.oid, v.relname::text, max(a.far) FROM above a JOIN pg_catalog.pg_class v ON v.oid = a.oid AND a.far > 0
-        LEFT JOIN pg_catalog.pg_class w ON w.relname = v.relname
-            AND w.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)
-        GROUP BY 1, 2, 3),
+    SELECT s, t, now AS name, 0 AS far, $2::text AS place FROM tbl
+    UNION ALL SELECT v.oid, w.oid, v.relname::text, max(a.far), p.place FROM above a
+        JOIN pg_catalog.pg_class v ON v.oid = a.oid AND a.classid = 'pg_catalog.pg_class'::regclass AND a.far > 0 JOIN spot p ON p.oid = v.relnamespace
+        LEFT JOIN pg_catalog.pg_namespace m ON m.nspname = p.place LEFT JOIN pg_catalog.pg_class w ON w.relname = v.relname AND w.relnamespace = m.oid
+        GROUP BY 1, 2, 3, 5),
+-- a routine there is known by its name and those of its arguments' types
+fun AS (
+    SELECT f.oid AS s, g.oid AS t, f.far, p.place, f.proname, CASE f.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END AS word,
+        format('%I.%I(%s)', p.place, f.proname, pg_get_function_identity_arguments(f.oid)) AS named
+    FROM (SELECT f.oid, f.proname, f.pronamespace, f.prokind, f.proargtypes, max(a.far) AS far FROM above a
+        JOIN pg_catalog.pg_proc f ON f.oid = a.oid AND a.classid = 'pg_catalog.pg_proc'::regclass GROUP BY f.oid) f
+    JOIN spot p ON p.oid = f.pronamespace LEFT JOIN pg_catalog.pg_namespace m ON m.nspname = p.place
+    LEFT JOIN pg_catalog.pg_proc g ON g.pronamespace = m.oid AND g.proname = f.proname
+        AND ARRAY(SELECT y.typname FROM unnest(g.proargtypes) WITH ORDINALITY u(ty, o) JOIN pg_catalog.pg_type y ON y.oid = u.ty ORDER BY o)
+            = ARRAY(SELECT y.typname FROM unnest(f.proargtypes) WITH ORDINALITY u(ty, o) JOIN pg_catalog.pg_type y ON y.oid = u.ty ORDER BY o)),
 owned AS (
     SELECT q.oid AS s, w.oid AS t, q.relname::text AS name, d.refobjid AS of, d.refobjsubid AS num, d.deptype
     FROM tbl JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = tbl.s
@@ -48,12 +55,13 @@ owned AS (
     LEFT JOIN pg_catalog.pg_class w ON w.relname = q.relname AND w.relkind = 'S'
         AND w.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2)),
 col AS (
-    SELECT x.s, x.t, x.name, a.attnum AS snum, b.attnum AS tnum, a.attname AS was, b.attname AS now, m.counts
+    SELECT x.s, x.t, x.name, x.place, a.attnum AS snum, b.attnum AS tnum, a.attname AS was, b.attname AS now, m.counts
     FROM rel x JOIN pg_catalog.pg_class c ON c.oid = x.s JOIN pg_catalog.pg_attribute a ON a.attrelid = x.s AND a.attnum > 0
         AND NOT a.attisdropped
     LEFT JOIN unnest($5::text[], $6::text[], $7::text[], $8::bool[]) m(tbl, was, now, counts) ON c.relkind = 'r' AND m.tbl = c.relname AND m.was = a.attname
     JOIN pg_catalog.pg_attribute b ON b.attrelid = x.t AND b.attname = CASE c.relkind WHEN 'r' THEN m.now ELSE a.attname END)
-";
+"
+);
 
 /// The tables and columns of a run as a query takes them.
 struct Pairs {
@@ -130,6 +138,17 @@ fn disguise(staged: &str, sources: &[&Table], targets: &[&Table]) -> (Vec<String
     (on.into_iter().chain(away).chain(there).collect(), from.into_iter().chain(back).chain(off).collect())
 }
 
+/// Each table with the one that comes in its place: of several tables that become one, what is on the first is what the one has; of several that
+/// one becomes, the first has it.
+fn firsts<'t>(sources: &[&'t Table], targets: &[&'t Table]) -> (Vec<&'t Table>, Vec<&'t Table>) {
+    let first = |n: usize| {
+        !targets[..n].iter().any(|t| t.name == targets[n].name)
+            && !sources[..n].iter().any(|s| s.name == sources[n].name)
+    };
+    let paired = (0..sources.len().min(targets.len())).filter(|n| first(*n));
+    paired.map(|n| (sources[n], targets[n])).unzip()
+}
+
 impl Postgres {
     /// Sets where names are looked for, for the rest of the transaction; returns where they were.
     pub(super) fn look_in(&mut self, path: &str) -> Result<String> {
@@ -156,14 +175,22 @@ impl Postgres {
         if self.mark_on(staged)?.as_deref() == Some(&mark) {
             return self.refresh(staged, targets);
         }
-        let path = format!("{}, {rest}", quoted(staged));
-        // of several tables that become one, what is on the first is what the one has; of several that one becomes, the first has it
-        let first = |n: usize| {
-            !targets[..n].iter().any(|t| t.name == targets[n].name)
-                && !sources[..n].iter().any(|s| s.name == sources[n].name)
-        };
-        let (all, paired) = (sources, (0..sources.len().min(targets.len())).filter(|n| first(*n)));
-        let (sources, targets): (Vec<&Table>, Vec<&Table>) = paired.map(|n| (sources[n], targets[n])).unzip();
+        let mut others: Vec<String> =
+            self.companions(home, sources)?.iter().filter_map(|c| c.other().map(str::to_owned)).collect();
+        others.sort();
+        others.dedup();
+        let places = self.places(staged, &others)?;
+        for place in &places {
+            self.make_named(place)?;
+        }
+        let read =
+            [home].into_iter().chain(others.iter().map(String::as_str)).map(quoted).collect::<Vec<_>>().join(", ");
+        // each name means what is staged by it, if anything is, before what is there by it
+        let made = |(place, schema): (&String, &String)| [quoted(place), quoted(schema)];
+        let path = [quoted(staged), quoted(home)].into_iter().chain(places.iter().zip(&others).flat_map(made));
+        let path = path.chain([rest.to_owned()]).collect::<Vec<_>>().join(", ");
+        let all = sources;
+        let (sources, targets) = firsts(sources, targets);
         let (sources, targets) = (sources.as_slice(), targets.as_slice());
         let mut pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
         // each of several has a sequence of its own, under the name that it was made with
@@ -174,11 +201,11 @@ impl Postgres {
             .filter(|(t, _)| several(t))
             .for_each(|(_, counts)| *counts = false);
         self.strip(staged, targets)?;
-        self.put_on_all(&pairs, &path, &[Postgres::no_identities, Postgres::sequences])?;
+        self.put_on_all(&pairs, &read, &path, &[Postgres::no_identities, Postgres::sequences])?;
         // under the names of the sources every definition means what it means there; the server follows a renaming by itself
         let (on, off) = disguise(staged, sources, targets);
         self.run("preparing the swap", &on.join("; "))?;
-        let rest: [Step; 6] = [
+        let steps: [Step; 6] = [
             Postgres::views,
             Postgres::unlogged,
             Postgres::storage,
@@ -186,27 +213,43 @@ impl Postgres {
             Postgres::acting,
             Postgres::said_and_owned,
         ];
-        self.put_on_all(&pairs.disguised(), &path, &rest)?;
-        self.run("preparing the swap", &off.join("; "))?;
-        self.look_in(&quoted(home))?;
+        self.put_on_all(&pairs.disguised(), &read, &path, &steps)?;
+        self.run("preparing the swap", "SAVEPOINT backout_try")?;
+        self.look_in(&read)?;
+        let followers = self.followers(all)?;
+        self.look_in(&path)?;
+        self.try_leading(&followers)?;
         // by a name that is another's there, something staged may have come to stand on a source
         self.nothing_outside(all)?;
-        let made: Vec<String> = self.companions(staged, targets)?.iter().map(Companion::title).collect();
-        if let Some(lacking) = self.companions(home, all)?.iter().map(Companion::title).find(|c| !made.contains(c)) {
-            return Err(self.refused(
-                format!("{lacking} stands on a table in whose place none comes that is its own"),
-                "drop it first and make it again afterwards",
-            ));
+        self.run("preparing the swap", "ROLLBACK TO SAVEPOINT backout_try; RELEASE SAVEPOINT backout_try")?;
+        self.run("preparing the swap", &off.join("; "))?;
+        self.look_in(&quoted(home))?;
+        let mut made: Vec<String> = self.companions(staged, targets)?.iter().map(Companion::title).collect();
+        for title in self.companions(home, all)?.iter().map(Companion::title) {
+            let Some(n) = made.iter().position(|m| *m == title) else {
+                return Err(self.refused(
+                    format!("{title} stands on a table in whose place none comes that is its own"),
+                    "drop it first and make it again afterwards",
+                ));
+            };
+            made.swap_remove(n);
         }
-        self.compare(home, staged, sources, targets)?;
+        self.compare(&read, &path, [home, staged], sources, targets)?;
         let comment = literal(&format!("{MADE} {mark}"));
         self.run("preparing the swap", &format!("COMMENT ON SCHEMA {} IS {comment}", quoted(staged)))
     }
 
+    /// The counterparts of schemas where tables are staged.
+    fn places(&mut self, staged: &str, schemas: &[String]) -> Result<Vec<String>> {
+        let sql =
+            concat!("SELECT $1 || '.' || ", short!("s"), " FROM unnest($2::text[]) WITH ORDINALITY u(s, o) ORDER BY o");
+        Ok(self.query("preparing the swap", sql, &[&staged, &schemas])?.iter().map(|l| l.get(0)).collect())
+    }
+
     /// Each step reads what the one before has made.
-    fn put_on_all(&mut self, pairs: &Pairs, path: &str, steps: &[Step]) -> Result<()> {
+    fn put_on_all(&mut self, pairs: &Pairs, read: &str, path: &str, steps: &[Step]) -> Result<()> {
         for step in steps {
-            self.look_in(&quoted(&pairs.home))?;
+            self.look_in(read)?;
             let garments = step(self, pairs)?;
             self.look_in(path)?;
             for garment in garments {
@@ -292,7 +335,14 @@ impl Postgres {
     }
 
     /// Unchanged tables must look the same, or something would be lost without a word.
-    fn compare(&mut self, home: &str, staged: &str, sources: &[&Table], targets: &[&Table]) -> Result<()> {
+    fn compare(
+        &mut self,
+        read: &str,
+        path: &str,
+        [home, staged]: [&str; 2],
+        sources: &[&Table],
+        targets: &[&Table],
+    ) -> Result<()> {
         let same = |s: &Table, t: &Table| {
             (&s.name, &s.columns, &s.key, &s.indexes, &s.constraints, &s.foreign_keys)
                 == (&t.name, &t.columns, &t.key, &t.indexes, &t.constraints, &t.foreign_keys)
@@ -302,8 +352,9 @@ impl Postgres {
         let unchanged: Vec<&Table> = sources.iter().zip(targets).filter(|(s, t)| same(s, t)).map(|(s, _)| *s).collect();
         // a view may stand on a table that changes, too
         let all = unchanged.len() == sources.len();
+        self.look_in(read)?;
         let worn = self.described(home, &unchanged, all, false)?;
-        self.look_in(&format!("{}, {}", quoted(staged), quoted(home)))?;
+        self.look_in(path)?;
         let made = self.described(staged, &unchanged, all, false)?;
         let lacking = worn.iter().find(|w| !made.contains(w)).map(|w| (w, "has no equal there"));
         let beyond = || made.iter().find(|m| !worn.contains(m)).map(|m| (m, "was not here before"));
@@ -334,7 +385,7 @@ impl Postgres {
         }
         let was = (self.home.clone(), self.side.clone());
         self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;
-        self.stand(Role::Target, Site::Staged(format!("try_{}", uuid::Uuid::new_v4().simple())));
+        self.stand(Role::Target, Site::Staged(format!("try_{:.12}", uuid::Uuid::new_v4().simple().to_string())));
         let tried = self.rehearse(sources, targets);
         let _ = self.client.batch_execute("ROLLBACK");
         (self.home, self.side) = was;
@@ -381,7 +432,7 @@ impl Postgres {
     /// Reads statements that make things, each with what it is.
     fn garments(&mut self, sql: &str, pairs: &Pairs) -> Result<Vec<Garment>> {
         let [tables, was, now] = &pairs.columns;
-        let sql = format!("{PAIRS} {sql}");
+        let sql = format!("{PAIRS}{sql}");
         let lines = self.query(
             "reading what is on the tables",
             &sql,
