@@ -444,18 +444,37 @@ impl Postgres {
         let mut out = Vec::new();
         for table in tables {
             let name = self.name(table);
-            let sql = "SELECT format('%s: constraint %s was never validated', $2::text, conname) \
-                    FROM pg_catalog.pg_constraint WHERE conrelid = $1::text::regclass AND NOT convalidated AND conname <> ALL ($3) \
-                UNION ALL SELECT format('%s: index %s is not valid', $2::text, indexrelid::regclass) \
+            // what was never validated may be broken by rows that are there
+            let sql = "SELECT conname::text, contype::text, CASE contype WHEN 'c' THEN pg_get_expr(conbin, conrelid) END \
+                    FROM pg_catalog.pg_constraint WHERE conrelid = $1::text::regclass AND NOT convalidated AND conname <> ALL ($2) \
+                UNION ALL SELECT indexrelid::regclass::text, 'index', NULL \
                     FROM pg_catalog.pg_index WHERE indrelid = $1::text::regclass AND NOT (indisvalid AND indisready) \
                 ORDER BY 1";
             let operation = format!("checking {}", table.name);
             let known: Vec<String> =
                 table.foreign_keys.iter().filter(|f| f.not_valid).map(|f| key_name(table, f)).collect();
-            out.extend(
-                self.query(&operation, sql, &[&name, &table.name, &known])?.iter().map(|l| l.get::<_, String>(0)),
-            );
-            for fk in table.foreign_keys.iter().filter(|f| deep && !f.not_valid) {
+            let mut doubtful: Vec<String> = Vec::new();
+            for line in self.query(&operation, sql, &[&name, &known])? {
+                let (what, kind, expression): (String, &str, Option<String>) = (line.get(0), line.get(1), line.get(2));
+                let never = format!("{}: constraint {what} was never validated", table.name);
+                match (kind, expression) {
+                    ("index", _) => out.push(format!("{}: index {what} is not valid", table.name)),
+                    ("f", _) if table.foreign_keys.iter().any(|f| key_name(table, f) == what) => doubtful.push(what),
+                    (_, Some(expression)) => {
+                        let sql = format!("SELECT count(*) FROM {name} WHERE NOT ({expression})");
+                        let broken: i64 = self.query(&operation, &sql, &[])?.first().map_or(0, |l| l.get(0));
+                        if broken > 0 {
+                            out.push(format!("{never}, and {broken} rows break it"));
+                        }
+                    }
+                    _ => out.push(never),
+                }
+            }
+            for fk in table.foreign_keys.iter().filter(|f| !f.not_valid) {
+                let never = doubtful.contains(&key_name(table, fk));
+                if !deep && !never {
+                    continue;
+                }
                 // the tables of other schemas are not ours to look at
                 let parent = self.named(&fk.table);
                 let sql = "SELECT to_regclass($1) IS NOT NULL";
@@ -487,8 +506,13 @@ impl Postgres {
                 let lines = self.query(&operation, &sql, &[])?;
                 let orphans: i64 = lines.first().map_or(0, |l| l.get(0));
                 if orphans > 0 {
+                    let never = if never {
+                        format!("constraint {} was never validated: ", key_name(table, fk))
+                    } else {
+                        String::new()
+                    };
                     out.push(format!(
-                        "{}: {orphans} rows refer by {} to rows of {} that are not there",
+                        "{}: {never}{orphans} rows refer by {} to rows of {} that are not there",
                         table.name,
                         fk.columns.join(", "),
                         fk.table

@@ -136,14 +136,17 @@ impl Postgres {
             on.push_str(&format!("ALTER TABLE {table} {again} TRIGGER {trigger};"));
         }
         if self.side.is_some() {
-            let sql = "SELECT c.relname::text, r.rulename::text, r.ev_enabled::text FROM pg_catalog.pg_rewrite r \
-                JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.relname = ANY($1) \
-                AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND r.ev_enabled IN ('O', 'A') ORDER BY 1, 2";
+            // one for UPDATE forbids ON CONFLICT even where it is disabled
+            let sql = "SELECT format(CASE WHEN r.ev_type = '2' THEN 'DROP RULE %2$I ON %1$s;' ELSE 'ALTER TABLE %1$s DISABLE RULE %2$I;' END, r.ev_class::regclass, r.rulename), \
+                    concat(CASE WHEN r.ev_type = '2' THEN pg_get_ruledef(r.oid) END, format('ALTER TABLE %s %s RULE %I;', r.ev_class::regclass, \
+                        CASE r.ev_enabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END, r.rulename), \
+                        CASE WHEN r.ev_type = '2' THEN format('COMMENT ON RULE %I ON %s IS ', r.rulename, r.ev_class::regclass) \
+                            || quote_literal(obj_description(r.oid, 'pg_rewrite')) || ';' END) \
+                FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.relname = ANY($1) \
+                AND c.relnamespace = pg_catalog.to_regnamespace($2::text) AND (r.ev_enabled IN ('O', 'A') OR r.ev_type = '2') ORDER BY 1";
             for line in self.ask("looking for rules", sql, &[&names, &home])? {
-                let (table, rule) = (self.named(line.get(0)), quoted(line.get(1)));
-                let again = if line.get::<_, String>(2) == "A" { "ENABLE ALWAYS" } else { "ENABLE" };
-                off.push_str(&format!("ALTER TABLE {table} DISABLE RULE {rule};"));
-                on.push_str(&format!("ALTER TABLE {table} {again} RULE {rule};"));
+                off.push_str(line.get(0));
+                on.push_str(line.get(1));
             }
         }
         if !off.is_empty() {
@@ -377,7 +380,8 @@ impl Postgres {
         let touched: Vec<&Table> = work.keys().map(|&i| tables[i]).collect();
         let names: Vec<&str> = touched.iter().map(|t| t.name.as_str()).collect();
         let sql = "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', f.conrelid::regclass, f.conname), \
-                format('ALTER TABLE %s ADD CONSTRAINT %I %s', f.conrelid::regclass, f.conname, pg_get_constraintdef(f.oid)) \
+                concat(format('ALTER TABLE %s ADD CONSTRAINT %I %s', f.conrelid::regclass, f.conname, pg_get_constraintdef(f.oid)), \
+                    format('; COMMENT ON CONSTRAINT %I ON %s IS ', f.conname, f.conrelid::regclass) || quote_literal(obj_description(f.oid, 'pg_constraint'))) \
             FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid IN (f.conrelid, f.confrelid) \
             WHERE f.contype = 'f' AND f.conparentid = 0 AND c.relname = ANY($1) \
             AND c.relnamespace = pg_catalog.to_regnamespace($2::text) GROUP BY f.oid, f.conrelid, f.conname ORDER BY f.conrelid, f.conname";

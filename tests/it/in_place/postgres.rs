@@ -49,15 +49,7 @@ impl Place {
     }
     /// The database as pg_dump tells it, without ours.
     fn dump(&self) -> String {
-        let dump = Path::new(&std::env::var("BACKOUT_TEST_PG_BIN").unwrap()).join("pg_dump");
-        let out = Command::new(dump)
-            .args(["--schema-only", "-N", "backout*", "-N", "migration_backup*", &self.database.url])
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        let text = String::from_utf8(out.stdout).unwrap();
-        let ours = |p: &&str| !p.contains("backout_") && !p.contains("restrict ");
-        text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()).filter(ours).collect::<Vec<_>>().join("\n\n")
+        dump(&self.database.url)
     }
     /// Schemas that are not the application's.
     fn schemas(&self) -> Vec<String> {
@@ -65,6 +57,17 @@ impl Place {
             "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$|^public$' ORDER BY 1",
         )
     }
+}
+
+/// A database as pg_dump tells it, without ours.
+pub fn dump(url: &str) -> String {
+    let dump = Path::new(&std::env::var("BACKOUT_TEST_PG_BIN").unwrap()).join("pg_dump");
+    let out =
+        Command::new(dump).args(["--schema-only", "-N", "backout*", "-N", "migration_backup*", url]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let ours = |p: &&str| !p.contains("backout_") && !p.contains("restrict ");
+    text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()).filter(ours).collect::<Vec<_>>().join("\n\n")
 }
 
 fn all(tables: &[Table]) -> Vec<&Table> {
@@ -142,7 +145,7 @@ fn roll_back(store: &mut dyn Store, sources: &[Table], targets: &[Table]) -> Res
 }
 
 /// What a plain owner can put on tables.
-const EVERYTHING: &str = include_str!("everything.sql");
+pub const EVERYTHING: &str = include_str!("everything.sql");
 
 const NUMBERS: &str =
     "SELECT concat_ws(' ', sequencename, last_value) FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1";
@@ -502,7 +505,11 @@ fn d02_definitions_follow_a_renaming() {
          CREATE TRIGGER told AFTER UPDATE OF name ON parents FOR EACH ROW WHEN (OLD.name <> NEW.name) EXECUTE FUNCTION told();
          CREATE RULE written AS ON UPDATE TO notes DO INSTEAD UPDATE parents SET note = NEW.note WHERE id = NEW.id;
          CREATE STATISTICS of_both (ndistinct) ON name, note FROM parents;
-         COMMENT ON COLUMN parents.note IS 'a note'; GRANT SELECT (note) ON parents TO PUBLIC"
+         COMMENT ON COLUMN parents.note IS 'a note'; GRANT SELECT (note) ON parents TO PUBLIC; CREATE SCHEMA aside;
+         CREATE FUNCTION aside.tell(parents) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN $1::text; END $$;
+         CREATE VIEW aside.told AS SELECT aside.tell(p) AS told, p.note FROM parents p;
+         CREATE POLICY guarded ON other USING (EXISTS (SELECT FROM parents p JOIN children c ON c.parent = p.id WHERE p.note <> c.word));
+         CREATE RULE late AS ON UPDATE TO other DO ALSO UPDATE parents SET note = 'by the rule' WHERE name = 'b'"
     ));
     let sources = small(&place);
     let mut targets = sources.clone();
@@ -548,6 +555,16 @@ fn d02_definitions_follow_a_renaming() {
     let policy =
         place.words("SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polrelid = 'children'::regclass");
     assert!(policy[0].contains("name <> ''") && policy[0].contains("FROM parents"), "{policy:?}");
+    let policy = place.words("SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polname = 'guarded'");
+    assert!(policy[0].contains("(p.name <> c.said)") && policy[0].contains("(children p"), "{policy:?}");
+    app.batch_execute("UPDATE other SET id = 3 WHERE id = 1").unwrap();
+    assert_eq!(
+        place.words("SELECT note || ': ' || name FROM children ORDER BY id"),
+        ["a: by the view", "told: no name"]
+    );
+    app.batch_execute("DELETE FROM other WHERE id = 1000; UPDATE children SET note = 'b' WHERE id = 2; UPDATE other SET id = 4 WHERE id = 3").unwrap();
+    assert_eq!(place.words("SELECT note FROM aside.told ORDER BY 1"), ["by the rule", "by the view"]);
+    assert_eq!(place.words("SELECT told FROM aside.told ORDER BY 1")[1], "(2,b,\"by the rule\")");
     assert_eq!(place.words("SELECT col_description('children'::regclass, 3)"), ["a note"]);
     roll_back(store.as_mut(), &sources, &targets).unwrap();
     assert_eq!((place.dump(), content()), (before, was));
@@ -563,12 +580,20 @@ fn d02_of_two_that_become_one_nothing_is_lost_without_a_word() {
     let one = Table { name: "media".into(), key_name: None, ..sources[0].clone() };
     let targets = [one.clone(), one];
     let tried = |targets: &[Table]| place.at(Role::Source, Site::Home).may_swap(&all(&sources), &all(targets));
-    tried(&targets).unwrap();
-    tried(&targets[..1]).unwrap();
-    let mut app = place.app();
-    app.batch_execute("CREATE POLICY p ON shows USING (true)").unwrap();
     let told = tried(&targets).unwrap();
-    assert!(told.len() == 1 && told[0].contains("shows: policy on it"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("view films") && told[0].contains("all of them"), "{told:?}");
+    let mut app = place.app();
+    app.batch_execute("DROP VIEW films; CREATE POLICY p ON shows USING (true)").unwrap();
+    for targets in [&targets[..], &targets[..1]] {
+        let told = tried(targets).unwrap();
+        assert!(told.len() == 1 && told[0].contains("shows: policy on it"), "{told:?}");
+    }
+    // what speaks of the second from elsewhere has nothing to speak of
+    app.batch_execute("CREATE TABLE other (id int); CREATE POLICY o ON other USING (id IN (SELECT id FROM shows))")
+        .unwrap();
+    let said = fails(tried(&targets));
+    assert!(said.contains("policy o on table other") && said.contains("go on meaning"), "{said}");
+    app.batch_execute("DROP TABLE other").unwrap();
     app.batch_execute("CREATE PUBLICATION news FOR TABLE shows").unwrap();
     assert!(fails(tried(&targets)).contains("shows is in a publication"));
     app.batch_execute("DROP PUBLICATION news; CREATE VIEW serials AS SELECT name FROM shows").unwrap();

@@ -45,6 +45,13 @@ pub(in crate::store::postgres) struct Follower {
     trial: String,
 }
 
+impl Follower {
+    /// What it is called, for people.
+    pub(super) fn what(self) -> String {
+        self.garment.what
+    }
+}
+
 impl Postgres {
     /// What follows these tables of the home. As the search_path is, so names are told.
     pub(in crate::store::postgres) fn followers(&mut self, tables: &[&Table]) -> Result<Vec<Follower>> {

@@ -383,6 +383,18 @@ impl Postgres {
                 None => {}
             }
         }
+        if firsts(sources, targets).0.len() != sources.len() {
+            let home = self.base.clone();
+            let views = self.companions(&home, sources)?.iter().map(Companion::title).collect::<Vec<_>>();
+            let others = self.followers(sources)?.into_iter().map(follower::Follower::what);
+            told.extend(
+                views
+                    .into_iter()
+                    .filter(|t| !t.starts_with("statistics "))
+                    .chain(others)
+                    .map(|what| format!("{what} is not changed otherwise: where rows come together it speaks of all of them, where they part of the first table's")),
+            );
+        }
         let was = (self.home.clone(), self.side.clone());
         self.run("trying the swap", "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL row_security = off")?;
         self.stand(Role::Target, Site::Staged(format!("try_{:.12}", uuid::Uuid::new_v4().simple().to_string())));
