@@ -3,7 +3,7 @@
 
 use crate::mapping::Way;
 use crate::plan::{Kind, Plan, Table};
-use crate::store::{HistoryLine, Mode, Phase, Side, Site, State, Store};
+use crate::store::{HistoryLine, Mode, Phase, Role, Side, Site, State, Store};
 use crate::value::Key;
 
 use super::emergency::Alone;
@@ -149,6 +149,9 @@ pub(crate) fn abort(run: &mut Run) -> Result<Phase> {
     // where there is no record yet, or no more, the place for it may be
     if target.as_ref().is_none_or(|t| t.run == run.id) {
         let tables = plan.target_tables();
+        if target.as_ref().is_some_and(|t| t.built) {
+            thinned(run, Role::Target, &tables)?;
+        }
         within(run.target.as_mut(), Mode::Write, &[], "target: thrown away", |t| {
             if target.is_some_and(|t| t.built) {
                 t.drop_tables(&tables)?;
@@ -199,7 +202,8 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
         line(&state, "completed", &format!("{} carried to the source while soaking", state.carried))
     };
     let tables = plan.source_tables();
-    let tables: &[&crate::plan::Table] = if delete { &tables } else { &[] };
+    let tables: &[&Table] = if delete { &tables } else { &[] };
+    thinned(run, Role::Source, tables)?;
     within(run.source.as_mut(), Mode::Write, tables, "source: closed", |s| {
         if delete {
             s.drop_tables(tables)?;
@@ -208,6 +212,25 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
         Ok(s.close(tables, &line)?)
     })?;
     Ok(Phase::Completed)
+}
+
+/// Takes the rows off tables that are dropped next, a few at a time, so that whoever writes elsewhere in that store has never to wait for long.
+/// Cut off, it goes on with what is left.
+fn thinned(run: &mut Run, role: Role, tables: &[&Table]) -> Result<()> {
+    loop {
+        run.go_on()?;
+        let store = if role == Role::Source { run.source.as_mut() } else { run.target.as_mut() };
+        store.begin(Mode::Write, &[])?;
+        match store.thin(tables) {
+            Ok(true) => store.commit("rows of what is dropped next")?,
+            done => {
+                store.rollback();
+                return Ok(done.map(drop)?);
+            }
+        }
+        // who waits for the lock tries it every now and then
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 /// The source's records go, and its triggers: it is as it was.

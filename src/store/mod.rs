@@ -323,6 +323,12 @@ pub trait Store: Send {
     /// what others have built upon the tables, by name or upon the thing itself, finds what is home now. The way back undoes it exactly.
     fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()>;
 
+    /// Takes rows off the first of these tables that has many, for a few milliseconds; `false` if none has, and to drop them will hold nobody up.
+    /// Of tables that nobody needs any more. Within a `Write` transaction.
+    fn thin(&mut self, _tables: &[&Table]) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Drops these tables and what was made for them. Within a `Write` transaction. Those not there are passed over.
     fn drop_tables(&mut self, tables: &[&Table]) -> Result<()>;
 

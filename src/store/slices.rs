@@ -349,6 +349,10 @@ impl Store for Sliced {
         each_once!(self, out, out => each_once!(self, home, home => self.inner.swap(out, aside, home, from)))
     }
 
+    fn thin(&mut self, tables: &[&Table]) -> Result<bool> {
+        each_once!(self, tables, list => self.inner.thin(list))
+    }
+
     fn drop_tables(&mut self, tables: &[&Table]) -> Result<()> {
         each_once!(self, tables, list => self.inner.drop_tables(list))
     }

@@ -1,7 +1,9 @@
 //! Tables as DDL: made with their key at once, as SQLite cannot add it later; dropped; put out of the way.
 
+use std::time::{Duration, Instant};
+
 use super::rows::list;
-use super::schema::is_alias;
+use super::schema::{is_alias, rowid_name};
 use super::text::{self, quote};
 use super::{Sqlite, triggers};
 use crate::plan::{Column, Index, IndexColumn, Table};
@@ -122,6 +124,12 @@ fn column_sql(column: &Column, alias: bool, autoincrement: bool) -> String {
     sql
 }
 
+/// A table of as many rows is dropped as it is.
+const THIN: i64 = 2000;
+/// So many rows are deleted at once, for as long as this.
+const PIECE: i64 = 200;
+const MOMENT: Duration = Duration::from_millis(20);
+
 impl Sqlite {
     pub(super) fn create_tables(&mut self, tables: &[&Table]) -> Result<()> {
         self.ddl()?;
@@ -166,6 +174,30 @@ impl Sqlite {
     fn owner(&self, name: &str) -> Result<Option<String>> {
         let sql = "SELECT tbl_name FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
         Ok(self.all("look for an index", sql, [name], |r| r.get(0))?.into_iter().next())
+    }
+
+    /// To drop a table holds every writer up for as long as it is large; to delete rows can be done in pieces.
+    pub(super) fn thin_tables(&mut self, tables: &[&Table]) -> Result<bool> {
+        for table in tables {
+            let (name, what) = (quote(&table.name), format!("delete from {}", table.name));
+            let key = match rowid_name(table) {
+                Some(rowid) => rowid.to_owned(),
+                None => table.key_names().iter().map(|k| quote(k)).collect::<Vec<_>>().join(", "),
+            };
+            let few = format!("SELECT count(*) <= {THIN} FROM (SELECT 1 FROM {name} LIMIT {THIN} + 1)");
+            if !self.has(&table.name)? || self.number(&what, &few)? == 1 {
+                continue;
+            }
+            let piece = format!("DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} LIMIT {PIECE})");
+            let began = Instant::now();
+            let mut delete = self.conn.prepare(&piece).map_err(self.err(&what))?;
+            while delete.execute([]).map_err(self.err(&what))? > 0 {
+                if began.elapsed() >= MOMENT {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn remove_tables(&mut self, tables: &[&Table]) -> Result<()> {

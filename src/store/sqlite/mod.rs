@@ -497,6 +497,11 @@ impl Store for Sqlite {
         self.create_indexes(tables)
     }
 
+    fn thin(&mut self, tables: &[&Table]) -> Result<bool> {
+        let tables = self.all_here(tables);
+        self.thin_tables(&refs(&tables))
+    }
+
     fn drop_tables(&mut self, tables: &[&Table]) -> Result<()> {
         let tables = self.all_here(tables);
         let tables = &refs(&tables);

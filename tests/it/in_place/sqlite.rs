@@ -764,3 +764,46 @@ fn p03_several_become_one_and_one_becomes_several() {
     }
     assert_eq!(place.texts("SELECT n || '' FROM beside"), ["1", "5", "5", "5", "5"]);
 }
+
+#[test]
+fn p07_what_is_dropped_next_is_thinned_in_pieces() {
+    let many = |table: &str, of: &str| {
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) INSERT INTO {table} SELECT {of} FROM n;"
+        )
+    };
+    let place = Place::new(&format!(
+        "CREATE TABLE plain (id INTEGER PRIMARY KEY, t TEXT); CREATE INDEX by_t ON plain (t);
+         CREATE TABLE \"odd \"\"one\" (a INT, b TEXT, PRIMARY KEY (b, a)) WITHOUT ROWID;
+         CREATE TABLE hidden (rowid TEXT, oid TEXT, _rowid_ TEXT PRIMARY KEY NOT NULL, of INTEGER REFERENCES plain ON DELETE RESTRICT);
+         CREATE TABLE small (id INTEGER PRIMARY KEY); {} {} {} INSERT INTO small VALUES (1)",
+        many("plain", "i, 'text ' || i"),
+        many("\"odd \"\"one\"", "i, 'x'"),
+        many("hidden", "i, i, i, i")
+    ));
+    let tables = place.tables(&["plain", "odd \"one", "hidden", "small"]);
+    let rows = |table: &str| place.texts(&format!("SELECT count(*) || '' FROM {table}"))[0].parse::<u64>().unwrap();
+    let all_rows = || rows("plain") + rows("\"odd \"\"one\"") + rows("hidden");
+    let (mut left, mut pieces) = (all_rows(), 0);
+    loop {
+        // each time as a program that begins anew
+        let mut store = place.store();
+        store.begin(Mode::Write, &[]).unwrap();
+        let more = store.thin(&refs(&tables)).unwrap();
+        if !more {
+            store.rollback();
+            break;
+        }
+        store.commit("a piece").unwrap();
+        assert!(all_rows() < left, "a piece took nothing");
+        (left, pieces) = (all_rows(), pieces + 1);
+        assert_eq!(place.texts("PRAGMA integrity_check"), ["ok"]);
+    }
+    assert!(pieces >= 1 && left <= 3 * 2000, "{left} rows after {pieces} pieces");
+    assert_eq!(rows("small"), 1);
+    let mut store = place.store();
+    store.begin(Mode::Write, &[]).unwrap();
+    store.drop_tables(&refs(&tables)).unwrap();
+    store.commit("dropped").unwrap();
+    assert_eq!(place.schema(), [""; 0]);
+}
