@@ -98,6 +98,9 @@ CROSS JOIN LATERAL (SELECT pg_sequence_last_value(o.oid) AS v, pg_sequence_last_
 WHERE i.relkind = 'S' AND v.v BETWEEN s.seqmin AND s.seqmax
     AND (v.w IS NULL OR s.seqcycle OR CASE WHEN s.seqincrement > 0 THEN v.v > v.w ELSE v.v < v.w END)";
 
+/// To plan what is asked of the catalog takes longer than to answer it, and is done before the locks.
+const GENERIC: &str = "SET LOCAL plan_cache_mode = force_generic_plan";
+
 fn names<'t>(tables: &[&'t Table]) -> Vec<&'t str> {
     tables.iter().map(|t| t.name.as_str()).collect()
 }
@@ -166,10 +169,13 @@ impl Postgres {
         home: &[&Table],
         from: &Site,
     ) -> Result<()> {
+        self.run("preparing the swap", GENERIC)?;
         if let (Site::Staged(_), Site::Backup) = (from, aside) {
             self.still_dressed(out, &self.schema_of(from))?;
         }
         let (base, from) = (self.base.clone(), self.schema_of(from));
+        // the server plans anew where the search_path is another one
+        self.look_in("")?;
         self.published(&base, out, home)?;
         self.companions(&base, out)?;
         self.companions(&from, home)?;
@@ -179,6 +185,7 @@ impl Postgres {
     }
 
     pub(super) fn swap_tables(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
+        self.run("swapping tables", GENERIC)?;
         if let (Site::Staged(_), Site::Backup) = (from, aside) {
             self.still_dressed(out, &self.schema_of(from))?;
         }
@@ -203,6 +210,7 @@ impl Postgres {
         self.run("swapping tables", &sql.join("; "))?;
         self.lead(&followers, out, home)?;
         self.look_in(&rest)?;
+        self.run("swapping tables", "SET LOCAL plan_cache_mode = auto")?;
         let aside = self.schema_of(aside);
         // where several become one, the numbers of one say nothing of another's: what was given there is carried by itself
         let mut same = names(out);

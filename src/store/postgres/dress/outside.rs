@@ -100,7 +100,8 @@ SELECT what, hint FROM (
 );
 
 const WORDS: &str = "
-SELECT format('publication %s is FOR ALL TABLES: subscribers are sent the staged and the resting tables, too', pubname)
+SELECT format('publication %s is FOR ALL TABLES, and sends also what is written to the staged and the resting tables and to the schema backout: a '
+    'subscriber that has no such tables stops at the first row of one with an error. Publish the tables by their names for the migration', pubname)
 FROM pg_catalog.pg_publication WHERE puballtables ORDER BY 1";
 
 impl Postgres {

@@ -209,10 +209,10 @@ const OWNED: &str = "
     UNION ALL SELECT f.proname::text, f.place, f.named, f.word, 'f', f.s, f.t, k.proowner, k.proacl, w.proowner, w.proacl
         FROM fun f JOIN pg_catalog.pg_proc k ON k.oid = f.s JOIN pg_catalog.pg_proc w ON w.oid = f.t),
 wanted AS (
-    SELECT i.name, i.kind, i.owner, CASE i.kind WHEN 'r' THEN '' ELSE i.word || ' ' END || i.named AS on_it, NULL::text AS col,
+    SELECT i.name, i.place, i.owner, CASE i.kind WHEN 'r' THEN '' ELSE i.word || ' ' END || i.named AS on_it, NULL::text AS col,
         a.grantee, a.grantor, a.privilege_type, a.is_grantable FROM item i
         CROSS JOIN LATERAL aclexplode(coalesce(i.acl, CASE WHEN i.made_acl IS NOT NULL THEN acldefault(i.kind, i.owner) END)) a
-    UNION ALL SELECT i.name, 'r', i.owner, i.named, c.now, a.grantee, a.grantor, a.privilege_type, a.is_grantable
+    UNION ALL SELECT i.name, i.place, i.owner, i.named, c.now, a.grantee, a.grantor, a.privilege_type, a.is_grantable
         FROM item i JOIN col c ON c.s = i.s AND i.kind = 'r' JOIN pg_catalog.pg_attribute b ON b.attrelid = c.s AND b.attnum = c.snum
         CROSS JOIN LATERAL aclexplode(b.attacl) a)
 SELECT what, sql FROM (
@@ -231,7 +231,8 @@ SELECT what, sql FROM (
             FROM aclexplode(coalesce(i.made_acl, acldefault(i.kind, i.made_by))) a WHERE i.acl IS NOT NULL OR i.made_acl IS NOT NULL
             UNION SELECT a.grantee FROM pg_catalog.pg_attribute b, aclexplode(b.attacl) a WHERE i.kind = 'r' AND b.attrelid = i.t AND a.grantee <> i.made_by) g
     UNION ALL SELECT CASE w.grantor WHEN w.owner THEN 5 ELSE 6 END, 'the privileges on ' || w.name, concat_ws('; ',
-            CASE WHEN w.grantor <> w.owner THEN format('SET LOCAL ROLE %I', pg_get_userbyid(w.grantor)) END,
+            CASE WHEN w.grantor <> w.owner THEN format('GRANT USAGE ON SCHEMA %I TO %I; SET LOCAL ROLE %I', w.place, pg_get_userbyid(w.grantor),
+                pg_get_userbyid(w.grantor)) END,
             format('GRANT %s%s ON %s TO %s%s', w.privilege_type, '(' || quote_ident(w.col) || ')', w.on_it,
                 CASE w.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(w.grantee)) END,
                 CASE WHEN w.is_grantable THEN ' WITH GRANT OPTION' END),
