@@ -217,7 +217,7 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
 /// Takes the rows off tables that are dropped next, a few at a time, so that whoever writes elsewhere in that store has never to wait for long.
 /// Cut off, it goes on with what is left.
 fn thinned(run: &mut Run, role: Role, tables: &[&Table]) -> Result<()> {
-    loop {
+    while !tables.is_empty() {
         run.go_on()?;
         let store = if role == Role::Source { run.source.as_mut() } else { run.target.as_mut() };
         store.begin(Mode::Write, &[])?;
@@ -231,6 +231,7 @@ fn thinned(run: &mut Run, role: Role, tables: &[&Table]) -> Result<()> {
         // who waits for the lock tries it every now and then
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    Ok(())
 }
 
 /// The source's records go, and its triggers: it is as it was.

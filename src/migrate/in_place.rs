@@ -239,7 +239,8 @@ pub(crate) fn part(
             db.stand(Role::Source, Site::Backup);
             let mut state = undo::ours(db, &id, epoch)?;
             db.unseal(&sources)?;
-            db.swap(&targets, &Site::Staged(id.clone()), &sources, &Site::Backup)?;
+            // which takes the place of which is told by the order of all
+            db.swap(&plan.target_tables(), &Site::Staged(id.clone()), &sources, &Site::Backup)?;
             db.stand(Role::Target, Site::Staged(id.clone()));
             db.seal(&targets, &id)?;
             if let Some(target) = target {

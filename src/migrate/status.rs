@@ -52,6 +52,8 @@ impl Project {
         let live = match (&state.side, target_live) {
             (Side::Open, _) => "source",
             (_, true) => "target",
+            // its record may be closed already
+            _ if state.phase == Phase::Completing => "target",
             _ => "nobody",
         };
         let (mut lag, mut log) = (None, None);

@@ -320,7 +320,8 @@ pub trait Store: Send {
     }
 
     /// Within an open `Lease`: `out` go from home to `aside`, and `home` come from `from` to where those were. Every name is kept;
-    /// what others have built upon the tables, by name or upon the thing itself, finds what is home now. The way back undoes it exactly.
+    /// what others have built upon the tables, by name or upon the thing itself, finds what is home now. The way back undoes it exactly. The first of
+    /// `out` goes for the first of `home`, and so on; those of `out` that are not there are passed over.
     fn swap(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()>;
 
     /// Takes rows off the first of these tables that has many, for a few milliseconds; `false` if none has, and to drop them will hold nobody up.

@@ -204,7 +204,9 @@ impl Postgres {
             self.make_places(&companions, &to)?;
             sql.extend(companions.iter().map(|c| c.moved_sql(&to, &base)));
             let (was, to) = (quoted(&was), quoted(&to));
-            sql.extend(tables.iter().map(|t| format!("ALTER TABLE {was}.{} SET SCHEMA {to}", quoted(&t.name))));
+            // what was live may be gone
+            let there = if was == quoted(&base) { "IF EXISTS " } else { "" };
+            sql.extend(tables.iter().map(|t| format!("ALTER TABLE {there}{was}.{} SET SCHEMA {to}", quoted(&t.name))));
         }
         sql.extend(published.into_iter().map(|(_, back)| back));
         self.run("swapping tables", &sql.join("; "))?;

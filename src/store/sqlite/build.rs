@@ -125,7 +125,7 @@ fn column_sql(column: &Column, alias: bool, autoincrement: bool) -> String {
 }
 
 /// A table of as many rows is dropped as it is.
-const THIN: i64 = 2000;
+const THIN: i64 = 20_000;
 /// So many rows are deleted at once, for as long as this.
 const PIECE: i64 = 200;
 const MOMENT: Duration = Duration::from_millis(20);

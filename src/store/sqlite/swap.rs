@@ -256,7 +256,14 @@ impl Sqlite {
     pub(super) fn swap_tables(&mut self, out: &[&Table], aside: &Site, home: &[&Table], from: &Site) -> Result<()> {
         self.ddl()?;
         self.run("make the table of texts", TEXT)?;
-        let out = Leg { tables: out, from: &Site::Home, to: aside };
+        // what was live may be gone
+        let mut there = Vec::new();
+        for table in out {
+            if self.has(&table.name)? {
+                there.push(*table);
+            }
+        }
+        let out = Leg { tables: &there, from: &Site::Home, to: aside };
         let home = Leg { tables: home, from, to: &Site::Home };
         let before = self.schema_rows()?;
         let moving: HashSet<String> = out.names().into_keys().chain(home.names().into_keys()).collect();

@@ -1,5 +1,8 @@
 //! Up, soak, back; complete; abort; the ways that do not wait.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use backout::migrate::{RollbackOptions, Until, UpOptions};
 use backout::store::Phase;
 
@@ -55,6 +58,31 @@ fn sqlite_is_held_thrown_away_and_completed() {
 #[test]
 fn postgres_is_held_thrown_away_and_completed() {
     held(Kind::Postgres);
+}
+
+/// `complete` takes a while where the resting tables are large, and may be stopped in it.
+fn completed_in_two_goes(kind: Kind) {
+    let mut house = House::new(kind);
+    house.up();
+    house.write();
+    let stop = Arc::new(AtomicBool::new(true));
+    house.project().stopped_by(stop).complete(false).unwrap_err();
+    let status = house.project().status().unwrap().unwrap();
+    assert_eq!((house.phase(), status.live.as_str()), (Some(Phase::Completing), "target"));
+    house.write();
+    house.project().rollback(&RollbackOptions::default()).unwrap_err();
+    house.project().complete(false).unwrap();
+    house.is_completed();
+}
+
+#[test]
+fn sqlite_is_completed_in_two_goes() {
+    completed_in_two_goes(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_is_completed_in_two_goes() {
+    completed_in_two_goes(Kind::Postgres);
 }
 
 fn emergency(kind: Kind) {

@@ -190,6 +190,10 @@ impl House {
         self.session.run(sql)
     }
 
+    pub fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
+        self.session.rows(sql)
+    }
+
     /// After a kill: waits until its sessions have ended.
     pub fn settle(&mut self) {
         let begun = std::time::Instant::now();

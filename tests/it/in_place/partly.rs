@@ -155,3 +155,36 @@ fn sqlite_an_index_came_after_the_plan() {
 fn postgres_an_index_came_after_the_plan() {
     an_index_that_came_later(Kind::Postgres);
 }
+
+/// A live table is dropped: the source comes home without it.
+fn a_live_table_is_gone(kind: Kind) {
+    let mut house = House::new(kind);
+    if kind == Kind::Postgres {
+        house.sql("CREATE PUBLICATION news FOR TABLE people").unwrap();
+    }
+    house.up();
+    house.write();
+    house.project().shadow().unwrap();
+    house.sql("DROP TABLE notes").unwrap();
+    let asked = RollbackOptions { emergency: true, ..RollbackOptions::default() };
+    let out = house.project().rollback(&asked).unwrap();
+    assert_eq!(out.phase, Some(Phase::Outstanding));
+    assert!(!house.is_new_shape());
+    house.write();
+    if kind == Kind::Postgres {
+        let published = "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = 'news'";
+        assert_eq!(house.rows(published), [["public.people"]]);
+    }
+    house.project().salvage(true).unwrap();
+    house.is_home();
+}
+
+#[test]
+fn sqlite_a_live_table_is_gone_in_an_emergency() {
+    a_live_table_is_gone(Kind::Sqlite);
+}
+
+#[test]
+fn postgres_a_live_table_is_gone_in_an_emergency() {
+    a_live_table_is_gone(Kind::Postgres);
+}

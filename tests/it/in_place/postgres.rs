@@ -816,13 +816,17 @@ fn p21_who_only_waits_for_the_swap_is_no_blocker() {
 #[test]
 fn p21_sequences_and_views_are_locked_before_their_tables() {
     let place = Place::with(&format!(
-        "{SMALL} CREATE MATERIALIZED VIEW kept AS SELECT * FROM children; CREATE VIEW words AS SELECT word FROM children"
+        "{SMALL} CREATE MATERIALIZED VIEW kept AS SELECT * FROM children; CREATE VIEW words AS SELECT word FROM children;
+         CREATE POLICY seen ON other USING (id IN (SELECT id FROM parents))"
     ));
     let sources = small(&place);
     let mut store = made(&place, &sources, &sources);
-    for uses in
-        ["SELECT nextval('children_id_seq')", "LOCK TABLE ONLY words IN ACCESS SHARE MODE", "SELECT * FROM kept"]
-    {
+    for uses in [
+        "SELECT nextval('children_id_seq')",
+        "LOCK TABLE ONLY words IN ACCESS SHARE MODE",
+        "SELECT * FROM kept",
+        "SELECT * FROM other",
+    ] {
         // it is about to write, and holds what the swap takes, too
         let mut app = place.app();
         app.batch_execute(&format!("BEGIN; {uses}")).unwrap();

@@ -769,7 +769,7 @@ fn p03_several_become_one_and_one_becomes_several() {
 fn p07_what_is_dropped_next_is_thinned_in_pieces() {
     let many = |table: &str, of: &str| {
         format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) INSERT INTO {table} SELECT {of} FROM n;"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) INSERT INTO {table} SELECT {of} FROM n;"
         )
     };
     let place = Place::new(&format!(
@@ -799,7 +799,7 @@ fn p07_what_is_dropped_next_is_thinned_in_pieces() {
         (left, pieces) = (all_rows(), pieces + 1);
         assert_eq!(place.texts("PRAGMA integrity_check"), ["ok"]);
     }
-    assert!(pieces >= 1 && left <= 3 * 2000, "{left} rows after {pieces} pieces");
+    assert!(pieces >= 1 && left <= 3 * 20_000, "{left} rows after {pieces} pieces");
     assert_eq!(rows("small"), 1);
     let mut store = place.store();
     store.begin(Mode::Write, &[]).unwrap();
