@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::rows::{bind_key, columns, list};
 use super::schema::{is_alias, rowid_name};
+use super::swap::prefix;
 use super::text::{self, quote};
 use super::{Sqlite, bound, in_the_way, owned};
 use crate::plan::Table;
@@ -29,6 +30,15 @@ enum Put {
 
 fn orphan(key: &Key, child: &Table, values: &Row, parent: &str) -> String {
     format!("row {key} of {} would refer to {} in {parent}, which does not exist", child.name, Key::of(values))
+}
+
+/// Why a row has to stay as it is; `gone` if it was to go.
+fn held(key: &Key, table: &Table, gone: bool, orphaned: &Key, child: &Table, values: &Row) -> String {
+    let (what, values) = (if gone { "it was deleted" } else { "it was changed" }, Key::of(values));
+    let (table, child) = (&table.name, &child.name);
+    format!(
+        "table {table}, key {key}: {what}, but stays as it is here, as row {orphaned} of {child} refers to {values}"
+    )
 }
 
 /// A trigger as SQLite keeps it.
@@ -65,7 +75,15 @@ impl Sqlite {
         if unfit.is_empty() {
             self.foreign_keys_hold(tables, &done, &mut unfit)?;
         }
-        if unfit.is_empty() { Ok(()) } else { Err(Error::Unfit { store: self.title.clone(), rows: unfit }) }
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        // where tables lie until they come home is no matter to who reads this
+        let place = self.side.as_ref().map(|(_, site)| prefix(site)).filter(|p| !p.is_empty());
+        if let Some(place) = place {
+            unfit.iter_mut().for_each(|(.., why)| *why = why.replace(&place, ""));
+        }
+        Err(Error::Unfit { store: self.title.clone(), rows: unfit })
     }
 
     fn apply_to(
@@ -334,7 +352,8 @@ impl Sqlite {
                         continue;
                     }
                     if let Some(orphaned) = self.child(child, &fk.columns, &values)? {
-                        unfit.push((touched.table, key.clone(), orphan(&orphaned, child, &values, &table.name)));
+                        let why = held(&key, table, touched.after.is_none(), &orphaned, child, &values);
+                        unfit.push((touched.table, key.clone(), why));
                     }
                 }
             }

@@ -356,3 +356,28 @@ fn sqlite_indexes_of_one_part_go_to_it() {
     assert!(m.session.run("INSERT INTO images (image_url) VALUES ('A')").is_err());
     m.run("INSERT INTO docs (url) VALUES ('A'), ('a')");
 }
+
+/// An image becomes a document, and its caption stays with it: a caption has no place for that.
+fn what_has_to_stay(kind: Kind) {
+    let mut m = Media::new(kind);
+    m.project().up(&UpOptions::default()).unwrap();
+    m.run("UPDATE media SET media_type = 'doc', width = NULL WHERE id = 5");
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked.len()), (Some(Phase::RolledBack), 1), "{:?}", out.parked);
+    let told = &out.parked[0];
+    assert!(told.starts_with("table images, key 5: ") && told.contains("row 5 of captions"), "{told}");
+    assert!(!told.contains("migration_backup"), "{told}");
+    assert_eq!(m.one("SELECT image_url, width FROM images WHERE id = 5"), "i5.png|5");
+    assert_eq!(m.one("SELECT doc_url, title FROM docs WHERE id = 13"), "i5.png|image 5");
+    assert_eq!(m.one("SELECT words FROM captions WHERE image_id = 5"), "of 5");
+}
+
+#[test]
+fn a_row_that_has_to_stay_is_named_with_who_refers_to_it_in_sqlite() {
+    what_has_to_stay(Kind::Sqlite);
+}
+
+#[test]
+fn a_row_that_has_to_stay_is_named_with_who_refers_to_it_in_postgresql() {
+    what_has_to_stay(Kind::Postgres);
+}

@@ -277,9 +277,7 @@ impl World {
     fn insert(&mut self, t: usize, way: &str) {
         let table = self.shape.tables[t].clone();
         let row = self.row(&table);
-        // SQLite lets an orphan in, if no trigger is there
-        let lax = way == "REPLACE" && table.foreign.iter().any(|f| f.parent == t && (f.delete == "SET NULL"));
-        self.insert_row(&table, row, if lax { "IGNORE" } else { way });
+        self.insert_row(&table, row, if way == "REPLACE" && self.lax(t) { "IGNORE" } else { way });
     }
 
     fn insert_row(&mut self, t: &Table, mut row: Vec<Option<Lit>>, way: &str) {
@@ -364,9 +362,15 @@ impl World {
         if rows.is_empty() { None } else { Some(self.dice.pick(&rows).clone()) }
     }
 
-    fn or(&mut self) -> &'static str {
+    /// SQLite itself lets an orphan into such a table with OR REPLACE, if no trigger is there.
+    fn lax(&self, t: usize) -> bool {
+        self.shape.tables[t].foreign.iter().any(|f| f.parent == t && f.delete == "SET NULL")
+    }
+
+    fn or(&mut self, t: usize) -> &'static str {
         match self.dice.below(12) {
             _ if self.shape.pg => "",
+            0 if self.lax(t) => "",
             0 => " OR REPLACE",
             1 => " OR IGNORE",
             _ => "",
@@ -403,23 +407,23 @@ impl World {
         set
     }
 
-    fn update(&mut self, t: usize) {
-        let t = self.shape.tables[t].clone();
+    fn update(&mut self, n: usize) {
+        let t = self.shape.tables[n].clone();
         let Some(row) = self.some(&t) else { return };
         let set = self.news(&t, &row);
         if set.is_empty() {
             return;
         }
-        let or = self.or();
+        let or = self.or(n);
         self.both(&format!("UPDATE{or} {} SET {} WHERE {}", t.title(), set.join(", "), World::by_key(&t, &row)));
     }
 
     /// A row gets another key.
-    fn rekey(&mut self, t: usize) {
-        let t = self.shape.tables[t].clone();
+    fn rekey(&mut self, n: usize) {
+        let t = self.shape.tables[n].clone();
         let Some(row) = self.some(&t) else { return };
         let k = *self.dice.pick(&t.key);
-        let (new, or) = (self.key_value(&t, k), self.or());
+        let (new, or) = (self.key_value(&t, k), self.or(n));
         self.both(&format!("UPDATE{or} {} SET {} = {new} WHERE {}", t.title(), t.col(k), World::by_key(&t, &row)));
     }
 
