@@ -32,13 +32,17 @@ fn orphan(key: &Key, child: &Table, values: &Row, parent: &str) -> String {
     format!("row {key} of {} would refer to {} in {parent}, which does not exist", child.name, Key::of(values))
 }
 
-/// Why a row has to stay as it is; `gone` if it was to go.
+/// Why a row has to stay, or cannot be another: who refers to it by these values.
 fn held(key: &Key, table: &Table, gone: bool, orphaned: &Key, child: &Table, values: &Row) -> String {
-    let (what, values) = (if gone { "it was deleted" } else { "it was changed" }, Key::of(values));
-    let (table, child) = (&table.name, &child.name);
-    format!(
-        "table {table}, key {key}: {what}, but stays as it is here, as row {orphaned} of {child} refers to {values}"
-    )
+    let (values, table, child) = (Key::of(values), &table.name, &child.name);
+    match gone {
+        true => format!(
+            "table {table}, key {key}: it is gone, but stays here, as row {orphaned} of {child} refers to {values}"
+        ),
+        false => format!(
+            "table {table}, key {key}: not written, as it was {values}, to which row {orphaned} of {child} refers"
+        ),
+    }
 }
 
 /// A trigger as SQLite keeps it.

@@ -230,11 +230,12 @@ impl Postgres {
                 let whose = if child.is_some() { format!("row {key} of {from}") } else { format!("a row of {from}") };
                 unfit.extend(old.map(|(k, _)| {
                     let gone = work.get(&p).is_some_and(|w| w.deletes.contains(&k));
-                    let (key, what) = (moved(k).unwrap_or_else(|| k.clone()), if gone { "deleted" } else { "changed" });
-                    let why = format!(
-                        "table {to}, key {key}: it was {what}, but stays as it is here, as {whose} refers to {refers} ({})",
-                        r.name
-                    );
+                    let (key, name) = (moved(k).unwrap_or_else(|| k.clone()), &r.name);
+                    let why = match gone {
+                        true => format!("it is gone, but stays here, as {whose} refers to {refers} ({name})"),
+                        false => format!("not written, as it was {refers}, to which {whose} refers ({name})"),
+                    };
+                    let why = format!("table {to}, key {key}: {why}");
                     (p, key, why)
                 }));
             }

@@ -153,7 +153,8 @@ impl Crossing {
                 let table = &self.target.tables[t];
                 let (key, was) = (&r[table.key[0]], &r[table.columns.len()]);
                 let stayed = was != NULL && self.key_up(p.source, was) == *key;
-                let source = if stayed { Some(was.clone()) } else { given(p, r) };
+                // it is given the next number, or what refers to it as it was keeps it where it was
+                let source = if stayed { Some(was.clone()) } else { given(p, r).filter(|s| s != was) };
                 if let Some(source) = source {
                     if self.key_up(p.source, &source) != *key {
                         pairs.insert((p.source, source.clone()), key.clone());
