@@ -163,6 +163,10 @@ impl Sqlite {
                 break;
             }
         }
+        if unfit.iter().any(|(of, ..)| *of == t) {
+            // those may be all that is in the way, and the set will come again without them
+            return Ok(());
+        }
         let refused = self.replace(table, &waiting)?;
         unfit.extend(refused.into_iter().map(|(key, why)| (t, key, why)));
         for (row, from) in waiting {
@@ -178,7 +182,7 @@ impl Sqlite {
         if differ.is_empty() {
             return Ok(Put::Done);
         }
-        let op = format!("write row {key} of {}", table.name);
+        let op = format!("write row {} of {}", Key::of_row(row, &table.key), table.name);
         let n = table.key.len();
         let sets: Vec<String> = differ
             .iter()

@@ -156,7 +156,7 @@ impl Crossing {
                 // it is given the next number, or what refers to it as it was keeps it where it was
                 let source = if stayed { Some(was.clone()) } else { given(p, r).filter(|s| s != was) };
                 if let Some(source) = source {
-                    if self.key_up(p.source, &source) != *key {
+                    if !stayed {
                         pairs.insert((p.source, source.clone()), key.clone());
                     }
                     keys.insert(key.clone(), (p.source, source));

@@ -105,9 +105,7 @@ impl Place<'_> {
         self.world.fill();
         self.world.writes(8);
         let schema = self.world.home.schema();
-        // numbers that were made up for rows of a merged table may stand in the way of a second time
-        let merges = self.crossing.parts.iter().any(|p| p.told.is_some());
-        let turns = if !merges && self.world.dice.chance(30) { 2 } else { 1 };
+        let turns = if self.world.dice.chance(30) { 2 } else { 1 };
         for turn in 0..turns {
             if let Some(refused) = self.up() {
                 assert_eq!(self.world.home.schema(), schema, "after a refusal");
@@ -131,8 +129,29 @@ impl Place<'_> {
         Ended::RolledBack
     }
 
+    /// What `plan` says is added to the keys of each table that is merged.
+    fn shifts(&mut self) {
+        if self.crossing.parts.iter().all(|p| p.told.is_none()) {
+            return;
+        }
+        let Ok(Some(proposal)) = self.project().plan(None) else { return };
+        let notes = proposal.plan.notes;
+        let said = notes.iter().find_map(|n| n.strip_prefix("keys in ")).unwrap_or_else(|| panic!("{notes:?}"));
+        let Crossing { parts, source, .. } = &mut self.crossing;
+        for p in parts.iter_mut().filter(|p| p.told.is_some()) {
+            let own = format!("those of {} ", source.tables[p.source].name);
+            let (_, rest) = said.split_once(&own).unwrap_or_else(|| panic!("{own} is not in {said}"));
+            p.shift = match rest.strip_prefix("become ").and_then(|r| r.split_once(" more")) {
+                Some((by, _)) => by.parse().unwrap(),
+                None => 0,
+            };
+        }
+        self.world.note(format!("-- {said}"));
+    }
+
     /// Up to the soak; or why it was refused.
     fn up(&mut self) -> Option<String> {
+        self.shifts();
         let ready = UpOptions { until: Until::Ready, ..UpOptions::default() };
         let whole = UpOptions::default();
         let stepwise = self.world.dice.chance(40);
@@ -186,6 +205,12 @@ impl Place<'_> {
         let out = out.unwrap_or_else(|e| {
             let model = self.world.twin.rows(&self.crossing.target, true);
             self.world.note(format!("-- the model's rows: {model:?}"));
+            let status = self.project().status();
+            self.world.note(format!("-- status: {status:?}"));
+            for t in &self.crossing.source.tables {
+                let rows = self.world.home.ask(&format!("SELECT * FROM {}", t.title()));
+                self.world.note(format!("-- {}: {rows:?}", t.name));
+            }
             panic!("{e:?}")
         });
         assert_eq!(out.phase, Some(Phase::RolledBack), "{out:?}");
