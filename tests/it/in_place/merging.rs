@@ -381,3 +381,27 @@ fn a_row_that_has_to_stay_is_named_with_who_refers_to_it_in_sqlite() {
 fn a_row_that_has_to_stay_is_named_with_who_refers_to_it_in_postgresql() {
     what_has_to_stay(Kind::Postgres);
 }
+
+/// A row that was made in the merged table cannot go back; the number that it was to have is given to another.
+fn a_number_that_stayed_free(kind: Kind) {
+    let mut m = Media::new(kind);
+    m.project().up(&UpOptions::default()).unwrap();
+    m.run("INSERT INTO media (media_type, url, title) VALUES ('image', 'no width.png', 'parked')");
+    let parked = m.one("SELECT id FROM media WHERE title = 'parked'");
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked.len()), (Some(Phase::RolledBack), 1), "{:?}", out.parked);
+    m.run("INSERT INTO images (image_url, width) VALUES ('other.png', 1)");
+    m.project().up(&UpOptions::default()).unwrap();
+    assert_ne!(m.one("SELECT id FROM media WHERE url = 'other.png'"), parked);
+    assert_eq!(m.one("SELECT id FROM media WHERE url = 'd3.pdf'"), "100003");
+}
+
+#[test]
+fn p10_a_number_that_no_row_came_home_with_is_the_next_ones_in_sqlite() {
+    a_number_that_stayed_free(Kind::Sqlite);
+}
+
+#[test]
+fn p10_a_number_that_no_row_came_home_with_is_the_next_ones_in_postgresql() {
+    a_number_that_stayed_free(Kind::Postgres);
+}

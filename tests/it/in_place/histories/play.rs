@@ -181,6 +181,13 @@ impl Place<'_> {
         assert_eq!(self.project().phase().unwrap(), Some(Phase::Soaking));
         let rows = self.world.twin.rows(&self.crossing.source, false);
         let target = self.crossing.target.clone();
+        for ((t, key), paired) in std::mem::take(&mut self.crossing.perhaps) {
+            let Some(row) = rows[t].iter().find(|r| r[0] == key) else { continue };
+            let sql = format!("SELECT 1 FROM {} WHERE id = {paired} AND tag = {}", target.tables[0].title(), row[1]);
+            if !self.world.home.ask(&sql).unwrap().is_empty() {
+                self.crossing.pairs.insert((t, key), paired);
+            }
+        }
         self.becomes(&target, &self.crossing.up(&rows));
         self.world.agrees("after the cutover");
         self.world.home.is_sound();
@@ -225,8 +232,11 @@ impl Place<'_> {
             let own = found[p.source].iter().find(|f| f[1] == r[tag]);
             own.map(|f| f[source.tables[p.source].key[0]].clone())
         };
-        let (wanted, misfits, pairs) = self.crossing.down(&rows, &given);
-        self.crossing.pairs = pairs;
+        let (wanted, misfits) = self.crossing.down(&rows, &found, &given);
+        // a number that nobody has is nobody's
+        let there = |(t, key): &(usize, Lit)| found[*t].iter().any(|r| r[source.tables[*t].key[0]] == *key);
+        self.crossing.pairs.retain(|k, _| there(k));
+        self.crossing.perhaps.retain(|k, _| there(k));
         self.world.home.is_sound();
         if misfits.is_empty() && out.parked.is_empty() {
             self.becomes(&source, &wanted);
@@ -272,7 +282,14 @@ impl Place<'_> {
             });
             let known = there.is_none() || listed(&[key.clone(), there.unwrap()]) > 0;
             assert!(known, "{} {row:?} cannot come back and is not listed: {parked:?}", table.name);
-            reasons.insert((*t, key));
+            // the source's row that it is, or none
+            let told = part.is_some_and(|p| p.told.is_some());
+            let own = self.crossing.parts.iter().find(|p| self.crossing.is_home(p, *t, row));
+            reasons.insert(match (told, own) {
+                (false, _) => (part.map(|p| p.source), key),
+                (true, Some(p)) => (Some(p.source), bare(&row[table.columns.len()])),
+                (true, None) => (None, key),
+            });
         }
         for p in &self.crossing.parts {
             let table = &source.tables[p.source];
@@ -290,7 +307,7 @@ impl Place<'_> {
                 missing.map(|r| (r, "missing")).chain(strange.map(|r| (r, "there, and not as it should be")))
             {
                 let (there, here) = up(row);
-                reasons.insert((p.target, there.clone()));
+                reasons.insert((Some(p.source), there.clone()));
                 let any = p.told.is_some();
                 let merged_key = (bare(&row[0]).parse::<i64>().unwrap_or(0) + p.shift).to_string();
                 let keys = if any { vec![merged_key, here.clone()] } else { vec![there, here] };
