@@ -147,9 +147,14 @@ impl Crossing {
         }
     }
 
-    /// The source's rows, and rows that are none. `given`: where a target's row is found in the source, if it was made there anew.
-    /// `found`: the source's rows; one that is gone may be held there by those that refer to it, and is listed.
-    pub fn down(&mut self, rows: &Rows, found: &Rows, given: &dyn Fn(&Part, &[Lit]) -> Option<Lit>) -> (Rows, Misfits) {
+    /// The source's rows, and rows that are none. `given`: where a target's row is found in the source, if it was made there
+    /// anew; not where it was. `found`: the source's rows; one that is gone may be held there by those that refer to it, and is listed.
+    pub fn down(
+        &mut self,
+        rows: &Rows,
+        found: &Rows,
+        given: &dyn Fn(&Part, &[Lit], &Lit) -> Option<Lit>,
+    ) -> (Rows, Misfits) {
         let mut misfits = Vec::new();
         // first the keys, since others refer to them: by the target's key, table and key in the source
         let mut keys: HashMap<Lit, (usize, Lit)> = HashMap::new();
@@ -164,7 +169,7 @@ impl Crossing {
                 let (key, was) = (&r[table.key[0]], &r[table.columns.len()]);
                 let stayed = was != NULL && self.key_up(p.source, was) == *key;
                 // it is given the next number, or what refers to it as it was keeps it where it was
-                let source = if stayed { Some(was.clone()) } else { given(p, r).filter(|s| s != was) };
+                let source = if stayed { Some(was.clone()) } else { given(p, r, was) };
                 if let Some(source) = source {
                     if !stayed {
                         let follows = self.moved(p.source, &source) == *key;

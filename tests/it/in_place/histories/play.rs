@@ -227,10 +227,10 @@ impl Place<'_> {
         let rows = self.world.twin.rows(&target, true);
         let found = self.world.home.rows(&source, false);
         // a row that was made in a merged table is known by its tag
-        let given = |p: &Part, r: &[Lit]| {
+        let given = |p: &Part, r: &[Lit], was: &Lit| {
             let tag = target.tables[p.target].columns.iter().position(|c| c.name == "tag").unwrap();
-            let own = found[p.source].iter().find(|f| f[1] == r[tag]);
-            own.map(|f| f[source.tables[p.source].key[0]].clone())
+            let key = source.tables[p.source].key[0];
+            found[p.source].iter().find(|f| f[1] == r[tag] && f[key] != *was).map(|f| f[key].clone())
         };
         let (wanted, misfits) = self.crossing.down(&rows, &found, &given);
         // a number that nobody has is nobody's
