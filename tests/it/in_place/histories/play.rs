@@ -14,6 +14,7 @@ use super::migrations::{altered, merged};
 use super::schemas::{Keys, shape};
 use super::shape::{Lit, Shape};
 use super::writes::{Said, World};
+use crate::database::Database;
 
 /// What a history says of itself.
 #[derive(Default)]
@@ -62,21 +63,52 @@ pub fn sqlite(seed: u64, wanted: Wanted, play: &mut Play) -> Ended {
     let home = Connection::open(folder.path().join("app.db")).unwrap();
     let mode = if seed.is_multiple_of(3) { "PRAGMA journal_mode = WAL;" } else { "" };
     home.execute_batch(&format!("{mode} PRAGMA foreign_keys = ON; PRAGMA synchronous = OFF")).unwrap();
-    let mut dice = Dice::new(seed);
-    let odd = dice.chance(30);
-    let source = shape(&mut dice, false, if wanted == Wanted::Merge { Keys::Numbers } else { Keys::Any });
-    let crossing =
-        if wanted == Wanted::Merge { merged(&mut dice, &source, odd) } else { altered(&mut dice, &source, odd) };
-    std::fs::write(folder.path().join("backout.toml"), "[project]\nname = \"h\"\n[stores]\nmain = \"sqlite:app.db\"\n")
-        .unwrap();
-    let world = World::new(Base(home), twin(), source, dice, odd, play.said.clone());
-    Place { folder, world, crossing, play }.all()
+    let twin = Base::Sqlite(Connection::open_in_memory().unwrap());
+    history(seed, wanted, play, folder, "sqlite:app.db", Base::Sqlite(home), twin)
 }
 
-fn twin() -> Base {
-    let conn = Connection::open_in_memory().unwrap();
-    conn.execute_batch("PRAGMA foreign_keys = ON").unwrap();
-    Base(conn)
+/// Two databases, for one history after the other.
+pub struct Server {
+    home: Database,
+    twin: Database,
+}
+
+impl Server {
+    pub fn new() -> Server {
+        Server { home: Database::new(), twin: Database::new() }
+    }
+}
+
+pub fn postgres(seed: u64, wanted: Wanted, play: &mut Play, server: &Server) -> Ended {
+    let schemas = "SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace \
+        WHERE nspname ~ '^(backout|migration_backup)' OR nspname = 'public'";
+    let mut admin = Base::Postgres(server.home.admin());
+    let gone: Vec<String> = admin.ask(schemas).unwrap().concat();
+    let owner = crate::database::owner();
+    admin.run(&format!("{}; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO {owner}", gone.join(";"))).unwrap();
+    let (home, twin) = (Base::Postgres(server.home.client()), Base::Postgres(server.twin.admin()));
+    history(seed, wanted, play, crate::room::folder(), &server.home.url, home, twin)
+}
+
+fn history(
+    seed: u64,
+    wanted: Wanted,
+    play: &mut Play,
+    folder: TempDir,
+    url: &str,
+    home: Base,
+    mut twin: Base,
+) -> Ended {
+    let mut dice = Dice::new(seed);
+    let (odd, pg) = (dice.chance(30), matches!(home, Base::Postgres(_)));
+    let source = shape(&mut dice, pg, if wanted == Wanted::Merge { Keys::Numbers } else { Keys::Any });
+    let crossing =
+        if wanted == Wanted::Merge { merged(&mut dice, &source, odd) } else { altered(&mut dice, &source, odd) };
+    let config = format!("[project]\nname = \"h\"\n[stores]\nmain = {url:?}\n");
+    std::fs::write(folder.path().join("backout.toml"), config).unwrap();
+    twin.empty();
+    let world = World::new(home, twin, source, dice, odd, play.said.clone());
+    Place { folder, world, crossing, play }.all()
 }
 
 impl Place<'_> {
@@ -87,7 +119,7 @@ impl Place<'_> {
     /// The model is of this shape from here on.
     fn becomes(&mut self, shape: &Shape, rows: &Rows) {
         let w = &mut self.world;
-        w.twin = twin();
+        w.twin.empty();
         w.shape = shape.clone();
         w.twin.run(&shape.ddl(true)).unwrap_or_else(|e| panic!("the model cannot be made: {e}\n{}", shape.ddl(true)));
         w.twin.fill(shape, rows);
