@@ -70,6 +70,9 @@ fn uuid_text(lit: &str, hyphens: bool, upper: bool) -> Option<Lit> {
 
 pub type Pairs = HashMap<(usize, Lit), Lit>;
 
+/// Where a target's row is found in the source, if not under the key that it had there.
+pub type Given<'g> = dyn Fn(&Part, &[Lit], &Lit) -> Option<Lit> + 'g;
+
 /// A row that cannot come back: table of the target, its row.
 pub type Misfits = Vec<(usize, Vec<Lit>)>;
 
@@ -149,12 +152,7 @@ impl Crossing {
 
     /// The source's rows, and rows that are none. `given`: where a target's row is found in the source, if it was made there
     /// anew; not where it was. `found`: the source's rows; one that is gone may be held there by those that refer to it, and is listed.
-    pub fn down(
-        &mut self,
-        rows: &Rows,
-        found: &Rows,
-        given: &dyn Fn(&Part, &[Lit], &Lit) -> Option<Lit>,
-    ) -> (Rows, Misfits) {
+    pub fn down(&mut self, rows: &Rows, found: &Rows, given: &Given<'_>) -> (Rows, Misfits) {
         let mut misfits = Vec::new();
         // first the keys, since others refer to them: by the target's key, table and key in the source
         let mut keys: HashMap<Lit, (usize, Lit)> = HashMap::new();
