@@ -16,10 +16,11 @@ use super::{Error, Event, Result, Run, drain, in_place, looking, sums, within};
 pub(crate) fn backfill(run: &mut Run) -> Result<Phase> {
     let done = run.target.chunks(&run.id)?;
     run.ahead = sums::Ahead::begin(run);
+    let mut reader = run.source.again()?;
     for i in 0..run.plan.tables.len() {
         let so_far = done.iter().find(|(t, _)| *t == i).map(|(_, c)| c.clone()).unwrap_or_default();
         if !so_far.done {
-            copy_table(run, i, so_far)?;
+            copy_table(run, reader.as_mut(), i, so_far)?;
         }
     }
     run.enter(Phase::CatchingUp)
@@ -29,10 +30,9 @@ pub(crate) fn backfill(run: &mut Run) -> Result<Phase> {
 const IN_ONE_FILE: usize = 1_000;
 
 /// A reader thread scans and maps, this one writes: two chunks are in flight at most.
-fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
+fn copy_table(run: &mut Run, reader: &mut dyn Store, i: usize, so_far: Chunk) -> Result<()> {
     let plan = run.plan.clone();
     let (table, givers) = (&plan.tables[i], Way::Up.givers(&plan));
-    let mut reader = run.source.again()?;
     let epoch = run.source_state()?.epoch;
     // a file has one writer, and the application waits for each chunk
     let shares = plan.in_place() && plan.to.kind == Kind::Sqlite;
@@ -43,7 +43,7 @@ fn copy_table(run: &mut Run, i: usize, so_far: Chunk) -> Result<()> {
         threads.spawn(|| {
             let (send, mut after) = (send, start);
             loop {
-                let chunk = read_chunk(reader.as_mut(), table, &givers, &after, batch);
+                let chunk = read_chunk(reader, table, &givers, &after, batch);
                 let next = chunk.as_ref().ok().and_then(|(_, next)| next.clone());
                 if send.send(chunk).is_err() {
                     return;

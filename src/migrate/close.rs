@@ -8,7 +8,7 @@ use crate::value::Key;
 
 use super::emergency::Alone;
 use super::export::{Export, Left};
-use super::{Error, Result, Run, emergency, fingerprint, hand_over, now, verify, within};
+use super::{Error, Result, Run, emergency, fingerprint, hand_over, keys, now, verify, within};
 
 /// Past a rollback's commit point: the application starts, both sides are compared, the records are closed.
 pub(crate) fn after_rollback(run: &mut Run) -> Result<Phase> {
@@ -62,7 +62,10 @@ pub(crate) fn rolled_back(run: &mut Run) -> Result<Phase> {
     if !run.summary.parked.is_empty() {
         note.push_str(&format!(", {} parked: {}", run.summary.parked.len(), run.summary.parked.join("; ")));
     }
-    let remains = Some(fingerprint::remains(&state, &plan)?);
+    let pairs = super::looking(run.source.as_mut(), &plan.source_tables(), |s| {
+        keys::living(s, &plan, state.captured_from.as_ref())
+    })?;
+    let remains = Some(fingerprint::remains(&state, &plan, pairs)?);
     close_source(run, HistoryLine { remains, ..line(&state, "rolled back", &note) })?;
     Ok(Phase::RolledBack)
 }
@@ -178,7 +181,7 @@ pub(crate) fn complete(run: &mut Run, delete_source: bool) -> Result<Phase> {
     }
     let plan = run.plan.clone();
     // how rows went there, for `extract`
-    let remains = Some(fingerprint::remains(&state, &plan)?);
+    let remains = Some(fingerprint::remains(&state, &plan, plan.known())?);
     if run.target.state()?.is_some() {
         let (tables, remains) = (plan.target_tables(), remains.clone());
         within(run.target.as_mut(), Mode::Write, &tables, "target: closed", |t| {

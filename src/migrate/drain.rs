@@ -589,6 +589,14 @@ pub(super) fn map_changes(
             }
         }
     }
+    // a row leaves its old key, though nothing is written there: what is there now does not go back
+    for write in &out.writes {
+        if let Write::Put { from: Some(base), .. } = write
+            && settled.insert(base.clone())
+        {
+            out.before.push((base.clone(), there.get(base).cloned()));
+        }
+    }
     if c.truncated {
         for (k, row) in there {
             if way == Way::Down && staying.contains(&k) {

@@ -20,7 +20,7 @@ use crate::store::{self, HistoryLine, Mode, Parked, Parting, Phase, Position, Ro
 use super::drain::{self, Moment, Read, Then};
 use super::export::Export;
 use super::undo::{self, own};
-use super::{Error, Event, Observer, Result, fingerprint, in_place, now, within};
+use super::{Error, Event, Observer, Result, fingerprint, in_place, keys, now, within};
 
 /// Numbers that the target may have given since its last drain are passed over by this many.
 const GAP: i64 = 10_000;
@@ -306,7 +306,9 @@ pub(crate) fn close(alone: &mut Alone, line: &HistoryLine) -> Result<()> {
     let tables = plan.source_tables();
     let (id, epoch) = (alone.id.clone(), alone.epoch);
     within(alone.source.as_mut(), Mode::Write, &tables, "source: closed", |s| {
-        let remains = Some(fingerprint::remains(&undo::ours(s, &id, epoch)?, &plan)?);
+        let state = undo::ours(s, &id, epoch)?;
+        let pairs = keys::living(s, &plan, state.captured_from.as_ref())?;
+        let remains = Some(fingerprint::remains(&state, &plan, pairs)?);
         Ok(s.close(&tables, &HistoryLine { remains, ..line.clone() })?)
     })
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use crate::mapping::{Way, canon_source, map_key, map_row};
-use crate::plan::{Plan, Table, TablePlan};
+use crate::plan::{Pair, Plan, Table, TablePlan};
 use crate::store::{Op, Position, Remains, State, Store, Write};
 use crate::value::{Digest, Key, Row};
 
@@ -68,10 +68,10 @@ fn as_source(way: Way, t: &TablePlan, row: &Row, out: &mut Vec<u8>) -> std::resu
     Ok(())
 }
 
-/// What a run that ends leaves for `verify --rollback` and `extract`.
-pub(super) fn remains(state: &State, plan: &Plan) -> Result<Remains> {
+/// What a run that ends leaves for `verify --rollback` and `extract`, and for its migration's next `up`: these pairs.
+pub(super) fn remains(state: &State, plan: &Plan, pairs: Vec<Pair>) -> Result<Remains> {
     let text = serde_json::to_string(plan).map_err(|e| super::Error::Internal(e.to_string()))?;
-    Ok(Remains { plan: text, digests: state.digests.clone(), as_of: state.drained_at.clone(), pairs: plan.known() })
+    Ok(Remains { plan: text, digests: state.digests.clone(), as_of: state.drained_at.clone(), pairs })
 }
 
 /// What the live source's log names since it was opened, for one table.

@@ -1,10 +1,11 @@
 //! Rows born on the target get a key of the source's on their way back, by the source's own rule: the next number (P10).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use crate::mapping::fold::{Origin, fold};
 use crate::mapping::{Way, convert};
 use crate::plan::{Codec, KeyForm, KeyMap, Pair, Plan, TablePlan};
-use crate::store::Store;
+use crate::store::{self, Position, Store};
 use crate::value::{Key, Value};
 
 use super::Result;
@@ -48,6 +49,31 @@ pub(super) fn make_up(source: &mut dyn Store, plan: &Plan, changes: &[Changes]) 
         }
     }
     Ok(made)
+}
+
+/// The pairs whose rows are in the source since before it was opened at `from`: a number that was free then is another row's by now, or
+/// will be. Within a transaction.
+pub(super) fn living(source: &mut dyn Store, plan: &Plan, from: Option<&Position>) -> Result<Vec<Pair>> {
+    let mut out = plan.known();
+    if out.is_empty() {
+        return Ok(out);
+    }
+    let log = match from.map(|from| source.log_since(&plan.source_tables(), from)) {
+        Some(Ok((log, _))) => log,
+        None | Some(Err(store::Error::Capture { .. })) => Vec::new(),
+        Some(Err(e)) => return Err(e.into()),
+    };
+    for (i, t) in plan.tables.iter().enumerate() {
+        let Some((_, map)) = own_keys(t) else { continue };
+        let born = fold(log.iter().filter(|e| e.table == i)).keys.into_iter().filter(|(_, o)| *o != Origin::Kept);
+        let born: HashSet<Key> = born.map(|(key, _)| key).collect();
+        let keys = map.sources();
+        let rows = source.fetch(&t.source, &keys)?;
+        let there = keys.into_iter().zip(rows).filter_map(|(k, row)| row.map(|_| k)).filter(|k| !born.contains(k));
+        let there: HashSet<Key> = there.collect();
+        out.retain(|pair| pair.table != map.table || pair.source_key().is_some_and(|k| there.contains(&k)));
+    }
+    Ok(out)
 }
 
 /// The codec and the map of a table's own keys; not of keys of another that they refer to.

@@ -150,7 +150,7 @@ fn repair(run: &mut Run, way: Way, asked: &RepairOptions) -> Result<Repaired> {
 /// Rows of the larger side, and the keys (as the target has them) under which the sides really differ.
 fn differing(run: &mut Run, way: Way, i: usize, t: &TablePlan) -> Result<(u64, Vec<Key>)> {
     run.go_on()?;
-    let (source, target) = both(run, i, t)?;
+    let (source, target) = both(run, &mut None, i, t)?;
     let count = |s: &Sums| Sums::total(&s.as_target).rows + s.misfits.len() as u64;
     let rows = count(&source).max(count(&target));
     if alike(&source, &target) {

@@ -88,9 +88,13 @@ impl Readers {
     }
 }
 
-/// Reads both sides of a table at once.
-pub(super) fn both(run: &mut Run, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
-    Readers::of(run)?.both(i, t, &AtomicBool::new(false))
+/// Reads both sides of a table at once, by `readers`, which it opens if they are not.
+pub(super) fn both(run: &Run, readers: &mut Option<Readers>, i: usize, t: &TablePlan) -> Result<(Sums, Sums)> {
+    let readers = match readers {
+        Some(open) => open,
+        None => readers.insert(Readers::of(run)?),
+    };
+    readers.both(i, t, &AtomicBool::new(false))
 }
 
 /// A reading of the source that began with the backfill, in a thread of its own: the server does most of the work then. It counts only
@@ -246,7 +250,7 @@ fn sum(
 
 /// Keys (as the target has them) that may differ.
 pub(super) fn suspects(run: &mut Run, i: usize, t: &TablePlan) -> Result<Vec<Key>> {
-    let (source, target) = both(run, i, t)?;
+    let (source, target) = both(run, &mut None, i, t)?;
     suspects_of(run, t, &source, &target)
 }
 

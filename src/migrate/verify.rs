@@ -12,7 +12,7 @@ use crate::store::{self, Phase, Store};
 use crate::value::{Digest, Key, Value};
 
 use super::fingerprint::{self, Fingerprint};
-use super::sums::{Sums, both, suspects_of};
+use super::sums::{Readers, Sums, both, suspects_of};
 use super::{Error, Result, Run, checks, doubt, drain, looking, now, sample};
 
 /// How much is compared.
@@ -175,6 +175,7 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
     // Of the resting side's rows, as the source has them: our drains alone write those. What is known of a source that rests is kept.
     let known = way == Way::Down && !run.source_state()?.digests.is_empty();
     let mut digests = (!known).then(Vec::new);
+    let mut readers = None;
     for (i, t) in plan.tables.iter().enumerate() {
         let one = match scope {
             Scope::Quick => {
@@ -184,7 +185,7 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
             Scope::Sample { rows, seed } => sampled(run, way, (i, t), rows, seed),
             Scope::Full | Scope::Deep => {
                 let read = early.as_mut().and_then(|e| e.sums.get_mut(i)?.take());
-                every_row(run, way, (i, t), read, &parked, &mut digests)
+                every_row(run, way, (i, t), (read, &mut readers), &parked, &mut digests)
             }
         };
         match one {
@@ -215,14 +216,14 @@ fn every_row(
     run: &mut Run,
     way: Way,
     (i, t): (usize, &TablePlan),
-    read: Option<(Sums, Sums)>,
+    (read, readers): (Option<(Sums, Sums)>, &mut Option<Readers>),
     parked: &HashSet<(usize, Key)>,
     digests: &mut Option<Vec<Digest>>,
 ) -> Result<Compared> {
     run.go_on()?;
     let (source, target) = match read {
         Some(read) => read,
-        None => both(run, i, t)?,
+        None => both(run, readers, i, t)?,
     };
     let found = Sums::total(&source.as_source);
     if let Some(digests) = digests {
@@ -324,10 +325,11 @@ pub(crate) fn after_rollback(run: &mut Run) -> Result<Verified> {
     let id = run.id.clone();
     let mut out = Verified { scope: Scope::Full.name(), ..Verified::default() };
     let parked: HashSet<(usize, Key)> = run.source.parked(&id)?.into_iter().map(|p| (p.table, p.key)).collect();
+    let mut readers = None;
     for (i, t) in plan.tables.iter().enumerate() {
         run.go_on()?;
         let before = fingerprint::written(run, i)?;
-        let (source, target) = both(run, i, t)?;
+        let (source, target) = both(run, &mut readers, i, t)?;
         let after = fingerprint::written(run, i)?;
         let found = Sums::total(&source.as_source);
         out.rows.push((t.source.title().to_owned(), found.rows));

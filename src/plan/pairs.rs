@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::{Codec, Plan};
-use crate::value::Value;
+use crate::value::{Key, Value};
 
 /// How a target key follows from a source key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,11 @@ impl KeyMap {
         self.read(|p| p.source_of.values().filter_map(|v| if let Value::Int(i) = v { Some(*i) } else { None }).max())
     }
 
+    /// The source keys of all pairs.
+    pub fn sources(&self) -> Vec<Key> {
+        self.read(|p| p.source_of.values().map(|v| Key::of([v])).collect())
+    }
+
     /// Remembers a pair.
     pub fn add(&self, pair: &Pair) {
         let value = |hex: &str| {
@@ -127,6 +132,12 @@ impl Pair {
             Some(Value::Int(i)) => Some(i),
             _ => None,
         }
+    }
+
+    /// The key in the source.
+    pub fn source_key(&self) -> Option<Key> {
+        let bytes = crate::value::unhex(&self.source)?;
+        Some(Key::of(&[Value::decode(&mut bytes.as_slice())?]))
     }
 
     /// A pair of keys of one column each.

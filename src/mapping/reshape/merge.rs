@@ -127,6 +127,13 @@ pub fn assemble(
         }
     }
 
+    // a column that refers to one of them has room for all their numbers
+    for name in plain.foreign_keys.iter().filter(|f| f.table == wanted.into).flat_map(|f| &f.columns) {
+        if let Some(i) = plain.columns.iter().position(|c| c.name == *name) {
+            plain.columns[i].ty = plain.columns[key].ty.clone();
+        }
+    }
+
     let maps: HashMap<&str, (KeyMap, KeyForm)> =
         parts.iter().zip(forms).map(|(t, form)| (t.name.as_str(), (KeyMap::of(&t.name), form))).collect();
     let mut out = Vec::new();
@@ -151,6 +158,10 @@ pub fn assemble(
             target = plain.clone();
             target.only = Some(Fixed { column: told_by, value });
         } else {
+            if kind == Kind::Postgres {
+                // among its constraints, too, with their names
+                target.checks.clear();
+            }
             target.foreign_keys = t.foreign_keys.iter().map(|f| pointed(f, wanted, &plain.columns[key].name)).collect();
             let renamed = t.foreign_keys.iter().zip(&target.foreign_keys);
             if renamed.into_iter().any(|(a, b)| a.references != b.references) {

@@ -77,7 +77,11 @@ pub fn assemble(tables: Vec<Table>, wanted: &Split, kind: Kind) -> Result<Assemb
     for t in tables {
         if t.name != wanted.from {
             let codecs = t.columns.iter().map(|c| ColumnPlan { codec: Codec::Verbatim, why: c.ty.clone() }).collect();
-            let (source, target) = (t.clone(), t);
+            let (source, mut target) = (t.clone(), t);
+            if kind == Kind::Postgres {
+                // among its constraints, too, with their names
+                target.checks.clear();
+            }
             out.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
             continue;
         }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::rows::{bind_key, columns, list};
 use super::schema::{is_alias, rowid_name};
+use super::swap::prefix;
 use super::text::{self, quote};
 use super::{Sqlite, bound, in_the_way, owned};
 use crate::plan::Table;
@@ -29,6 +30,19 @@ enum Put {
 
 fn orphan(key: &Key, child: &Table, values: &Row, parent: &str) -> String {
     format!("row {key} of {} would refer to {} in {parent}, which does not exist", child.name, Key::of(values))
+}
+
+/// Why a row has to stay, or cannot be another: who refers to it by these values.
+fn held(key: &Key, table: &Table, gone: bool, orphaned: &Key, child: &Table, values: &Row) -> String {
+    let (values, table, child) = (Key::of(values), &table.name, &child.name);
+    match gone {
+        true => format!(
+            "table {table}, key {key}: it is gone, but stays here, as row {orphaned} of {child} refers to {values}"
+        ),
+        false => format!(
+            "table {table}, key {key}: not written, as it was {values}, to which row {orphaned} of {child} refers"
+        ),
+    }
 }
 
 /// A trigger as SQLite keeps it.
@@ -65,7 +79,15 @@ impl Sqlite {
         if unfit.is_empty() {
             self.foreign_keys_hold(tables, &done, &mut unfit)?;
         }
-        if unfit.is_empty() { Ok(()) } else { Err(Error::Unfit { store: self.title.clone(), rows: unfit }) }
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        // where tables lie until they come home is no matter to who reads this
+        let place = self.side.as_ref().map(|(_, site)| prefix(site)).filter(|p| !p.is_empty());
+        if let Some(place) = place {
+            unfit.iter_mut().for_each(|(.., why)| *why = why.replace(&place, ""));
+        }
+        Err(Error::Unfit { store: self.title.clone(), rows: unfit })
     }
 
     fn apply_to(
@@ -141,6 +163,10 @@ impl Sqlite {
                 break;
             }
         }
+        if unfit.iter().any(|(of, ..)| *of == t) {
+            // those may be all that is in the way, and the set will come again without them
+            return Ok(());
+        }
         let refused = self.replace(table, &waiting)?;
         unfit.extend(refused.into_iter().map(|(key, why)| (t, key, why)));
         for (row, from) in waiting {
@@ -156,7 +182,7 @@ impl Sqlite {
         if differ.is_empty() {
             return Ok(Put::Done);
         }
-        let op = format!("write row {key} of {}", table.name);
+        let op = format!("write row {} of {}", Key::of_row(row, &table.key), table.name);
         let n = table.key.len();
         let sets: Vec<String> = differ
             .iter()
@@ -334,7 +360,8 @@ impl Sqlite {
                         continue;
                     }
                     if let Some(orphaned) = self.child(child, &fk.columns, &values)? {
-                        unfit.push((touched.table, key.clone(), orphan(&orphaned, child, &values, &table.name)));
+                        let why = held(&key, table, touched.after.is_none(), &orphaned, child, &values);
+                        unfit.push((touched.table, key.clone(), why));
                     }
                 }
             }

@@ -80,6 +80,8 @@ fn rand_seed() -> u64 {
 
 /// What CI has time for; a thousand and more by the argument.
 const SQLITE: u64 = 640;
+/// The same on a server, where each takes many times as long.
+const POSTGRES: u64 = 24;
 
 #[test]
 fn sqlite_alters_and_rekeys_1() {
@@ -99,4 +101,16 @@ fn sqlite_alters_and_rekeys_3() {
 #[test]
 fn sqlite_merges() {
     histories(SQLITE, 3, 4, |seed, p| play::sqlite(seed, play::Wanted::Merge, p));
+}
+
+#[test]
+fn postgres_alters_and_rekeys() {
+    let server = play::Server::new();
+    histories(POSTGRES, 0, 2, |seed, p| play::postgres(seed, play::Wanted::Alter, p, &server));
+}
+
+#[test]
+fn postgres_merges() {
+    let server = play::Server::new();
+    histories(POSTGRES, 1, 2, |seed, p| play::postgres(seed, play::Wanted::Merge, p, &server));
 }

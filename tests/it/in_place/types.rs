@@ -148,3 +148,37 @@ fn sqlite_values_come_back_as_they_were() {
     after.get_mut("c").unwrap().push("int 3 | text 5 | text 3x | text 3".into());
     same(&sqlite_dump(&db), &after);
 }
+
+/// Two rows change places, and one of them does not go back: the other one has left its place all the same.
+#[test]
+fn p25_a_row_that_changed_places_with_one_that_is_parked_is_not_lost() {
+    for discard in [false, true] {
+        let home = Home::new(&[("main", "sqlite:app.db")], "");
+        home.sqlite("app.db")
+            .execute_batch(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT NOT NULL); INSERT INTO t VALUES (1, 'a'), (2, 'b')",
+            )
+            .unwrap();
+        let before = sqlite_dump(&home.sqlite("app.db"));
+        home.migration(
+            "20250101000000_nullable",
+            "[alter]\nstore = \"main\"\n[[alter.column]]\ntable = \"t\"\ncolumn = \"v\"\nnot_null = false\n",
+        );
+        home.up();
+        home.sqlite("app.db")
+            .execute_batch(
+                "BEGIN; UPDATE t SET id = 3 WHERE id = 1; UPDATE t SET id = 1 WHERE id = 2; UPDATE t SET id = 2 WHERE id = 3; \
+                 UPDATE t SET v = NULL WHERE id = 2; COMMIT",
+            )
+            .unwrap();
+        home.project().shadow().unwrap();
+        let back = home.project().rollback(&RollbackOptions { discard, ..RollbackOptions::default() }).unwrap();
+        assert_eq!(back.phase, Some(Phase::RolledBack));
+        let mut after = before;
+        if !discard {
+            assert_eq!(back.verified.unwrap().problems, [""; 0]);
+            after.insert("t".into(), vec!["int 1 | text b".into()]);
+        }
+        same(&sqlite_dump(&home.sqlite("app.db")), &after);
+    }
+}

@@ -211,11 +211,14 @@ impl Postgres {
             let Some(values) = values else { continue };
             let key = Key::of(&values[..keyed]);
             let refers = Key::of(&values[keyed..]);
-            let why =
-                format!("{} {key} would refer to {refers} in {}, which is not there ({})", r.child, r.parent, r.name);
+            // the plan's tables by the names that they have at home
+            let name = |index: Option<usize>, other: &str| index.map_or(other.to_owned(), |i| tables[i].name.clone());
+            let (from, to) = (name(r.child_index, &r.child), name(r.parent_index, &r.parent));
             if let Some((i, _)) = child
                 && puts.contains(&key)
             {
+                let why =
+                    format!("row {key} of {from} would refer to {refers} in {to}, which does not exist ({})", r.name);
                 unfit.push((i, key, why));
             } else if let Some(p) = r.parent_index {
                 // a row is named by the key that it was to have
@@ -224,7 +227,17 @@ impl Postgres {
                     Some(Key::of_row(to, &tables[p].key))
                 };
                 let old = gone.get(&p).into_iter().flatten().filter(|(_, row)| Key::of_row(row, &places) == refers);
-                unfit.extend(old.map(|(k, _)| (p, moved(k).unwrap_or_else(|| k.clone()), why.clone())));
+                let whose = if child.is_some() { format!("row {key} of {from}") } else { format!("a row of {from}") };
+                unfit.extend(old.map(|(k, _)| {
+                    let gone = work.get(&p).is_some_and(|w| w.deletes.contains(&k));
+                    let (key, name) = (moved(k).unwrap_or_else(|| k.clone()), &r.name);
+                    let why = match gone {
+                        true => format!("it is gone, but stays here, as {whose} refers to {refers} ({name})"),
+                        false => format!("not written, as it was {refers}, to which {whose} refers ({name})"),
+                    };
+                    let why = format!("table {to}, key {key}: {why}");
+                    (p, key, why)
+                }));
             }
         }
         Ok(())

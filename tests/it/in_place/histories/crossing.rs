@@ -51,7 +51,9 @@ pub struct Crossing {
     pub target: Shape,
     pub parts: Vec<Part>,
     /// Table of the source and key there: the key in the target, where it does not follow.
-    pub pairs: HashMap<(usize, Lit), Lit>,
+    pub pairs: Pairs,
+    /// The same of rows that took the number of one that was there, or were given it: whether they keep theirs is seen.
+    pub perhaps: Pairs,
     /// It cannot be: what goes is in something that stays.
     pub refused: bool,
 }
@@ -66,6 +68,11 @@ fn uuid_text(lit: &str, hyphens: bool, upper: bool) -> Option<Lit> {
     Some(format!("'{}'", if upper { s.to_uppercase() } else { s }))
 }
 
+pub type Pairs = HashMap<(usize, Lit), Lit>;
+
+/// Where a target's row is found in the source, if not under the key that it had there.
+pub type Given<'g> = dyn Fn(&Part, &[Lit], &Lit) -> Option<Lit> + 'g;
+
 /// A row that cannot come back: table of the target, its row.
 pub type Misfits = Vec<(usize, Vec<Lit>)>;
 
@@ -76,12 +83,21 @@ impl Crossing {
 
     /// The part whose rows have keys of that table.
     fn key_up(&self, table: usize, key: &Lit) -> Lit {
-        if let Some(paired) = self.pairs.get(&(table, key.clone())) {
-            return paired.clone();
-        }
+        self.pairs.get(&(table, key.clone())).cloned().unwrap_or_else(|| self.moved(table, key))
+    }
+
+    fn moved(&self, table: usize, key: &Lit) -> Lit {
         let bare = key.trim_matches('\'').parse::<i64>().unwrap_or_else(|_| panic!("{key} is no key"));
         let moved = (bare + self.part_of(table).shift).to_string();
         if self.source.pg { format!("'{moved}'") } else { moved }
+    }
+
+    /// Whether a row of that table of the target is of this part, under the key that it came with.
+    pub fn is_home(&self, p: &Part, t: usize, row: &[Lit]) -> bool {
+        let table = &self.target.tables[t];
+        let told = p.target == t && p.told.as_ref().is_some_and(|(c, v)| row[*c] == *v);
+        told && row[table.columns.len()] != NULL
+            && self.key_up(p.source, &row[table.columns.len()]) == row[table.key[0]]
     }
 
     fn value_up(&self, codec: Codec, lit: &Lit) -> Lit {
@@ -134,16 +150,13 @@ impl Crossing {
         }
     }
 
-    /// The source's rows, and rows that are none. `given`: where a target's row is found in the source, if it was made there anew.
-    pub fn down(
-        &self,
-        rows: &Rows,
-        given: &dyn Fn(&Part, &[Lit]) -> Option<Lit>,
-    ) -> (Rows, Misfits, HashMap<(usize, Lit), Lit>) {
+    /// The source's rows, and rows that are none. `given`: where a target's row is found in the source, if it was made there
+    /// anew; not where it was. `found`: the source's rows; one that is gone may be held there by those that refer to it, and is listed.
+    pub fn down(&mut self, rows: &Rows, found: &Rows, given: &Given<'_>) -> (Rows, Misfits) {
         let mut misfits = Vec::new();
         // first the keys, since others refer to them: by the target's key, table and key in the source
         let mut keys: HashMap<Lit, (usize, Lit)> = HashMap::new();
-        let mut pairs = self.pairs.clone();
+        let (mut pairs, mut perhaps) = (self.pairs.clone(), Pairs::new());
         let part_of = |t: usize, r: &[Lit]| {
             self.parts.iter().find(|p| p.target == t && p.told.as_ref().is_none_or(|(c, v)| r[*c] == *v))
         };
@@ -153,10 +166,13 @@ impl Crossing {
                 let table = &self.target.tables[t];
                 let (key, was) = (&r[table.key[0]], &r[table.columns.len()]);
                 let stayed = was != NULL && self.key_up(p.source, was) == *key;
-                let source = if stayed { Some(was.clone()) } else { given(p, r) };
+                // it is given the next number, or what refers to it as it was keeps it where it was
+                let source = if stayed { Some(was.clone()) } else { given(p, r, was) };
                 if let Some(source) = source {
-                    if self.key_up(p.source, &source) != *key {
-                        pairs.insert((p.source, source.clone()), key.clone());
+                    if !stayed {
+                        let follows = self.moved(p.source, &source) == *key;
+                        let known = if follows { &mut perhaps } else { &mut pairs };
+                        known.insert((p.source, source.clone()), key.clone());
                     }
                     keys.insert(key.clone(), (p.source, source));
                 }
@@ -165,28 +181,28 @@ impl Crossing {
         let mut out: Rows = self.source.tables.iter().map(|_| Vec::new()).collect();
         for (t, rows) in rows.iter().enumerate() {
             for r in rows {
-                let fits = part_of(t, r).and_then(|p| Some((p, self.row_down(p, r, &keys)?)));
+                let fits = part_of(t, r).and_then(|p| Some((p, self.row_down(p, r, &keys, found)?)));
                 match fits {
                     Some((p, row)) => out[p.source].push(row),
                     None => misfits.push((t, r.clone())),
                 }
             }
         }
-        (out, misfits, pairs)
+        (self.pairs, self.perhaps) = (pairs, perhaps);
+        (out, misfits)
     }
 
-    fn row_down(&self, p: &Part, r: &[Lit], keys: &HashMap<Lit, (usize, Lit)>) -> Option<Vec<Lit>> {
+    fn row_down(&self, p: &Part, r: &[Lit], keys: &HashMap<Lit, (usize, Lit)>, found: &Rows) -> Option<Vec<Lit>> {
         let table: &Table = &self.source.tables[p.source];
         let hidden = self.target.tables[p.target].columns.len();
         let mut row = vec![NULL.to_owned(); table.columns.len()];
         for (i, f) in p.from.iter().enumerate() {
             match f {
                 From::Column(s, Codec::Key(of)) if r[i] != NULL => {
-                    let (table, key) = keys.get(&r[i])?;
-                    if table != of {
-                        return None;
-                    }
-                    row[*s] = key.clone();
+                    let there = keys.get(&r[i]).filter(|(table, _)| table == of).map(|(_, key)| key);
+                    let at = self.source.tables[*of].key[0];
+                    let held = || found[*of].iter().map(|f| &f[at]).find(|key| self.key_up(*of, key) == r[i]);
+                    row[*s] = there.or_else(held)?.clone();
                 }
                 From::Column(s, codec) => row[*s] = self.value_down(*codec, &r[i])?,
                 From::Nothing if r[i] != NULL => return None,

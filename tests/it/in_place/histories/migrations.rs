@@ -30,6 +30,7 @@ pub fn altered(dice: &mut Dice, source: &Shape, odd: bool) -> Crossing {
         target: source.clone(),
         parts: Vec::new(),
         pairs: HashMap::new(),
+        perhaps: HashMap::new(),
         refused: false,
     };
     let (rekey, rekeyed) = rekey(dice, source);
@@ -434,7 +435,15 @@ pub fn merged(dice: &mut Dice, source: &Shape, odd: bool) -> Crossing {
             target.tables[0].columns[f.columns[0]].ty.clone_from(&key_ty);
         }
     }
-    Crossing { toml, source: source.clone(), target, parts, pairs: HashMap::new(), refused: false }
+    Crossing {
+        toml,
+        source: source.clone(),
+        target,
+        parts,
+        pairs: HashMap::new(),
+        perhaps: HashMap::new(),
+        refused: false,
+    }
 }
 
 fn codec_of(t: &Table, c: usize) -> Codec {

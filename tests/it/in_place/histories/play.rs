@@ -14,6 +14,7 @@ use super::migrations::{altered, merged};
 use super::schemas::{Keys, shape};
 use super::shape::{Lit, Shape};
 use super::writes::{Said, World};
+use crate::database::Database;
 
 /// What a history says of itself.
 #[derive(Default)]
@@ -62,21 +63,52 @@ pub fn sqlite(seed: u64, wanted: Wanted, play: &mut Play) -> Ended {
     let home = Connection::open(folder.path().join("app.db")).unwrap();
     let mode = if seed.is_multiple_of(3) { "PRAGMA journal_mode = WAL;" } else { "" };
     home.execute_batch(&format!("{mode} PRAGMA foreign_keys = ON; PRAGMA synchronous = OFF")).unwrap();
-    let mut dice = Dice::new(seed);
-    let odd = dice.chance(30);
-    let source = shape(&mut dice, false, if wanted == Wanted::Merge { Keys::Numbers } else { Keys::Any });
-    let crossing =
-        if wanted == Wanted::Merge { merged(&mut dice, &source, odd) } else { altered(&mut dice, &source, odd) };
-    std::fs::write(folder.path().join("backout.toml"), "[project]\nname = \"h\"\n[stores]\nmain = \"sqlite:app.db\"\n")
-        .unwrap();
-    let world = World::new(Base(home), twin(), source, dice, odd, play.said.clone());
-    Place { folder, world, crossing, play }.all()
+    let twin = Base::Sqlite(Connection::open_in_memory().unwrap());
+    history(seed, wanted, play, folder, "sqlite:app.db", Base::Sqlite(home), twin)
 }
 
-fn twin() -> Base {
-    let conn = Connection::open_in_memory().unwrap();
-    conn.execute_batch("PRAGMA foreign_keys = ON").unwrap();
-    Base(conn)
+/// Two databases, for one history after the other.
+pub struct Server {
+    home: Database,
+    twin: Database,
+}
+
+impl Server {
+    pub fn new() -> Server {
+        Server { home: Database::new(), twin: Database::new() }
+    }
+}
+
+pub fn postgres(seed: u64, wanted: Wanted, play: &mut Play, server: &Server) -> Ended {
+    let schemas = "SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace \
+        WHERE nspname ~ '^(backout|migration_backup)' OR nspname = 'public'";
+    let mut admin = Base::Postgres(server.home.admin());
+    let gone: Vec<String> = admin.ask(schemas).unwrap().concat();
+    let owner = crate::database::owner();
+    admin.run(&format!("{}; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO {owner}", gone.join(";"))).unwrap();
+    let (home, twin) = (Base::Postgres(server.home.client()), Base::Postgres(server.twin.admin()));
+    history(seed, wanted, play, crate::room::folder(), &server.home.url, home, twin)
+}
+
+fn history(
+    seed: u64,
+    wanted: Wanted,
+    play: &mut Play,
+    folder: TempDir,
+    url: &str,
+    home: Base,
+    mut twin: Base,
+) -> Ended {
+    let mut dice = Dice::new(seed);
+    let (odd, pg) = (dice.chance(30), matches!(home, Base::Postgres(_)));
+    let source = shape(&mut dice, pg, if wanted == Wanted::Merge { Keys::Numbers } else { Keys::Any });
+    let crossing =
+        if wanted == Wanted::Merge { merged(&mut dice, &source, odd) } else { altered(&mut dice, &source, odd) };
+    let config = format!("[project]\nname = \"h\"\n[stores]\nmain = {url:?}\n");
+    std::fs::write(folder.path().join("backout.toml"), config).unwrap();
+    twin.empty();
+    let world = World::new(home, twin, source, dice, odd, play.said.clone());
+    Place { folder, world, crossing, play }.all()
 }
 
 impl Place<'_> {
@@ -87,7 +119,7 @@ impl Place<'_> {
     /// The model is of this shape from here on.
     fn becomes(&mut self, shape: &Shape, rows: &Rows) {
         let w = &mut self.world;
-        w.twin = twin();
+        w.twin.empty();
         w.shape = shape.clone();
         w.twin.run(&shape.ddl(true)).unwrap_or_else(|e| panic!("the model cannot be made: {e}\n{}", shape.ddl(true)));
         w.twin.fill(shape, rows);
@@ -105,9 +137,7 @@ impl Place<'_> {
         self.world.fill();
         self.world.writes(8);
         let schema = self.world.home.schema();
-        // numbers that were made up for rows of a merged table may stand in the way of a second time
-        let merges = self.crossing.parts.iter().any(|p| p.told.is_some());
-        let turns = if !merges && self.world.dice.chance(30) { 2 } else { 1 };
+        let turns = if self.world.dice.chance(30) { 2 } else { 1 };
         for turn in 0..turns {
             if let Some(refused) = self.up() {
                 assert_eq!(self.world.home.schema(), schema, "after a refusal");
@@ -131,8 +161,29 @@ impl Place<'_> {
         Ended::RolledBack
     }
 
+    /// What `plan` says is added to the keys of each table that is merged.
+    fn shifts(&mut self) {
+        if self.crossing.parts.iter().all(|p| p.told.is_none()) {
+            return;
+        }
+        let Ok(Some(proposal)) = self.project().plan(None) else { return };
+        let notes = proposal.plan.notes;
+        let said = notes.iter().find_map(|n| n.strip_prefix("keys in ")).unwrap_or_else(|| panic!("{notes:?}"));
+        let Crossing { parts, source, .. } = &mut self.crossing;
+        for p in parts.iter_mut().filter(|p| p.told.is_some()) {
+            let own = format!("those of {} ", source.tables[p.source].name);
+            let (_, rest) = said.split_once(&own).unwrap_or_else(|| panic!("{own} is not in {said}"));
+            p.shift = match rest.strip_prefix("become ").and_then(|r| r.split_once(" more")) {
+                Some((by, _)) => by.parse().unwrap(),
+                None => 0,
+            };
+        }
+        self.world.note(format!("-- {said}"));
+    }
+
     /// Up to the soak; or why it was refused.
     fn up(&mut self) -> Option<String> {
+        self.shifts();
         let ready = UpOptions { until: Until::Ready, ..UpOptions::default() };
         let whole = UpOptions::default();
         let stepwise = self.world.dice.chance(40);
@@ -162,6 +213,13 @@ impl Place<'_> {
         assert_eq!(self.project().phase().unwrap(), Some(Phase::Soaking));
         let rows = self.world.twin.rows(&self.crossing.source, false);
         let target = self.crossing.target.clone();
+        for ((t, key), paired) in std::mem::take(&mut self.crossing.perhaps) {
+            let Some(row) = rows[t].iter().find(|r| r[0] == key) else { continue };
+            let sql = format!("SELECT 1 FROM {} WHERE id = {paired} AND tag = {}", target.tables[0].title(), row[1]);
+            if !self.world.home.ask(&sql).unwrap().is_empty() {
+                self.crossing.pairs.insert((t, key), paired);
+            }
+        }
         self.becomes(&target, &self.crossing.up(&rows));
         self.world.agrees("after the cutover");
         self.world.home.is_sound();
@@ -186,6 +244,12 @@ impl Place<'_> {
         let out = out.unwrap_or_else(|e| {
             let model = self.world.twin.rows(&self.crossing.target, true);
             self.world.note(format!("-- the model's rows: {model:?}"));
+            let status = self.project().status();
+            self.world.note(format!("-- status: {status:?}"));
+            for t in &self.crossing.source.tables {
+                let rows = self.world.home.ask(&format!("SELECT * FROM {}", t.title()));
+                self.world.note(format!("-- {}: {rows:?}", t.name));
+            }
             panic!("{e:?}")
         });
         assert_eq!(out.phase, Some(Phase::RolledBack), "{out:?}");
@@ -195,13 +259,16 @@ impl Place<'_> {
         let rows = self.world.twin.rows(&target, true);
         let found = self.world.home.rows(&source, false);
         // a row that was made in a merged table is known by its tag
-        let given = |p: &Part, r: &[Lit]| {
+        let given = |p: &Part, r: &[Lit], was: &Lit| {
             let tag = target.tables[p.target].columns.iter().position(|c| c.name == "tag").unwrap();
-            let own = found[p.source].iter().find(|f| f[1] == r[tag]);
-            own.map(|f| f[source.tables[p.source].key[0]].clone())
+            let key = source.tables[p.source].key[0];
+            found[p.source].iter().find(|f| f[1] == r[tag] && f[key] != *was).map(|f| f[key].clone())
         };
-        let (wanted, misfits, pairs) = self.crossing.down(&rows, &given);
-        self.crossing.pairs = pairs;
+        let (wanted, misfits) = self.crossing.down(&rows, &found, &given);
+        // a number that nobody has is nobody's
+        let there = |(t, key): &(usize, Lit)| found[*t].iter().any(|r| r[source.tables[*t].key[0]] == *key);
+        self.crossing.pairs.retain(|k, _| there(k));
+        self.crossing.perhaps.retain(|k, _| there(k));
         self.world.home.is_sound();
         if misfits.is_empty() && out.parked.is_empty() {
             self.becomes(&source, &wanted);
@@ -247,7 +314,14 @@ impl Place<'_> {
             });
             let known = there.is_none() || listed(&[key.clone(), there.unwrap()]) > 0;
             assert!(known, "{} {row:?} cannot come back and is not listed: {parked:?}", table.name);
-            reasons.insert((*t, key));
+            // the source's row that it is, or none
+            let told = part.is_some_and(|p| p.told.is_some());
+            let own = self.crossing.parts.iter().find(|p| self.crossing.is_home(p, *t, row));
+            reasons.insert(match (told, own) {
+                (false, _) => (part.map(|p| p.source), key),
+                (true, Some(p)) => (Some(p.source), bare(&row[table.columns.len()])),
+                (true, None) => (None, key),
+            });
         }
         for p in &self.crossing.parts {
             let table = &source.tables[p.source];
@@ -265,7 +339,7 @@ impl Place<'_> {
                 missing.map(|r| (r, "missing")).chain(strange.map(|r| (r, "there, and not as it should be")))
             {
                 let (there, here) = up(row);
-                reasons.insert((p.target, there.clone()));
+                reasons.insert((Some(p.source), there.clone()));
                 let any = p.told.is_some();
                 let merged_key = (bare(&row[0]).parse::<i64>().unwrap_or(0) + p.shift).to_string();
                 let keys = if any { vec![merged_key, here.clone()] } else { vec![there, here] };

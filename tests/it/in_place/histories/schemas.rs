@@ -31,6 +31,8 @@ const CHECKS: &[(Flavour, &str)] = &[
     (Flavour::Int, "{} IS NULL OR {} <> 13"),
     (Flavour::Text, "length({}) < 40"),
     (Flavour::Text, "{} <> 'check'"),
+    (Flavour::Int, "{} IS NULL oR /* not ) */ {} <> 17 Or {} > 90"),
+    (Flavour::Text, "(length({}) < 30) -- or ')'\n OR {} IS null"),
 ];
 const EXPRESSIONS: &[(Flavour, &str)] = &[
     (Flavour::Text, "lower({})"),
@@ -38,8 +40,14 @@ const EXPRESSIONS: &[(Flavour, &str)] = &[
     (Flavour::Int, "({} + 1)"),
     (Flavour::Int, "abs({} / 2)"),
 ];
-const CONDITIONS: &[(Flavour, &str)] =
-    &[(Flavour::Int, "{} > 5"), (Flavour::Int, "{} IS NOT NULL"), (Flavour::Text, "{} > 'b'")];
+const CONDITIONS: &[(Flavour, &str)] = &[
+    (Flavour::Int, "{} > 5"),
+    (Flavour::Int, "{} IS NOT NULL"),
+    (Flavour::Text, "{} > 'b'"),
+    (Flavour::Int, "{} > 20 or {} < 5"),
+    (Flavour::Int, "({} > 20) /* OR ( */\n  oR ({} IS NULL)"),
+    (Flavour::Text, "{} = 'a' -- where\n Or {} = 'or'"),
+];
 const COMPUTED: &[(Flavour, &str)] = &[
     (Flavour::Text, "{} || '!'"),
     (Flavour::Int, "{} / 2"),
