@@ -149,7 +149,7 @@ fn up_exact<'a>(c: &ColumnPlan, to: Kind, ty: &str, v: &Value<'a>) -> Result<Val
 }
 
 /// A value that came unchanged must be of the class its new column has, and within its limits.
-fn fits(kind: Kind, codec: &Codec, ty: &str, v: &Value<'_>) -> Result<(), String> {
+pub(crate) fn fits(kind: Kind, codec: &Codec, ty: &str, v: &Value<'_>) -> Result<(), String> {
     if kind != Kind::Postgres || *codec == Codec::Verbatim {
         return Ok(());
     }

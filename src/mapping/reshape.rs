@@ -12,9 +12,12 @@ use super::transfer::{Refusal, parents_first, usable_key};
 use super::up_exact;
 
 pub use assemble::{Assembled, assemble};
+pub(crate) use constants::value as constant;
 
 mod assemble;
+mod constants;
 mod drops;
+pub mod keyed;
 pub mod merge;
 pub mod split;
 mod text;
@@ -179,12 +182,39 @@ pub fn select(schema: &Schema, wanted: &Reshape, kind: Kind) -> Result<Vec<Chang
             seeds.insert(named(&soft.table, soft.at)?.name.clone());
         }
     }
-    let mut tables = Vec::new();
-    for table in &schema.tables {
-        if connected(schema, &seeds).contains(&table.name) {
-            tables.push(table.clone());
-        }
+    let tables = taking_part(schema, &seeds, kind)?;
+    let mut family = 0;
+    let mut all: Vec<Changing> = tables
+        .into_iter()
+        .map(|table| Changing {
+            fates: table
+                .columns
+                .iter()
+                .map(|c| {
+                    family += 1;
+                    Fate::of(c, kind, family)
+                })
+                .collect(),
+            name: table.name.clone(),
+            added: Vec::new(),
+            generated: table.generated.iter().map(|g| Some(g.name.clone())).collect(),
+            table,
+        })
+        .collect();
+    alter(&mut all, schema, wanted, kind)?;
+    rekey(&mut all, wanted, kind)?;
+    tie(&mut all, kind)?;
+    for t in &all {
+        t.may_drop()?;
+        t.names_differ(kind)?;
     }
+    Ok(all)
+}
+
+/// These tables, and all that foreign keys connect with them, as they take part; parents first.
+fn taking_part(schema: &Schema, seeds: &HashSet<String>, kind: Kind) -> Result<Vec<Table>> {
+    let found = connected(schema, seeds);
+    let mut tables: Vec<Table> = schema.tables.iter().filter(|t| found.contains(&t.name)).cloned().collect();
     for t in &mut tables {
         let with = |t: &Table| {
             if seeds.contains(&t.name) { "" } else { ", which foreign keys connect with what changes," }.to_owned()
@@ -220,32 +250,7 @@ pub fn select(schema: &Schema, wanted: &Reshape, kind: Kind) -> Result<Vec<Chang
         // the types are there, and stay
         t.details.types.clear();
     }
-    let mut family = 0;
-    let mut all: Vec<Changing> = parents_first(tables)
-        .into_iter()
-        .map(|table| Changing {
-            fates: table
-                .columns
-                .iter()
-                .map(|c| {
-                    family += 1;
-                    Fate::of(c, kind, family)
-                })
-                .collect(),
-            name: table.name.clone(),
-            added: Vec::new(),
-            generated: table.generated.iter().map(|g| Some(g.name.clone())).collect(),
-            table,
-        })
-        .collect();
-    alter(&mut all, schema, wanted, kind)?;
-    rekey(&mut all, wanted, kind)?;
-    tie(&mut all, kind)?;
-    for t in &all {
-        t.may_drop()?;
-        t.names_differ(kind)?;
-    }
-    Ok(all)
+    Ok(parents_first(tables))
 }
 
 /// All tables that foreign keys connect with these, in either direction.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::mapping::Way;
-use crate::plan::{Kind, Migration, Table};
+use crate::plan::{Affinity, Column, Kind, Migration, Table};
 use crate::revision::database::Record;
 use crate::store::{self, Phase, Role, Site, State};
 
@@ -449,11 +449,24 @@ fn lost(e: Error) -> Error {
     }
 }
 
+fn is_integer(column: &Column, kind: Kind) -> bool {
+    match kind {
+        Kind::Postgres => ["smallint", "integer", "bigint"].contains(&column.ty.as_str()),
+        _ => Affinity::of(&column.ty) == Affinity::Integer,
+    }
+}
+
 /// Tables whose keys go on after the greatest one that is there, and which therefore are given twice.
 fn unmoved(tables: Vec<&Table>, kind: Kind) -> Option<String> {
+    // what the application gives it gives again, if that is one more than the greatest
+    let own = |t: &Table| {
+        let refers = |name: &String| t.foreign_keys.iter().any(|f| f.columns.contains(name));
+        matches!(t.key.as_slice(), [k] if is_integer(&t.columns[*k], kind) && !refers(&t.columns[*k].name))
+    };
     let plain = |t: &&&Table| match kind {
-        Kind::Sqlite => !t.details.autoincrement && t.columns.iter().any(|c| c.identity),
-        _ => false,
+        Kind::Sqlite => !t.details.autoincrement && (t.columns.iter().any(|c| c.identity) || own(t)),
+        Kind::Postgres => own(t) && !t.columns[t.key[0]].identity,
+        Kind::Json => false,
     };
     let names: Vec<&str> = tables.iter().filter(plain).map(|t| t.title()).collect();
     (!names.is_empty()).then(|| {

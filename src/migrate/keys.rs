@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::mapping::fold::{Origin, fold};
 use crate::mapping::{Way, convert};
-use crate::plan::{Codec, KeyForm, KeyMap, Pair, Plan, TablePlan};
+use crate::plan::{Codec, KeyForm, KeyMap, Pair, Plan, Table, TablePlan};
 use crate::store::{self, Position, Store};
-use crate::value::{Key, Value};
+use crate::value::{Key, Row, Value};
 
 use super::Result;
 use super::drain::Changes;
@@ -15,20 +15,38 @@ use super::drain::Changes;
 /// the transaction that writes the rows. Within that transaction.
 pub(super) fn make_up(source: &mut dyn Store, plan: &Plan, changes: &[Changes]) -> Result<Vec<Pair>> {
     let mut made = Vec::new();
-    // by table of the source, of which several may be slices
+    // by table of the source, of which several may be slices: the next number, and those that rows of this set keep
     let mut next: HashMap<&str, i64> = HashMap::new();
+    let mut kept: HashSet<(&str, Key)> = HashSet::new();
     for c in changes {
         let t = &plan.tables[c.table];
         let Some((codec, map)) = own_keys(t) else { continue };
-        for (key, _, row) in &c.rows {
-            let values = key.values();
-            let (Some(_), [value]) = (row, values.as_slice()) else { continue };
-            if let Ok(known) = convert::down(codec, value)
-                && (map.source_of(value).is_some()
-                    || matches!(codec, Codec::Key { form: KeyForm::Uuid { .. }, .. })
-                    // a number that nobody has may be another's, or be given by the table itself
-                    || source.fetch(&t.source, &[Key::of(&[known])])?.iter().any(Option::is_some))
+        let unpaired = c.rows.iter().filter(|(_, _, row)| row.is_some()).filter_map(|(key, ..)| {
+            let value = key.values().into_iter().next()?.into_owned();
+            let by_itself = convert::down(codec, &value).ok();
+            let known = map.source_of(&value).is_some()
+                || by_itself.is_some() && matches!(codec, Codec::Key { form: KeyForm::Uuid { .. }, .. });
+            (!known).then(|| (value, by_itself.map(|v| Key::of(&[v]))))
+        });
+        let unpaired: Vec<_> = unpaired.collect();
+        // a number that nobody has may be another's, or be given by the table itself
+        let there = here(source, &t.source, &unpaired)?;
+        let unknown: Vec<_> =
+            unpaired.into_iter().filter(|(_, key)| key.as_ref().is_none_or(|k| !there.contains(k))).collect();
+        if unknown.is_empty() {
+            continue;
+        }
+        // of one that the application gave it is the row's own, as long as nobody else has it
+        let own = !t.source.columns[t.source.key[0]].identity;
+        let taken = if own { here(source, &t.source.whole(), &unknown)? } else { HashSet::new() };
+        let of_it = || plan.tables.iter().filter(|x| x.source.name == t.source.name).filter_map(own_keys);
+        for (value, by_itself) in unknown {
+            if let Some(key) = by_itself.filter(|key| own && !taken.contains(key))
+                && let [Value::Int(number)] = key.values()[..]
+                && of_it().all(|(_, map)| map.target_of(&Value::Int(number)).is_none())
+                && kept.insert((&t.source.name, key.clone()))
             {
+                next.entry(&t.source.name).and_modify(|n| *n = (*n).max(number + 1));
                 continue;
             }
             let number = match next.get(t.source.name.as_str()) {
@@ -38,12 +56,15 @@ pub(super) fn make_up(source: &mut dyn Store, plan: &Plan, changes: &[Changes]) 
                     // rows may have been given greater ones by hand
                     source.raise_high_water(&sources, &vec![None; sources.len()])?;
                     let given = source.high_water(&sources)?.get(c.table).copied().flatten();
-                    let of_it = plan.tables.iter().filter(|x| x.source.name == t.source.name).filter_map(own_keys);
-                    1 + of_it.filter_map(|(_, map)| map.highest()).max().max(given).unwrap_or(0)
+                    let of_set = kept
+                        .iter()
+                        .filter(|(name, _)| *name == t.source.name)
+                        .filter_map(|(_, key)| if let [Value::Int(n)] = key.values()[..] { Some(n) } else { None });
+                    1 + of_it().filter_map(|(_, map)| map.highest()).chain(of_set).max().max(given).unwrap_or(0)
                 }
             };
             next.insert(&t.source.name, number + 1);
-            let pair = Pair::new(&map.table, &Value::Int(number), value);
+            let pair = Pair::new(&map.table, &Value::Int(number), &value);
             map.add(&pair);
             made.push(pair);
         }
@@ -74,6 +95,13 @@ pub(super) fn living(source: &mut dyn Store, plan: &Plan, from: Option<&Position
         out.retain(|pair| pair.table != map.table || pair.source_key().is_some_and(|k| there.contains(&k)));
     }
     Ok(out)
+}
+
+/// Which of these keys a table has.
+fn here(source: &mut dyn Store, table: &Table, of: &[(Value<'_>, Option<Key>)]) -> Result<HashSet<Key>> {
+    let keys: Vec<Key> = of.iter().filter_map(|(_, key)| key.clone()).collect();
+    let key_of = |row: Row| Key::of_row(&row, &table.key);
+    Ok(source.fetch(table, &keys)?.into_iter().flatten().map(key_of).collect())
 }
 
 /// The codec and the map of a table's own keys; not of keys of another that they refer to.

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::mapping::convert::as_literal;
+use crate::mapping::reshape::keyed::Keys;
 use crate::mapping::reshape::{self, Changing, Refused};
-use crate::plan::{Counts, Fixed, Kind, Migration, Plan, Reshape, Split, StoreRef, Table, TablePlan};
+use crate::plan::{Counts, Fixed, Kind, Merge, Migration, Plan, Reshape, Split, StoreRef, Table, TablePlan};
 use crate::store::Store;
 use crate::value::{Key, Value, values_of};
 
@@ -33,18 +34,25 @@ pub(super) fn propose(
     let schema = source.schema()?;
     if let Some(merge) = &wanted.merge {
         let tables = reshape::merge::parts(&schema, merge, kind).map_err(told)?;
+        let keys = reshape::merge::keys(&tables, merge, kind).map_err(told)?;
         let given = source.high_water(&tables.iter().collect::<Vec<_>>())?;
-        let each = self_checked(source, &tables, hint, |source| {
-            tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
-        })?;
         let kept = prepare::kept_pairs(source, &migration.stamp)?;
-        let assembled = reshape::merge::assemble(tables, merge, &given, &kept, kind).map_err(told)?;
+        let (each, apart) = self_checked(source, &tables, hint, |source| {
+            let apart = reshape::merge::may_stay(keys, merge, &kept) && are_apart(source, &tables, merge, keys, stop)?;
+            let of_part = |t: &Table| merge.from.iter().any(|p| p.table == t.name).then_some(apart);
+            let each = tables.iter().map(|t| size(source, t, of_part(t), stop)).collect::<Result<Vec<_>>>()?;
+            Ok((each, apart))
+        })?;
+        let found = reshape::merge::Found { given: &given, kept: &kept, apart };
+        let assembled = reshape::merge::assemble(tables, merge, &found, kind).map_err(told)?;
         return proposal(migration, wanted, source, assembled, Counts { tables: each }, Vec::new());
     }
     if let Some(split) = &wanted.split {
         let tables = reshape::split::parts(&schema, split, kind).map_err(told)?;
+        let keys = reshape::split::keys(&tables, split, kind).map_err(told)?;
         let mut each = self_checked(source, &tables, hint, |source| {
-            tables.iter().map(|t| size(source, t, stop)).collect::<Result<Vec<_>>>()
+            let of_it = |t: &Table| (t.name == split.from).then_some(keys == Keys::Names);
+            tables.iter().map(|t| size(source, t, of_it(t), stop)).collect::<Result<Vec<_>>>()
         })?;
         let at = tables.iter().position(|t| t.name == split.from);
         let assembled = reshape::split::assemble(tables, split, kind).map_err(told)?;
@@ -126,12 +134,62 @@ fn parted(source: &mut dyn Store, tables: &[TablePlan], split: &Split, stop: &At
     Ok(each)
 }
 
-/// Rows and bytes of a table of which nothing has to be looked at.
-fn size(source: &mut dyn Store, t: &Table, stop: &AtomicBool) -> Result<(u64, u64)> {
+/// Whether no key is in two of the tables that become one. Where keys cannot become others, one that is in two is refused.
+fn are_apart(source: &mut dyn Store, tables: &[Table], merge: &Merge, keys: Keys, stop: &AtomicBool) -> Result<bool> {
+    const TOLD: usize = 3;
+    let mut parts: Vec<&Table> = tables.iter().filter(|t| merge.from.iter().any(|p| p.table == t.name)).collect();
+    // what is looked for has to be of the other's type
+    parts.sort_by_key(|t| reshape::keyed::WIDTHS.iter().position(|w| *w == t.columns[t.key[0]].ty));
+    let mut second = source.again()?;
+    let (mut found, mut told) = (0, Vec::new());
+    for (n, one) in parts.iter().enumerate() {
+        for other in &parts[n + 1..] {
+            each_batch(source, one, |batch| {
+                if stop.load(Ordering::SeqCst) {
+                    return Err(Error::Stopped);
+                }
+                let asked: Vec<Key> = batch.rows().map(|row| Key::of_row(&row, &one.key)).collect();
+                for (key, row) in asked.iter().zip(second.fetch(other, &asked)?) {
+                    if row.is_some() {
+                        found += 1;
+                        if told.len() < TOLD {
+                            told.push(format!("{key} is in {} and in {}", one.name, other.name));
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+    if found > told.len() {
+        told.push(format!("and {} more", found - told.len()));
+    }
+    if found > 0 && keys == Keys::Names {
+        return Err(refusal(
+            format!("keys that two rows of {} would have: {}", merge.into, told.join("; ")),
+            "give those rows of one table other keys, and what refers to them the same",
+        ));
+    }
+    Ok(found == 0)
+}
+
+/// Rows and bytes of a table of which nothing has to be looked at but the keys of one that is merged or split: `free` if they may be any,
+/// else they are numbers from 0 up.
+fn size(source: &mut dyn Store, t: &Table, free: Option<bool>, stop: &AtomicBool) -> Result<(u64, u64)> {
     let (mut rows, mut bytes) = (0, 0);
     each_batch(source, t, |batch| {
         if stop.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
+        }
+        for (row, free) in batch.rows().filter_map(|row| Some((row, free?))) {
+            let wanted = match &row[t.key[0]] {
+                Value::Null => "a key",
+                Value::Int(0..) => continue,
+                _ if free => continue,
+                _ => "a key that is a whole number, 0 at least",
+            };
+            let cause = format!("{}: {} is {} in a row", t.name, t.columns[t.key[0]].name, row[t.key[0]]);
+            return Err(refusal(cause, format!("give that row {wanted}")));
         }
         rows += batch.len() as u64;
         bytes += batch.size() as u64;

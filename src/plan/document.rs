@@ -306,6 +306,15 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// A whole number, 0 at least.
+    pub fn number(&self, key: &str) -> Result<Option<i64>, ConfigError> {
+        let Some((span, value)) = self.get(key) else { return Ok(None) };
+        match value.as_integer().and_then(|i| i.as_str().parse().ok()) {
+            Some(n) if n >= 0 => Ok(Some(n)),
+            _ => Err(self.wrong(key, span.start, "a whole number, 0 at least", value)),
+        }
+    }
+
     pub fn duration(&self, key: &str, default: Duration) -> Result<Duration, ConfigError> {
         let hint = || Some(r#"a duration is a text such as "90s", "5m", "24h", "7d" or "1h30m""#.to_owned());
         match self.get(key) {

@@ -28,6 +28,10 @@ pub struct Part {
     pub value: String,
     /// Its columns that get another name: old, new.
     pub columns: Vec<(String, String)>,
+    /// Columns of the merged table that it does not have, and what all of its rows hold there (SQL).
+    pub constants: Vec<(String, String)>,
+    /// What is added to its numbers.
+    pub offset: Option<i64>,
 }
 
 /// What `[merge]` says, but for its store.
@@ -46,8 +50,11 @@ pub(super) fn merge(section: &Section<'_>) -> Result<Merge, ConfigError> {
             let message = format!("rows of `{}` have `{}` there already", other.table, value.value);
             return Err(doc.error(value.start, message, Some("each table needs a value of its own".into())));
         }
-        let columns = part.pairs("columns")?.into_iter().map(|(a, b)| (a.value, b.value)).collect();
-        from.push(Part { at: doc.at(part.start), table: table.value, value: value.value, columns });
+        let pairs = |key| Ok(part.pairs(key)?.into_iter().map(|(a, b)| (a.value, b.value)).collect());
+        let (columns, constants) = (pairs("columns")?, pairs("constants")?);
+        let offset = part.number("offset")?;
+        let at = doc.at(part.start);
+        from.push(Part { at, table: table.value, value: value.value, columns, constants, offset });
     }
     if from.len() < 2 {
         let hint = "[[merge.from]] table = \"images\", value = \"image\", columns = { image_url = \"url\" }";

@@ -130,7 +130,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("alter", &["store", "table", "column"]),
     ("alter.table", &["table", "rename"]),
     ("merge", &["store", "into", "discriminator", "from"]),
-    ("merge.from", &["table", "value", "columns"]),
+    ("merge.from", &["table", "value", "columns", "constants", "offset"]),
     ("split", &["store", "table", "discriminator", "into"]),
     ("split.into", &["table", "value", "columns", "without"]),
     (

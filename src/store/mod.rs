@@ -390,7 +390,8 @@ pub trait Store: Send {
     /// Lets everyone write again. Within a `Write` transaction.
     fn unseal(&mut self, tables: &[&Table]) -> Result<()>;
 
-    /// Per table the highest number its identity has given or seen (`None`: it has no identity column, or gave none yet).
+    /// Per table the highest number its identity has given or seen; of one whose key is an integer that the application gives, the
+    /// greatest that is there (`None`: it has neither, or none yet).
     fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>>;
 
     /// Sets each identity to go on after the greater of this number and the greatest in the table. Within a `Write` transaction.

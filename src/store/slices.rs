@@ -1,13 +1,12 @@
 //! Several tables of a plan that are one table of the store, each having some of its rows; and columns that a store does not have,
 //! whose values are the same in every row. Made of what every store can do, so that none has to know of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
-use crate::mapping::literal::parse_literal;
 use crate::plan::{Fixed, Kind, Lone, Pair, Table};
 use crate::value::{Batch, Key, Row, Value};
 
@@ -25,7 +24,7 @@ fn is_sliced(table: &Table) -> bool {
 }
 
 fn value(literal: &str) -> Value<'static> {
-    parse_literal(literal.as_bytes()).unwrap_or(Value::Null)
+    crate::mapping::reshape::constant(literal).unwrap_or(Value::Null)
 }
 
 /// What of a table's rows is in this slice.
@@ -249,12 +248,13 @@ impl Store for Sliced {
                 }
             }
         }
+        unfit.extend(self.taken_keys(tables, writes, &group)?);
         if !unfit.is_empty() {
             return Err(Error::Unfit { store: self.title(), rows: unfit });
         }
         for (u, set) in sets.iter_mut().enumerate() {
             let key = &group.tables[u].key;
-            let put: std::collections::HashSet<Key> = set
+            let put: HashSet<Key> = set
                 .iter()
                 .filter_map(|w| if let Write::Put { row, .. } = w { Some(Key::of_row(row, key)) } else { None })
                 .collect();
@@ -498,6 +498,47 @@ impl Store for Sliced {
 
     fn now(&mut self) -> Result<String> {
         self.inner.now()
+    }
+}
+
+impl Sliced {
+    /// The rows of `writes` that would take the place of another slice's: a key that two of them have is one row here.
+    fn taken_keys(
+        &mut self,
+        tables: &[&Table],
+        writes: &[(usize, Vec<Write>)],
+        group: &Group,
+    ) -> Result<Vec<(usize, Key, String)>> {
+        let mut out = Vec::new();
+        for (u, whole) in group.tables.iter().enumerate() {
+            let mine = || writes.iter().filter(|(t, _)| group.of[*t] == u && tables[*t].only.is_some());
+            let (mut leaving, mut puts): (HashSet<Key>, Vec<(usize, Key)>) = Default::default();
+            for (t, write) in mine().flat_map(|(t, list)| list.iter().map(move |w| (*t, w))) {
+                match write {
+                    Write::Delete { key } => drop(leaving.insert(key.clone())),
+                    Write::Put { row, from } => {
+                        let key = Key::of_row(row, &tables[t].key);
+                        leaving.extend(from.clone().filter(|from| *from != key));
+                        puts.push((t, key));
+                    }
+                }
+            }
+            let keys: Vec<Key> = puts.iter().map(|(_, key)| key.clone()).collect();
+            let there = self.inner.fetch(whole, &keys)?;
+            let mut put: HashSet<Key> = HashSet::new();
+            for ((t, key), row) in puts.into_iter().zip(there) {
+                let stays = !leaving.contains(&key);
+                if !put.insert(key.clone()) || row.is_some_and(|row| stays && Slice::of(tables[t]).given(row).is_none())
+                {
+                    let why = format!(
+                        "table {}, key {key}: a row that belongs to another of the tables that are one here has this key",
+                        tables[t].title()
+                    );
+                    out.push((t, key, why));
+                }
+            }
+        }
+        Ok(out)
     }
 }
 

@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 use crate::plan::{
     Codec, Column, ColumnPlan, Constraint, Fixed, ForeignKey, Index, IndexColumn, KeyForm, KeyMap, Kind, Merge, Pair,
-    Schema, Table, TablePlan, base_type,
+    Part, Schema, Table, TablePlan,
 };
 
-use super::super::transfer::{Refusal, parents_first, usable_key};
-use super::{Assembled, Result, connected, may_be_called, refuse, words};
+use super::keyed::{self, Keys, WIDTHS};
+use super::{Assembled, Result, constants, may_be_called, refuse, taking_part, words};
 
 /// The tables that take part as they are, parents first: those that become one, and all that foreign keys connect with them.
 ///
@@ -33,47 +33,57 @@ pub fn parts(schema: &Schema, wanted: &Merge, kind: Kind) -> Result<Vec<Table>> 
         return refuse(Some(wanted.at), format!("there is a {taken} already"), "choose another name for `into`");
     }
     may_be_called(&wanted.into, kind, wanted.at)?;
-    let found = connected(schema, &seeds);
-    let mut tables: Vec<Table> = schema.tables.iter().filter(|t| found.contains(&t.name)).cloned().collect();
-    for t in &mut tables {
-        if let Some(why) = &t.details.cannot {
-            return refuse(None, format!("table {} cannot take part: {why}", t.name), "change it in a SQL revision");
-        }
-        if t.key.is_empty() {
-            t.key = usable_key(t).ok_or_else(|| Refusal {
-                cause: format!("table {} has no key: rows without one cannot be told apart", t.name),
-                hint: "give it a primary key, or a unique index over NOT NULL columns".into(),
-            })?;
-        }
-        if let Some(f) = t.foreign_keys.iter().find(|f| !schema.tables.iter().any(|p| p.name == f.table)) {
-            let cause = format!("table {} refers to {}, which is none of this schema's tables", t.name, f.table);
-            return refuse(None, cause, "drop that foreign key first, in a SQL revision");
-        }
-        if kind == Kind::Postgres {
-            t.columns.iter_mut().filter(|c| base_type(&c.ty) == "numeric").for_each(|c| c.as_text = true);
-        }
-        t.details.types.clear();
-    }
-    Ok(parents_first(tables))
+    taking_part(schema, &seeds, kind)
 }
 
 /// A column of the merged table, and where it comes from in each of those that become it.
-struct Merged {
-    column: Column,
-    from: Vec<Option<usize>>,
+pub(super) struct Merged {
+    pub column: Column,
+    pub from: Vec<Option<usize>>,
+    /// What it holds in all rows of those that do not have it (an SQL literal); NULL where nothing is said.
+    pub fixed: Vec<Option<String>>,
 }
 
-/// The plan's tables. `given` has the highest number that each of `tables` has given; `kept` the pairs that an earlier run made up.
+impl Merged {
+    pub fn is_key(&self, parts: &[&Table]) -> bool {
+        self.from.iter().zip(parts).any(|(from, part)| from.is_some_and(|i| part.key.contains(&i)))
+    }
+}
+
+/// What was found of the tables that become one.
+pub struct Found<'a> {
+    /// The highest number that each of all tables has given, or has as its key.
+    pub given: &'a [Option<i64>],
+    /// Pairs that an earlier run made up.
+    pub kept: &'a [Pair],
+    /// No key is in two of those that become one.
+    pub apart: bool,
+}
+
+/// What the keys of those that become one are.
+///
+/// # Errors
+/// Those that cannot be told apart in one table, by their names.
+pub fn keys(tables: &[Table], wanted: &Merge, kind: Kind) -> Result<Keys> {
+    let part = |p: &Part| Some((tables.iter().find(|t| t.name == p.table)?, p.at));
+    Keys::of(&wanted.from.iter().filter_map(part).collect::<Vec<_>>(), kind)
+}
+
+/// Whether keys stay as they are if none is in two of the tables. An earlier run, or the migration, may have moved them already.
+pub fn may_stay(keys: Keys, wanted: &Merge, kept: &[Pair]) -> bool {
+    match keys {
+        Keys::Counted => false,
+        Keys::Numbers => kept.is_empty() && wanted.from.iter().all(|p| p.offset.is_none()),
+        Keys::Names => true,
+    }
+}
+
+/// The plan's tables.
 ///
 /// # Errors
 /// What does not go together, by its name.
-pub fn assemble(
-    tables: Vec<Table>,
-    wanted: &Merge,
-    given: &[Option<i64>],
-    kept: &[Pair],
-    kind: Kind,
-) -> Result<Assembled> {
+pub fn assemble(tables: Vec<Table>, wanted: &Merge, found: &Found<'_>, kind: Kind) -> Result<Assembled> {
+    let keys = keys(&tables, wanted, kind)?;
     let find = |name: &str| tables.iter().position(|t| t.name == name);
     let at: Vec<usize> = wanted.from.iter().filter_map(|p| find(&p.table)).collect();
     let parts: Vec<&Table> = at.iter().map(|i| &tables[*i]).collect();
@@ -94,8 +104,13 @@ pub fn assemble(
     let renames: Vec<HashMap<String, String>> =
         wanted.from.iter().map(|p| p.columns.iter().filter(|(a, b)| a != b).cloned().collect()).collect();
     let merged = columns(&parts, wanted, &renames, kind)?;
-    let key = merged.iter().position(|m| m.column.identity).unwrap_or(0);
-    let forms = forms(&parts, &at, given, kept);
+    let key = merged.iter().position(|m| m.is_key(&parts)).unwrap_or(0);
+    let stay = found.apart && may_stay(keys, wanted, found.kept);
+    let given: Vec<i64> = at.iter().map(|i| found.given.get(*i).copied().flatten().unwrap_or(0)).collect();
+    if let (Keys::Names, Some(part)) = (keys, wanted.from.iter().find(|p| p.offset.is_some())) {
+        let cause = format!("the keys of {} are no numbers, so that nothing can be added to them", part.table);
+        return refuse(Some(part.at), cause, "take `offset` out");
+    }
     let told_by = merged.len() - 1;
 
     let mut plain = Table {
@@ -106,8 +121,13 @@ pub fn assemble(
     };
     if kind == Kind::Sqlite {
         plain.details.autoincrement = parts.iter().any(|t| t.details.autoincrement);
-        plain.details.rowid_name =
-            ["rowid", "_rowid_", "oid"].into_iter().find(|n| plain.column(n).is_none()).map(str::to_owned);
+        plain.details.without_rowid = parts.iter().all(|t| t.details.without_rowid);
+        if !plain.details.without_rowid {
+            // SQLite takes it for the rowid
+            plain.columns[key].identity |= plain.columns[key].ty.eq_ignore_ascii_case("INTEGER");
+            plain.details.rowid_name =
+                ["rowid", "_rowid_", "oid"].into_iter().find(|n| plain.column(n).is_none()).map(str::to_owned);
+        }
     } else {
         plain.columns[key].always = parts.iter().all(|t| t.columns[t.key[0]].always);
     }
@@ -134,21 +154,25 @@ pub fn assemble(
         }
     }
 
-    let maps: HashMap<&str, (KeyMap, KeyForm)> =
-        parts.iter().zip(forms).map(|(t, form)| (t.name.as_str(), (KeyMap::of(&t.name), form))).collect();
+    let forms = if stay { Vec::new() } else { keyed::forms(&parts, wanted, &given, found.kept)? };
+    let key_codec = |n: usize, t: &Table| match forms.get(n) {
+        Some(form) => Codec::Key { map: KeyMap::of(&t.name), form: form.clone() },
+        None => Codec::Verbatim,
+    };
+    let codec_of: HashMap<&str, Codec> =
+        parts.iter().enumerate().map(|(n, t)| (t.name.as_str(), key_codec(n, t))).collect();
     let mut out = Vec::new();
     for t in &tables {
         let part = wanted.from.iter().position(|p| p.table == t.name);
         let (mut source, mut target) = (t.clone(), t.clone());
         if let Some(n) = part {
-            let value = literal(&wanted.from[n].value);
             source.columns.clear();
             source.constants.clear();
             for (i, m) in merged.iter().enumerate() {
                 match m.from[n] {
                     Some(c) => source.columns.push(t.columns[c].clone()),
                     None => {
-                        let value = if i == told_by { value.clone() } else { "NULL".to_owned() };
+                        let value = m.fixed[n].clone().unwrap_or_else(|| "NULL".to_owned());
                         source.constants.push(Fixed { column: i, value });
                         source.columns.push(m.column.clone());
                     }
@@ -156,7 +180,7 @@ pub fn assemble(
             }
             source.key = vec![key];
             target = plain.clone();
-            target.only = Some(Fixed { column: told_by, value });
+            target.only = Some(Fixed { column: told_by, value: literal(&wanted.from[n].value) });
         } else {
             if kind == Kind::Postgres {
                 // among its constraints, too, with their names
@@ -170,29 +194,28 @@ pub fn assemble(
             }
         }
         let mut codecs = vec![Codec::Verbatim; source.columns.len()];
-        if let (Some(_), Some((map, form))) = (part, maps.get(t.name.as_str())) {
-            codecs[key] = Codec::Key { map: map.clone(), form: form.clone() };
+        if let (Some(_), Some(codec)) = (part, codec_of.get(t.name.as_str())) {
+            codecs[key] = codec.clone();
         }
-        for f in t.foreign_keys.iter().filter(|f| maps.contains_key(f.table.as_str())) {
+        for f in &t.foreign_keys {
+            let Some(codec) = codec_of.get(f.table.as_str()) else { continue };
             let [column] = f.columns.as_slice() else {
                 let cause = format!("the foreign key of {} to {} has several columns", t.name, f.table);
                 return refuse(Some(wanted.at), cause, "drop it first, in a SQL revision");
             };
-            let (map, form) = &maps[f.table.as_str()];
             let i = source.columns.iter().position(|c| c.name == *column).unwrap_or_default();
-            let codec = Codec::Key { map: map.clone(), form: form.clone() };
-            if matches!(&codecs[i], Codec::Key { map: other, .. } if other != map) {
+            if codecs[i].key_map().is_some_and(|other| Some(other) != codec.key_map()) {
                 let cause = format!("{}.{column} refers to two of the tables that become one", t.name);
                 return refuse(Some(wanted.at), cause, "drop one of the foreign keys first, in a SQL revision");
             }
-            codecs[i] = codec;
+            codecs[i] = codec.clone();
             target.columns[i].ty.clone_from(&plain.columns[key].ty);
         }
         let why = |i: usize| source.columns[i].ty.clone();
         let codecs = codecs.into_iter().enumerate().map(|(i, codec)| ColumnPlan { codec, why: why(i) }).collect();
         out.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
     }
-    Ok(Assembled { notes: notes(&parts, &merged, wanted, &maps), tables: out })
+    Ok(Assembled { notes: notes(&parts, &merged, wanted, keys, &forms), tables: out })
 }
 
 fn literal(value: &str) -> String {
@@ -219,21 +242,6 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
     let mut out: Vec<Merged> = Vec::new();
     for (n, part) in parts.iter().enumerate() {
         let line = Some(wanted.from[n].at);
-        let [key] = part.key.as_slice() else {
-            let cause = format!("the key of {} has several columns ({})", part.name, part.key_names().join(", "));
-            return refuse(line, cause, "tables that become one have a number each as their key");
-        };
-        let integer = match kind {
-            Kind::Postgres => ["smallint", "integer", "bigint"].contains(&part.columns[*key].ty.as_str()),
-            _ => !part.details.without_rowid,
-        };
-        if !(integer && part.columns[*key].identity) {
-            let cause = format!(
-                "the key of {}, {}, is no number that the store gives by itself",
-                part.name, part.columns[*key].name
-            );
-            return refuse(line, cause, "other keys of merged tables come with a later version");
-        }
         for (i, c) in part.columns.iter().enumerate() {
             let mut column = c.clone();
             rename(&mut column.name, &renames[n]);
@@ -248,7 +256,7 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
             let Some(there) = out.iter_mut().find(|m| same(m)) else {
                 let mut from = vec![None; parts.len()];
                 from[n] = Some(i);
-                out.push(Merged { column, from });
+                out.push(Merged { column, from, fixed: vec![None; parts.len()] });
                 continue;
             };
             if let Some(twice) = there.from[n] {
@@ -264,11 +272,10 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
                 let cause = format!("{} is the key of one of these tables and not of the others", column.name);
                 return refuse(line, cause, "give it another name in `columns`");
             }
-            if key_here {
+            let rank = |ty: &str| WIDTHS.iter().position(|w| *w == ty);
+            if let (true, Some(width), Some(other)) = (key_here, rank(&column.ty), rank(&there.column.ty)) {
                 // the widest of them has room for all
-                let wide = ["smallint", "integer", "bigint"];
-                let rank = |ty: &str| wide.iter().position(|w| *w == ty).unwrap_or_default();
-                if rank(&column.ty) > rank(&there.column.ty) {
+                if width > other {
                     there.column.ty.clone_from(&column.ty);
                 }
             } else if !there.column.ty.eq_ignore_ascii_case(&column.ty) || there.column.collation != column.collation {
@@ -280,20 +287,19 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
                 return refuse(line, cause, hint);
             }
             there.column.not_null &= column.not_null;
+            there.column.identity |= key_here && column.identity;
             if there.column.default != column.default {
                 there.column.default = None;
             }
             there.from[n] = Some(i);
         }
     }
-    if out.iter().filter(|m| m.column.identity).count() != 1 {
+    let keys = out.iter().filter(|m| m.is_key(parts)).count();
+    if keys != 1 || out.iter().any(|m| m.column.identity && !m.is_key(parts)) {
         let cause = "the keys of these tables have different names, or one of them gives numbers to two columns";
         return refuse(Some(wanted.at), cause, "give the keys one name in `columns`");
     }
-    for m in out.iter_mut().filter(|m| m.from.iter().any(Option::is_none)) {
-        // rows of the others have nothing there
-        (m.column.not_null, m.column.default) = (false, None);
-    }
+    constants::fix(&mut out, parts, wanted, kind)?;
     let taken = |m: &Merged| m.column.name.eq_ignore_ascii_case(&wanted.discriminator);
     if let Some(there) = out.iter().find(|m| taken(m)) {
         let cause = format!("there is a column {} already", there.column.name);
@@ -301,38 +307,9 @@ fn columns(parts: &[&Table], wanted: &Merge, renames: &[HashMap<String, String>]
     }
     let ty = if kind == Kind::Postgres { "text" } else { "TEXT" };
     let column = Column { name: wanted.discriminator.clone(), ty: ty.into(), not_null: true, ..Column::default() };
-    out.push(Merged { column, from: vec![None; parts.len()] });
+    let fixed = wanted.from.iter().map(|p| Some(literal(&p.value))).collect();
+    out.push(Merged { column, from: vec![None; parts.len()], fixed });
     Ok(out)
-}
-
-/// The first table's numbers stay, those of each other one are above all room of those before it. What an earlier run made up is
-/// nobody's room: its rows have those numbers still.
-fn forms(parts: &[&Table], at: &[usize], given: &[Option<i64>], kept: &[Pair]) -> Vec<KeyForm> {
-    let numbers = || kept.iter().filter_map(Pair::target_number);
-    let taken = numbers().min().zip(numbers().max());
-    let mut by: i64 = 0;
-    let mut out = Vec::new();
-    for (n, i) in at.iter().enumerate() {
-        let high = given.get(*i).copied().flatten().unwrap_or(0).max(1000);
-        let mut room: i64 = 10;
-        while room <= high.saturating_mul(10) {
-            room = room.saturating_mul(10);
-        }
-        // below them there should be room for as many rows again
-        if let Some((low, last)) = taken
-            && by <= last
-            && by.saturating_add(high.saturating_mul(2)) >= low
-        {
-            by = (last / room).saturating_add(1).saturating_mul(room);
-        }
-        let mut most = if n + 1 == parts.len() { i64::MAX - by } else { room - 1 };
-        if let Some((low, _)) = taken.filter(|(low, _)| by < *low) {
-            most = most.min(low - 1 - by);
-        }
-        out.push(KeyForm::Shift { by, most });
-        by = by.saturating_add(room);
-    }
-    out
 }
 
 /// What was unique among one table's rows is so among them still.
@@ -447,25 +424,58 @@ fn checks(
     Ok(())
 }
 
-fn notes(parts: &[&Table], merged: &[Merged], wanted: &Merge, maps: &HashMap<&str, (KeyMap, KeyForm)>) -> Vec<String> {
+fn notes(parts: &[&Table], merged: &[Merged], wanted: &Merge, keys: Keys, forms: &[KeyForm]) -> Vec<String> {
     let mut out = Vec::new();
-    let each = parts.iter().filter_map(|t| match &maps.get(t.name.as_str())?.1 {
+    let into = &wanted.into;
+    let each = parts.iter().zip(&wanted.from).zip(forms).filter_map(|((t, asked), form)| match form {
         KeyForm::Shift { by: 0, .. } => Some(format!("those of {} stay as they are", t.name)),
-        KeyForm::Shift { by, .. } => Some(format!("those of {} become {by} more", t.name)),
+        KeyForm::Shift { by, .. } if asked.offset.is_some() => Some(format!("those of {} become {by} more", t.name)),
+        KeyForm::Shift { by, .. } => {
+            Some(format!("those of {} become {by} more (`offset = {by}` in its [[merge.from]] keeps it so)", t.name))
+        }
         KeyForm::Uuid { .. } => None,
     });
-    out.push(format!("keys in {}: {}", wanted.into, each.collect::<Vec<_>>().join(", ")));
-    out.push(format!(
-        "rows that are made in {} get the next free number of their own table on a rollback: a number that is in a URL or a mail by then \
-         does not survive it",
-        wanted.into
-    ));
-    let some = merged.iter().take(merged.len() - 1).filter(|m| m.from.iter().any(Option::is_none));
-    let names: Vec<&str> = some.map(|m| m.column.name.as_str()).collect();
+    let each = each.collect::<Vec<_>>().join(", ");
+    let names = parts.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
+    if forms.is_empty() {
+        out.push(format!(
+            "keys in {into} are as they were, none being in two of the tables; if one comes to be so before the cutover, nothing more is \
+             carried until it is mended"
+        ));
+        out.push(format!("rows that are made in {into} keep their keys on a rollback"));
+    } else if keys == Keys::Counted {
+        out.push(format!("keys in {into}: {each}"));
+        out.push(format!(
+            "rows that are made in {into} get the next free number of their own table on a rollback: a number that is in a URL or a mail by \
+             then does not survive it"
+        ));
+    } else {
+        out.push(format!("keys in {into}: {each}"));
+        out.push(format!(
+            "rows that are made in {into} keep the number that theirs comes from, if it is free in their own table, and get one more than \
+             the greatest there else: a number that is in a URL or a mail by then may not survive a rollback"
+        ));
+    }
+    if keys == Keys::Numbers {
+        out.push(format!(
+            "whoever makes rows gives the numbers of {names}, so that a rollback cannot move them ahead: after one without the target \
+             (--emergency) the target may have given the same"
+        ));
+    }
+    let lacking = |m: &&Merged| m.from.iter().zip(&m.fixed).any(|(from, fixed)| from.is_none() && fixed.is_none());
+    let names: Vec<&str> = merged.iter().filter(lacking).map(|m| m.column.name.as_str()).collect();
     if !names.is_empty() {
         out.push(format!(
             "columns that not all of these tables have may be NULL, and are so in rows of the others; a row that has a value there all the \
              same, or none where its own table needs one, is parked on a rollback and listed: {}",
+            names.join(", ")
+        ));
+    }
+    let fixed = merged.iter().take(merged.len() - 1).filter(|m| m.fixed.iter().any(Option::is_some));
+    let names: Vec<&str> = fixed.map(|m| m.column.name.as_str()).collect();
+    if !names.is_empty() {
+        out.push(format!(
+            "a row that is made with another value than that of its own table is parked on a rollback and listed: {}",
             names.join(", ")
         ));
     }

@@ -10,8 +10,9 @@ use crate::plan::{
 };
 use crate::tokens::{Is, Token, tokens};
 
-use super::super::transfer::{Refusal, parents_first};
-use super::{Assembled, Result, connected, may_be_called, refuse, words};
+use super::super::transfer::Refusal;
+use super::keyed::Keys;
+use super::{Assembled, Result, may_be_called, refuse, taking_part, words};
 
 /// The tables that take part as they are, parents first; and which of them becomes several.
 ///
@@ -33,9 +34,6 @@ pub fn parts(schema: &Schema, wanted: &Split, kind: Kind) -> Result<Vec<Table>> 
         may_be_called(&part.table, kind, part.at)?;
     }
     let line = Some(wanted.at);
-    if let Some(why) = &whole.details.cannot {
-        return refuse(line, format!("table {} cannot take part: {why}", whole.name), "change it in a SQL revision");
-    }
     let child = schema.tables.iter().find(|t| t.foreign_keys.iter().any(|f| f.table == whole.name));
     if let Some(child) = child {
         let cause = format!("{} refers to {}, and which of its tables is meant cannot be told", child.name, whole.name);
@@ -45,27 +43,16 @@ pub fn parts(schema: &Schema, wanted: &Split, kind: Kind) -> Result<Vec<Table>> 
         let cause = format!("{}.{} is computed from other columns", whole.name, g.name);
         return refuse(line, cause, "drop it first, in a SQL revision");
     }
-    let integer = |ty: &str| kind == Kind::Sqlite || ["smallint", "integer", "bigint"].contains(&ty);
-    let numbered = matches!(whole.key.as_slice(), [k] if whole.columns[*k].identity && integer(&whole.columns[*k].ty));
-    if !numbered || whole.details.without_rowid {
-        let cause = format!("the key of {} is no number that the store gives by itself", whole.name);
-        return refuse(line, cause, "other keys of tables that are split come with a later version");
-    }
-    let found = connected(schema, &HashSet::from([whole.name.clone()]));
-    let mut tables: Vec<Table> = schema.tables.iter().filter(|t| found.contains(&t.name)).cloned().collect();
-    for t in &mut tables {
-        if let Some(why) = &t.details.cannot {
-            return refuse(None, format!("table {} cannot take part: {why}", t.name), "change it in a SQL revision");
-        }
-        if t.key.is_empty() {
-            t.key = super::super::transfer::usable_key(t).ok_or_else(|| Refusal {
-                cause: format!("table {} has no key: rows without one cannot be told apart", t.name),
-                hint: "give it a primary key, or a unique index over NOT NULL columns".into(),
-            })?;
-        }
-        t.details.types.clear();
-    }
-    Ok(parents_first(tables))
+    taking_part(schema, &HashSet::from([whole.name.clone()]), kind)
+}
+
+/// What the keys of the table are.
+///
+/// # Errors
+/// Those that cannot be told apart in one table, by their names.
+pub fn keys(tables: &[Table], wanted: &Split, kind: Kind) -> Result<Keys> {
+    let whole: Vec<_> = tables.iter().filter(|t| t.name == wanted.from).map(|t| (t, wanted.at)).collect();
+    Keys::of(&whole, kind)
 }
 
 /// The plan's tables.
@@ -73,6 +60,7 @@ pub fn parts(schema: &Schema, wanted: &Split, kind: Kind) -> Result<Vec<Table>> 
 /// # Errors
 /// What does not go together, by its name.
 pub fn assemble(tables: Vec<Table>, wanted: &Split, kind: Kind) -> Result<Assembled> {
+    let keys = keys(&tables, wanted, kind)?;
     let mut out = Vec::new();
     for t in tables {
         if t.name != wanted.from {
@@ -91,23 +79,41 @@ pub fn assemble(tables: Vec<Table>, wanted: &Split, kind: Kind) -> Result<Assemb
             return refuse(Some(wanted.at), cause, format!("its columns are: {columns}"));
         };
         for n in 0..wanted.into.len() {
-            out.push(part(&t, told_by, wanted, n, kind)?);
+            out.push(part(&t, told_by, wanted, n, keys, kind)?);
         }
     }
-    let names: Vec<&str> = wanted.into.iter().map(|p| p.table.as_str()).collect();
-    let notes = vec![
-        format!(
-            "rows keep their numbers; one that is made in {} gets the next number of {} on a rollback: a number that is in a URL or a mail by \
-             then does not survive it",
-            names.join(" or "),
-            wanted.from
-        ),
-        format!("two of these tables may give the same number, which {} never did: {}", wanted.from, names.join(", ")),
-    ];
-    Ok(Assembled { tables: out, notes })
+    Ok(Assembled { tables: out, notes: notes(wanted, keys) })
 }
 
-fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, kind: Kind) -> Result<TablePlan> {
+fn notes(wanted: &Split, keys: Keys) -> Vec<String> {
+    let names: Vec<&str> = wanted.into.iter().map(|p| p.table.as_str()).collect();
+    let (any, all, from) = (names.join(" or "), names.join(", "), &wanted.from);
+    match keys {
+        Keys::Counted => vec![
+            format!(
+                "rows keep their numbers; one that is made in {any} gets the next number of {from} on a rollback: a number that is in a URL or \
+                 a mail by then does not survive it"
+            ),
+            format!("two of these tables may give the same number, which {from} never did: {all}"),
+        ],
+        Keys::Numbers => vec![
+            format!(
+                "rows keep their numbers; one that is made in {any} keeps its own on a rollback if it is free in {from}, and gets one more than \
+                 the greatest there else: a number that is in a URL or a mail by then may not survive it"
+            ),
+            format!(
+                "whoever makes rows gives the numbers of {from}, so that a rollback cannot move them ahead: after one without the target \
+                 (--emergency) the target may have given the same"
+            ),
+        ],
+        Keys::Names => vec![format!(
+            "rows keep their keys, on a rollback too; of two rows with one key in {all} only one can go back to {from}, and the other is \
+             parked and listed"
+        )],
+    }
+}
+
+fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, keys: Keys, kind: Kind) -> Result<TablePlan> {
     let asked = &wanted.into[n];
     let line = Some(asked.at);
     let named = |name: &String| t.column(name).filter(|c| *c != told_by && !t.key.contains(c));
@@ -211,10 +217,18 @@ fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, kind: Kind) -> Resu
         }
     }
     let mut codecs = vec![Codec::Verbatim; t.columns.len()];
-    // a number that is free here may be another part's, so each part knows its own pairs
-    codecs[t.key[0]] = Codec::Key { map: KeyMap::of(&asked.table), form: KeyForm::Shift { by: 0, most: i64::MAX } };
+    codecs[t.key[0]] = key_codec(&asked.table, keys);
     let codecs = codecs.into_iter().zip(&t.columns).map(|(codec, c)| ColumnPlan { codec, why: c.ty.clone() }).collect();
     Ok(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() })
+}
+
+/// What becomes of a part's keys.
+fn key_codec(part: &str, keys: Keys) -> Codec {
+    match keys {
+        Keys::Names => Codec::Verbatim,
+        // a number that is free here may be another part's, so each part knows its own pairs
+        _ => Codec::Key { map: KeyMap::of(part), form: KeyForm::Shift { by: 0, most: i64::MAX } },
+    }
 }
 
 fn of_part(name: &str, part: &str) -> String {

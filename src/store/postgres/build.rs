@@ -601,6 +601,13 @@ impl Postgres {
                 let sql = format!("SELECT CASE WHEN is_called THEN last_value END FROM {sequence}");
                 let lines = self.query(&format!("reading the sequence of {}", table.name), &sql, &[])?;
                 mark = lines.first().and_then(|l| l.get(0));
+            } else if let [key] = table.key.as_slice()
+                && let column = &table.columns[*key]
+                && ["smallint", "integer", "bigint"].contains(&column.ty.as_str())
+            {
+                let sql = format!("SELECT max({})::int8 FROM {}", quoted(&column.name), self.name(table));
+                let lines = self.query(&format!("reading the greatest key of {}", table.name), &sql, &[])?;
+                mark = lines.first().and_then(|l| l.get(0));
             }
             out.push(mark);
         }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::rows::list;
 use super::schema::{is_alias, rowid_name};
 use super::text::{self, quote};
-use super::{Sqlite, triggers};
-use crate::plan::{Column, Index, IndexColumn, Table};
+use super::{Sqlite, owned, triggers};
+use crate::plan::{Affinity, Column, Index, IndexColumn, Table};
 use crate::store::{Result, Site};
+use crate::value::Value;
 
 /// The statement that makes a table.
 pub(super) fn create_sql(table: &Table) -> String {
@@ -277,12 +278,24 @@ impl Sqlite {
     }
 
     pub(super) fn highest(&self, table: &Table) -> Result<Option<i64>> {
-        if !is_alias(table) {
-            return Ok(None);
-        }
         let op = format!("read the highest key of {}", table.name);
-        let sql = format!("SELECT max({}) FROM {}", list(table.key_names()), quote(&table.name));
-        let mut high: Option<i64> = self.conn.query_row(&sql, [], |r| r.get(0)).map_err(self.err(&op))?;
+        let name = list(table.key_names());
+        let sql = match table.key.as_slice() {
+            _ if is_alias(table) => format!("SELECT max({name}) FROM {}", quote(&table.name)),
+            [key] if Affinity::of(&table.columns[*key].ty) == Affinity::Integer => format!(
+                // a text or a blob is greater than any number
+                "SELECT {name} FROM {} WHERE {name} < '' ORDER BY {name} DESC LIMIT 1",
+                quote(&table.name)
+            ),
+            _ => return Ok(None),
+        };
+        let high: Vec<Value<'_>> = self.all(&op, &sql, [], |r| Ok(owned(r.get_ref(0)?)))?;
+        let number = |v| match v {
+            Value::Int(i) => Some(i),
+            Value::Real(r) => Some(r as i64),
+            _ => None,
+        };
+        let mut high = high.into_iter().find_map(number);
         if table.details.autoincrement && self.has("sqlite_sequence")? {
             let sql = "SELECT seq FROM sqlite_sequence WHERE name = ?1 COLLATE NOCASE";
             let given: Vec<Option<i64>> = self.all(&op, sql, [&table.name], |r| r.get(0))?;

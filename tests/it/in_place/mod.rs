@@ -7,6 +7,7 @@ mod house;
 mod kills;
 mod merging;
 mod numbers;
+mod own_keys;
 mod partly;
 mod plan;
 mod postgres;
