@@ -19,6 +19,7 @@ mod constants;
 mod drops;
 pub mod keyed;
 pub mod merge;
+pub mod references;
 pub mod split;
 mod text;
 mod types;

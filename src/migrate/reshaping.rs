@@ -1,9 +1,11 @@
 //! Making the plan of a change in place. Changes nothing.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::mapping::convert::as_literal;
 use crate::mapping::reshape::keyed::Keys;
+use crate::mapping::reshape::references::Seen;
 use crate::mapping::reshape::{self, Changing, Refused};
 use crate::plan::{Counts, Fixed, Kind, Merge, Migration, Plan, Reshape, Split, StoreRef, Table, TablePlan};
 use crate::store::Store;
@@ -50,12 +52,14 @@ pub(super) fn propose(
     if let Some(split) = &wanted.split {
         let tables = reshape::split::parts(&schema, split, kind).map_err(told)?;
         let keys = reshape::split::keys(&tables, split, kind).map_err(told)?;
+        let mut seen = Seen::to_look_at(&tables, split).map_err(told)?;
         let mut each = self_checked(source, &tables, hint, |source| {
             let of_it = |t: &Table| (t.name == split.from).then_some(keys == Keys::Names);
             tables.iter().map(|t| size(source, t, of_it(t), stop)).collect::<Result<Vec<_>>>()
         })?;
+        referred(source, &tables, split, &mut seen, stop)?;
         let at = tables.iter().position(|t| t.name == split.from);
-        let assembled = reshape::split::assemble(tables, split, kind).map_err(told)?;
+        let assembled = reshape::split::assemble(tables, split, &seen, kind).map_err(told)?;
         // each part is told by its own rows
         if let Some(at) = at {
             each.splice(at..=at, parted(source, &assembled.tables, split, stop)?);
@@ -80,6 +84,56 @@ pub(super) fn propose(
     given_yet(source, &tables, &looked)?;
     let assembled = reshape::assemble(all, kind).map_err(told)?;
     proposal(migration, wanted, source, assembled, counts, notes)
+}
+
+/// Which of the new tables the rows refer to that refer to the one that is split.
+fn referred(
+    source: &mut dyn Store,
+    tables: &[Table],
+    split: &Split,
+    seen: &mut [Seen],
+    stop: &AtomicBool,
+) -> Result<()> {
+    const TOLD: usize = 3;
+    let Some(whole) = tables.iter().find(|t| t.name == split.from) else { return Ok(()) };
+    let Some(told_by) = whole.column(&split.discriminator) else { return Ok(()) };
+    let part_of = |row: &[Value<'_>]| match &row[told_by] {
+        Value::Text(t) => split.into.iter().position(|p| p.value.as_bytes() == t.as_ref()),
+        _ => None,
+    };
+    let mut second = source.again()?;
+    for t in tables {
+        let columns: HashSet<usize> =
+            seen.iter().filter(|s| s.table == t.name).filter_map(|s| t.column(&s.column)).collect();
+        if columns.is_empty() {
+            continue;
+        }
+        each_batch(source, t, |batch| {
+            if stop.load(Ordering::SeqCst) {
+                return Err(Error::Stopped);
+            }
+            for column in &columns {
+                let refer = |row: &Vec<Value<'_>>| !row[*column].is_null();
+                let asked: Vec<Key> =
+                    batch.rows().filter(refer).map(|row| Key::of(&[row[*column].clone().into_owned()])).collect();
+                let parents = second.fetch(whole, &asked)?;
+                for (row, parent) in batch.rows().filter(refer).zip(parents) {
+                    let own = if t.name == whole.name { part_of(&row) } else { None };
+                    let of = seen
+                        .iter_mut()
+                        .find(|s| s.table == t.name && s.part == own && t.column(&s.column) == Some(*column));
+                    let (Some(of), Some(to)) = (of, parent.and_then(|p| part_of(&p))) else { continue };
+                    let (rows, some) = &mut of.to[to];
+                    *rows += 1;
+                    if some.len() < TOLD {
+                        some.push(Key::of_row(&row, &t.key).to_string());
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Rows and bytes of each part of a table that is split, every row of which must go to one of them and lose nothing by it.

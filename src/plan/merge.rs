@@ -1,7 +1,8 @@
 //! `[merge]`: several tables of one store become one; `[split]`: one becomes several.
 
+use super::SoftReference;
 use super::config::keys;
-use super::document::{At, ConfigError, Section};
+use super::document::{At, ConfigError, Section, did_you_mean};
 use super::migration::KEYS;
 
 /// `[merge]`.
@@ -74,6 +75,8 @@ pub struct Split {
     pub discriminator: String,
     /// `[[split.into]]`: what it becomes.
     pub into: Vec<SplitPart>,
+    /// `[[split.reference]]`: foreign keys of other tables, and which of the new ones each refers to.
+    pub references: Vec<SoftReference>,
 }
 
 /// `[[split.into]]`: one of the tables that one becomes.
@@ -115,5 +118,21 @@ pub(super) fn split(section: &Section<'_>) -> Result<Split, ConfigError> {
         let hint = "[[split.into]] table = \"images\", value = \"image\", columns = { url = \"image_url\" }, without = [\"pages\"]";
         return Err(doc.error(section.start, "[split] needs two tables at least", Some(hint.to_owned())));
     }
-    Ok(Split { at: doc.at(section.start), from: from.value, discriminator: discriminator.value, into })
+    let mut references: Vec<SoftReference> = Vec::new();
+    for reference in section.sections("reference", "split.reference", keys(KEYS, "split.reference"))? {
+        let table = reference.required("table", "the table that refers to the one that is split")?;
+        let column = reference.required("column", "the column of its foreign key")?;
+        let to = reference.required("to", "the new table that it refers to")?;
+        if !into.iter().any(|p| p.table == to.value) {
+            let hint = did_you_mean(&to.value, into.iter().map(|p| p.table.as_str()));
+            return Err(doc.error(to.start, format!("`{}` is in no [[split.into]]", to.value), hint));
+        }
+        if references.iter().any(|r| r.table == table.value && r.column == column.value) {
+            let message = format!("`{}.{}` stands here twice", table.value, column.value);
+            return Err(doc.error(reference.start, message, None));
+        }
+        let at = doc.at(reference.start);
+        references.push(SoftReference { at, table: table.value, column: column.value, to: to.value });
+    }
+    Ok(Split { at: doc.at(section.start), from: from.value, discriminator: discriminator.value, into, references })
 }

@@ -131,7 +131,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("alter.table", &["table", "rename"]),
     ("merge", &["store", "into", "discriminator", "from"]),
     ("merge.from", &["table", "value", "columns", "constants", "offset"]),
-    ("split", &["store", "table", "discriminator", "into"]),
+    ("split", &["store", "table", "discriminator", "into", "reference"]),
+    ("split.reference", &["table", "column", "to"]),
     ("split.into", &["table", "value", "columns", "without"]),
     (
         "alter.column",

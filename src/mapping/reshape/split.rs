@@ -12,6 +12,7 @@ use crate::tokens::{Is, Token, tokens};
 
 use super::super::transfer::Refusal;
 use super::keyed::Keys;
+use super::references::{self, Pointed, Seen};
 use super::{Assembled, Result, may_be_called, refuse, taking_part, words};
 
 /// The tables that take part as they are, parents first; and which of them becomes several.
@@ -34,11 +35,6 @@ pub fn parts(schema: &Schema, wanted: &Split, kind: Kind) -> Result<Vec<Table>> 
         may_be_called(&part.table, kind, part.at)?;
     }
     let line = Some(wanted.at);
-    let child = schema.tables.iter().find(|t| t.foreign_keys.iter().any(|f| f.table == whole.name));
-    if let Some(child) = child {
-        let cause = format!("{} refers to {}, and which of its tables is meant cannot be told", child.name, whole.name);
-        return refuse(line, cause, "drop that foreign key first, in a SQL revision");
-    }
     if let Some(g) = whole.generated.first() {
         let cause = format!("{}.{} is computed from other columns", whole.name, g.name);
         return refuse(line, cause, "drop it first, in a SQL revision");
@@ -55,21 +51,25 @@ pub fn keys(tables: &[Table], wanted: &Split, kind: Kind) -> Result<Keys> {
     Keys::of(&whole, kind)
 }
 
-/// The plan's tables.
+/// The plan's tables. `seen` says to which of the new ones the rows refer that refer to the one.
 ///
 /// # Errors
 /// What does not go together, by its name.
-pub fn assemble(tables: Vec<Table>, wanted: &Split, kind: Kind) -> Result<Assembled> {
+pub fn assemble(tables: Vec<Table>, wanted: &Split, seen: &[Seen], kind: Kind) -> Result<Assembled> {
     let keys = keys(&tables, wanted, kind)?;
+    let pointed = references::pointed(&tables, wanted, seen)?;
     let mut out = Vec::new();
     for t in tables {
         if t.name != wanted.from {
-            let codecs = t.columns.iter().map(|c| ColumnPlan { codec: Codec::Verbatim, why: c.ty.clone() }).collect();
+            let mut codecs = vec![Codec::Verbatim; t.columns.len()];
             let (source, mut target) = (t.clone(), t);
             if kind == Kind::Postgres {
                 // among its constraints, too, with their names
                 target.checks.clear();
             }
+            references::point(&source, &mut target, &mut codecs, wanted, &pointed, None, keys)?;
+            let codecs = codecs.into_iter().zip(&source.columns);
+            let codecs = codecs.map(|(codec, c)| ColumnPlan { codec, why: c.ty.clone() }).collect();
             out.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
             continue;
         }
@@ -79,10 +79,12 @@ pub fn assemble(tables: Vec<Table>, wanted: &Split, kind: Kind) -> Result<Assemb
             return refuse(Some(wanted.at), cause, format!("its columns are: {columns}"));
         };
         for n in 0..wanted.into.len() {
-            out.push(part(&t, told_by, wanted, n, keys, kind)?);
+            out.push(part(&t, told_by, wanted, n, (keys, &pointed), kind)?);
         }
     }
-    Ok(Assembled { tables: out, notes: notes(wanted, keys) })
+    let mut notes = notes(wanted, keys);
+    notes.extend(references::note(&pointed, wanted));
+    Ok(Assembled { tables: out, notes })
 }
 
 fn notes(wanted: &Split, keys: Keys) -> Vec<String> {
@@ -113,7 +115,14 @@ fn notes(wanted: &Split, keys: Keys) -> Vec<String> {
     }
 }
 
-fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, keys: Keys, kind: Kind) -> Result<TablePlan> {
+fn part(
+    t: &Table,
+    told_by: usize,
+    wanted: &Split,
+    n: usize,
+    (keys, pointed): (Keys, &[Pointed]),
+    kind: Kind,
+) -> Result<TablePlan> {
     let asked = &wanted.into[n];
     let line = Some(asked.at);
     let named = |name: &String| t.column(name).filter(|c| *c != told_by && !t.key.contains(c));
@@ -157,6 +166,8 @@ fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, keys: Keys, kind: K
         target.key_name = Some(of_part(key, &asked.table));
     }
     target.foreign_keys.retain(|f| !f.columns.iter().any(|c| gone.contains(&c.as_str())));
+    let mut codecs = vec![Codec::Verbatim; t.columns.len()];
+    references::point(t, &mut target, &mut codecs, wanted, pointed, Some(n), keys)?;
     for f in &mut target.foreign_keys {
         f.columns
             .iter_mut()
@@ -216,14 +227,13 @@ fn part(t: &Table, told_by: usize, wanted: &Split, n: usize, keys: Keys, kind: K
             target.constraints.push(Constraint { name: of_part(&c.name, &asked.table), definition });
         }
     }
-    let mut codecs = vec![Codec::Verbatim; t.columns.len()];
     codecs[t.key[0]] = key_codec(&asked.table, keys);
     let codecs = codecs.into_iter().zip(&t.columns).map(|(codec, c)| ColumnPlan { codec, why: c.ty.clone() }).collect();
     Ok(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() })
 }
 
 /// What becomes of a part's keys.
-fn key_codec(part: &str, keys: Keys) -> Codec {
+pub(super) fn key_codec(part: &str, keys: Keys) -> Codec {
     match keys {
         Keys::Names => Codec::Verbatim,
         // a number that is free here may be another part's, so each part knows its own pairs

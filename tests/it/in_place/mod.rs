@@ -11,6 +11,7 @@ mod own_keys;
 mod partly;
 mod plan;
 mod postgres;
+mod references;
 mod sqlite;
 mod sweep;
 mod types;
