@@ -17,7 +17,7 @@ use crate::scenarios::Home;
 pub struct Media {
     pub folder: TempDir,
     pub session: Session,
-    _database: Option<Database>,
+    pub database: Option<Database>,
 }
 
 const MERGE: &str = r#"title = "Images and documents become media"
@@ -52,7 +52,7 @@ impl Media {
         let config = format!("[project]\nname = \"media\"\n[stores]\nmain = {url:?}\n");
         std::fs::write(folder.path().join("backout.toml"), config).unwrap();
         std::fs::write(folder.path().join("migrations/20250301090000_media.toml"), migration).unwrap();
-        Media { folder, session, _database: database }
+        Media { folder, session, database }
     }
 
     fn new(kind: Kind) -> Media {

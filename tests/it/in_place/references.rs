@@ -2,6 +2,7 @@
 
 use backout::migrate::{Project, RollbackOptions, Until, UpOptions};
 use backout::store::Phase;
+use postgres::{Client, NoTls};
 
 use super::merging::Media;
 use crate::room::Kind;
@@ -141,4 +142,104 @@ fn p10_sqlite_what_refers_to_media_refers_to_one_of_its_parts_and_back() {
 #[test]
 fn p10_postgres_what_refers_to_media_refers_to_one_of_its_parts_and_back() {
     apart_and_back(Kind::Postgres);
+}
+
+const TWO: &str = r#"[split]
+store = "main"
+table = "media"
+discriminator = "kind"
+[[split.into]]
+table = "images"
+value = "image"
+without = ["pages"]
+[[split.into]]
+table = "docs"
+value = "doc"
+columns = { url = "path" }
+without = ["width"]
+"#;
+
+/// Who may do what with the table, and what happens then, is so with each of those that it becomes, as far as it can be.
+#[test]
+fn postgres_each_of_the_new_tables_has_what_was_put_on_the_one() {
+    let mut m = Media::bare(Kind::Postgres, TWO);
+    let (role, url) = m.database.as_mut().unwrap().role("reads");
+    let function = |name: &str, body: &str| {
+        format!(
+            "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$; \
+             CREATE TRIGGER {name} BEFORE INSERT ON media FOR EACH ROW EXECUTE FUNCTION {name}();"
+        )
+    };
+    m.run(&format!(
+        "CREATE TABLE media (id serial PRIMARY KEY, kind text NOT NULL, url text NOT NULL, size integer, width integer, pages integer);
+         COMMENT ON TABLE media IS 'uploads'; COMMENT ON COLUMN media.size IS 'in bytes';
+         INSERT INTO media (kind, url, size) VALUES ('image', 'i1', 10), ('doc', 'd2', 20), ('image', 'secret', 30), ('doc', 'secret', 40);
+         GRANT SELECT (id, url), INSERT ON media TO {role}; GRANT USAGE ON SEQUENCE media_id_seq TO {role};
+         ALTER TABLE media ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY unseen ON media FOR SELECT TO {role} USING (url <> 'secret');
+         CREATE POLICY sent ON media FOR INSERT TO {role} WITH CHECK (size < 1000);
+         {} {} {} {} ALTER TABLE media DISABLE TRIGGER asleep; COMMENT ON TRIGGER sized ON media IS 'twice'",
+        function("sized", "NEW.size := 2 * NEW.size;"),
+        function("widened", "NEW.width := coalesce(NEW.width, 7);"),
+        function("asleep", "NEW.size := 0;"),
+        function("named", "EXECUTE 'SELECT upper($1.URL)' USING NEW INTO NEW.size;"),
+    ));
+    let notes = m.project().plan(None).unwrap().unwrap().plan.notes.join("\n");
+    let unfit = |table: &str, trigger: &str, name: &str| {
+        notes.contains(&format!("{table}: trigger {trigger} is not put on it: its function {trigger} speaks of {name}"))
+    };
+    assert!(unfit("docs", "widened", "width") && !unfit("images", "widened", "width"), "{notes}");
+    assert!(unfit("docs", "named", "url") && !notes.contains("trigger sized"), "{notes}");
+    m.run("DROP TRIGGER named ON media");
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+
+    let mut reader = Client::connect(&url, NoTls).unwrap();
+    let mut read = |sql: &str| {
+        reader
+            .query(sql, &[])
+            .map(|rows| rows.iter().map(|r| r.get(0)).collect::<Vec<String>>())
+            .map_err(|e| format!("{e:?}"))
+    };
+    assert_eq!(read("SELECT url FROM images").unwrap(), ["i1"]);
+    assert_eq!(read("SELECT path FROM docs").unwrap(), ["d2"]);
+    for table in ["images", "docs"] {
+        assert!(read(&format!("SELECT size FROM {table}")).unwrap_err().contains("permission denied"));
+        assert!(read(&format!("DELETE FROM {table}")).unwrap_err().contains("permission denied"));
+    }
+    read("INSERT INTO images (url, size) VALUES ('i5', 50)").unwrap();
+    read("INSERT INTO docs (path, size) VALUES ('d6', 60)").unwrap();
+    assert!(read("INSERT INTO docs (path, size) VALUES ('d7', 6000)").unwrap_err().contains("row-level security"));
+    assert_eq!(read("SELECT nextval(pg_get_serial_sequence('docs', 'id'))::text").unwrap().len(), 1);
+    assert_eq!(m.rows("SELECT size, width FROM images WHERE url = 'i5'"), [["100", "7"]]);
+    assert_eq!(m.rows("SELECT size FROM docs WHERE path = 'd6'"), [["120"]]);
+    let said = "SELECT obj_description(r, 'pg_class'), col_description(r, 3), (SELECT obj_description(oid, 'pg_trigger') FROM pg_trigger \
+        WHERE tgrelid = r AND tgname = 'sized') FROM unnest(ARRAY['images', 'docs']::regclass[]) r";
+    assert_eq!(m.rows(said), [["uploads", "in bytes", "twice"]; 2]);
+    let out = m.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, &out.parked), (Some(Phase::RolledBack), &Vec::new()));
+    assert_eq!(
+        m.rows("SELECT kind, size, width FROM media WHERE url IN ('i5', 'd6') ORDER BY size"),
+        [["image", "100", "7"], ["doc", "120", "∅"]]
+    );
+
+    // what comes between two tries is put on each anew
+    m.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }).unwrap();
+    m.run("DROP POLICY sent ON media; ALTER TABLE media DISABLE TRIGGER sized");
+    assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    let policies = "SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'public' ORDER BY 1";
+    assert_eq!(m.rows(policies), [["docs", "unseen"], ["images", "unseen"]]);
+    let triggers = "SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal AND tgname NOT LIKE 'backout%' \
+        AND tgrelid IN ('docs'::regclass, 'images'::regclass)";
+    let mut found = m.rows(triggers);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            ["docs", "asleep", "D"],
+            ["docs", "sized", "D"],
+            ["images", "asleep", "D"],
+            ["images", "sized", "D"],
+            ["images", "widened", "O"]
+        ]
+    );
 }

@@ -12,8 +12,9 @@ mod view;
 use super::standing::{ours, short, standing};
 use super::swap::{Companion, MADE};
 use super::{Postgres, literal, quoted, words};
-use crate::plan::Table;
+use crate::plan::{Kind, Table};
 use crate::store::{Error, Result, Role, Site, Store};
+use crate::tokens::{Is, Token, tokens};
 
 /// One thing that follows: what it is, and the statements that make it.
 struct Garment {
@@ -23,7 +24,7 @@ struct Garment {
 
 /// Which relation takes the place of which, and which column that of which. `$1` is the home, `$2` the staging schema, `$3` and `$4` tables by
 /// their names here and there, `$5` to `$8` columns: table, name here, name there, and
-/// whether it counts there. Sequences, views and columns of views keep their names.
+/// whether it counts there; `$9` whether views upon them count. Sequences, views and columns of views keep their names.
 const PAIRS: &str = concat!(
     standing!("SELECT c.oid, $1::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($3)"),
     ", spot AS (SELECT n.oid, n.nspname, CASE n.nspname WHEN $1 THEN $2::text ELSE $2 || '.' || ", short!("n.nspname"), " END AS place FROM pg_catalog.pg_namespace n),
@@ -34,7 +35,7 @@ tbl AS (
 rel AS (
     SELECT s, t, now AS name, 0 AS far, $2::text AS place FROM tbl
     UNION ALL SELECT v.oid, w.oid, v.relname::text, max(a.far), p.place FROM above a
-        JOIN pg_catalog.pg_class v ON v.oid = a.oid AND a.classid = 'pg_catalog.pg_class'::regclass AND a.far > 0 JOIN spot p ON p.oid = v.relnamespace
+        JOIN pg_catalog.pg_class v ON v.oid = a.oid AND a.classid = 'pg_catalog.pg_class'::regclass AND a.far > 0 AND $9 JOIN spot p ON p.oid = v.relnamespace
         LEFT JOIN pg_catalog.pg_namespace m ON m.nspname = p.place LEFT JOIN pg_catalog.pg_class w ON w.relname = v.relname AND w.relnamespace = m.oid
         GROUP BY 1, 2, 3, 5),
 -- a routine there is known by its name and those of its arguments' types
@@ -42,7 +43,7 @@ fun AS (
     SELECT f.oid AS s, g.oid AS t, f.far, p.place, f.proname, CASE f.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END AS word,
         format('%I.%I(%s)', p.place, f.proname, pg_get_function_identity_arguments(f.oid)) AS named
     FROM (SELECT f.oid, f.proname, f.pronamespace, f.prokind, f.proargtypes, max(a.far) AS far FROM above a
-        JOIN pg_catalog.pg_proc f ON f.oid = a.oid AND a.classid = 'pg_catalog.pg_proc'::regclass GROUP BY f.oid) f
+        JOIN pg_catalog.pg_proc f ON f.oid = a.oid AND a.classid = 'pg_catalog.pg_proc'::regclass AND $9 GROUP BY f.oid) f
     JOIN spot p ON p.oid = f.pronamespace LEFT JOIN pg_catalog.pg_namespace m ON m.nspname = p.place
     LEFT JOIN pg_catalog.pg_proc g ON g.pronamespace = m.oid AND g.proname = f.proname
         AND ARRAY(SELECT y.typname FROM unnest(g.proargtypes) WITH ORDINALITY u(ty, o) JOIN pg_catalog.pg_type y ON y.oid = u.ty ORDER BY o)
@@ -71,6 +72,9 @@ struct Pairs {
     now: Vec<String>,
     columns: [Vec<String>; 3],
     counts: Vec<bool>,
+    views: bool,
+    /// What is not made there, by what it is called.
+    without: Vec<String>,
 }
 
 impl Pairs {
@@ -87,7 +91,8 @@ impl Pairs {
                 counts.push(count);
             }
         }
-        Pairs { home, staged, was: names(sources), now: names(targets), columns, counts }
+        let (was, now) = (names(sources), names(targets));
+        Pairs { home, staged, was, now, columns, counts, views: true, without: Vec::new() }
     }
 
     /// The same while the staged tables have the names of the sources.
@@ -189,10 +194,14 @@ impl Postgres {
         let made = |(place, schema): (&String, &String)| [quoted(place), quoted(schema)];
         let path = [quoted(staged), quoted(home)].into_iter().chain(places.iter().zip(&others).flat_map(made));
         let path = path.chain([rest.to_owned()]).collect::<Vec<_>>().join(", ");
-        let all = sources;
+        let (all, every) = (sources, targets);
         let (sources, targets) = firsts(sources, targets);
         let (sources, targets) = (sources.as_slice(), targets.as_slice());
         let mut pairs = Pairs::of(home.to_owned(), staged.to_owned(), sources, targets);
+        for (source, target) in sources.iter().zip(targets).filter(|(s, _)| is_split(all, s)) {
+            let unfit = self.unfit_triggers(source, target, true)?;
+            pairs.without.extend(unfit.iter().map(|(trigger, _)| format!("trigger {trigger} of {}", source.name)));
+        }
         // each of several has a sequence of its own, under the name that it was made with
         let several = |name: &String| all.iter().filter(|s| s.name == *name).count() > 1;
         pairs.columns[0]
@@ -200,7 +209,7 @@ impl Postgres {
             .zip(&mut pairs.counts)
             .filter(|(t, _)| several(t))
             .for_each(|(_, counts)| *counts = false);
-        self.strip(staged, targets)?;
+        self.strip(staged, every)?;
         self.put_on_all(&pairs, &read, &path, &[Postgres::no_identities, Postgres::sequences])?;
         // under the names of the sources every definition means what it means there; the server follows a renaming by itself
         let (on, off) = disguise(staged, sources, targets);
@@ -223,6 +232,11 @@ impl Postgres {
         self.nothing_outside(all)?;
         self.run("preparing the swap", "ROLLBACK TO SAVEPOINT backout_try; RELEASE SAVEPOINT backout_try")?;
         self.run("preparing the swap", &off.join("; "))?;
+        for (n, (source, target)) in all.iter().zip(every).enumerate() {
+            if is_split(all, source) && all[..n].iter().any(|s| s.name == source.name) {
+                self.dress_part(&read, &path, [home, staged], source, target)?;
+            }
+        }
         self.look_in(&quoted(home))?;
         let mut made: Vec<String> = self.companions(staged, targets)?.iter().map(Companion::title).collect();
         for title in self.companions(home, all)?.iter().map(Companion::title) {
@@ -246,14 +260,71 @@ impl Postgres {
         Ok(self.query("preparing the swap", sql, &[&staged, &schemas])?.iter().map(|l| l.get(0)).collect())
     }
 
+    /// Another of several tables that one becomes: who may do what with it, and what happens then, is as on the first.
+    fn dress_part(&mut self, read: &str, path: &str, [home, staged]: [&str; 2], source: &Table, target: &Table) -> Result<()> {
+        let unfit = self.unfit_triggers(source, target, false)?;
+        let (on, off) = disguise(staged, &[source], &[target]);
+        self.run("preparing the swap", &on.join("; "))?;
+        let mut pairs = Pairs::of(home.to_owned(), staged.to_owned(), &[source], &[target]).disguised();
+        pairs.views = false;
+        pairs.without = unfit.into_iter().map(|(trigger, _)| format!("trigger {trigger} of {}", source.name)).collect();
+        let steps: [Step; 3] = [Postgres::rows_guarded, Postgres::triggers, Postgres::said_and_owned];
+        self.put_on_all(&pairs, read, path, &steps)?;
+        self.run("preparing the swap", &off.join("; "))
+    }
+
+    /// The triggers of a table that one of those that it becomes does not get, and why: what they do speaks of columns by names that they do not have
+    /// there, or cannot be read. On the first of them what cannot be read is put all the same.
+    fn unfit_triggers(&mut self, source: &Table, target: &Table, first: bool) -> Result<Vec<(String, String)>> {
+        let sql = "SELECT t.tgname::text, pg_get_triggerdef(t.oid, true), p.proname::text, l.lanname::text, p.prosrc \
+            FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+            JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+            WHERE c.relname = $1 AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $2) \
+            AND NOT t.tgisinternal AND t.tgname NOT LIKE 'backout\\_%' ORDER BY 1";
+        let home = self.base.clone();
+        let lines = self.ask("looking at triggers", sql, &[&source.name, &home])?;
+        let there = |name: &str| {
+            let mut alone = target.alone.iter().map(|l| &l.column.name);
+            target.column(name).is_some() || alone.any(|n| n == name) || target.generated.iter().any(|g| g.name == name)
+        };
+        let own = source.columns.iter().map(|c| &c.name).chain(source.alone.iter().map(|l| &l.column.name));
+        let lacking: Vec<&String> = own.filter(|name| !there(name)).collect();
+        let named = |text: &str| {
+            let speaks = |t: &Token<'_>, name: &str| match t.is {
+                Is::Word => t.text.eq_ignore_ascii_case(name),
+                Is::Name => t.name(Kind::Postgres) == name,
+                // it may be run
+                Is::Text => t.text.to_lowercase().contains(&name.to_lowercase()),
+                _ => false,
+            };
+            let all: Vec<Token<'_>> = tokens(text, Kind::Postgres).collect();
+            lacking.iter().find(|name| all.iter().any(|t| speaks(t, name)))
+        };
+        let unfit = |l: &postgres::Row| {
+            let (trigger, definition, function): (String, String, String) = (l.get(0), l.get(1), l.get(2));
+            let (language, body): (String, String) = (l.get(3), l.get(4));
+            let why = match (named(&definition), named(&body)) {
+                (Some(name), _) => format!("it speaks of {name}, which is not there"),
+                _ if language != "plpgsql" => {
+                    let told = format!("what its function {function} speaks of cannot be told");
+                    return (!first).then_some((trigger, told));
+                }
+                (None, Some(name)) => format!("its function {function} speaks of {name}, which is not there"),
+                (None, None) => return None,
+            };
+            Some((trigger, why))
+        };
+        Ok(lines.iter().filter_map(unfit).collect())
+    }
+
     /// Each step reads what the one before has made.
     fn put_on_all(&mut self, pairs: &Pairs, read: &str, path: &str, steps: &[Step]) -> Result<()> {
         for step in steps {
             self.look_in(read)?;
             let garments = step(self, pairs)?;
             self.look_in(path)?;
-            for garment in garments {
-                self.put_on(&garment)?;
+            for garment in garments.iter().filter(|g| !pairs.without.contains(&g.what)) {
+                self.put_on(garment)?;
             }
         }
         Ok(())
@@ -376,11 +447,16 @@ impl Postgres {
             let first = sources[..n].iter().position(|s| s.name == source.name);
             match first {
                 Some(first) => told.push(format!(
-                    "{}: privileges, comments, triggers and policies of {} are put on {} alone",
+                    "{}: rules, statistics and storage settings of {} are put on {} alone",
                     targets[n].name, source.name, targets[first].name
                 )),
                 None if !paired(n) => told.extend(self.left_behind(source)?),
                 None => {}
+            }
+            if is_split(sources, source) {
+                let unfit = self.unfit_triggers(source, targets[n], first.is_none())?;
+                let each = |(trigger, why)| format!("{}: trigger {trigger} is not put on it: {why}", targets[n].name);
+                told.extend(unfit.into_iter().map(each));
             }
         }
         if firsts(sources, targets).0.len() != sources.len() {
@@ -448,11 +524,16 @@ impl Postgres {
         let lines = self.query(
             "reading what is on the tables",
             &sql,
-            &[&pairs.home, &pairs.staged, &pairs.was, &pairs.now, tables, was, now, &pairs.counts],
+            &[&pairs.home, &pairs.staged, &pairs.was, &pairs.now, tables, was, now, &pairs.counts, &pairs.views],
         )?;
         let garment = |l: &postgres::Row| Some(Garment { what: l.get(0), sql: l.get::<_, Option<String>>(1)? });
         Ok(lines.iter().filter_map(garment).collect())
     }
+}
+
+/// It becomes several.
+fn is_split(sources: &[&Table], table: &Table) -> bool {
+    sources.iter().filter(|s| s.name == table.name).count() > 1
 }
 
 fn mark_of(worn: &[String]) -> String {

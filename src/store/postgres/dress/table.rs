@@ -10,7 +10,7 @@ SELECT what, sql FROM (
         FROM col c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.s AND a.attnum = c.snum AND a.attidentity = ''
         JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum AND b.attidentity <> ''
         JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.s AND d.adnum = c.snum
-        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'
+        WHERE pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' AND c.counts
     UNION ALL SELECT format('sequence %s', o.name), format('ALTER SEQUENCE %I.%I RENAME TO %I', $2::text, w.relname, 'backout_' || o.s)
         FROM owned o JOIN col c ON c.s = o.of AND c.snum = o.num AND o.deptype = 'i'
         JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.t AND d.refobjsubid = c.tnum
@@ -33,6 +33,8 @@ const SEQUENCES: &str = "
     JOIN pg_catalog.pg_attribute b ON b.attrelid = c.t AND b.attnum = c.tnum
     JOIN pg_catalog.pg_class x ON x.oid = o.s
     WHERE (b.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) OR o.deptype = 'a' AND b.atttypid = a.atttypid)
+        -- each of several tables that one becomes has the sequence of an identity
+        AND NOT (o.deptype = 'a' AND a.attidentity = '' AND b.attidentity <> '')
         -- another of several tables that one becomes may have made its own by this name
         AND (o.t IS NULL OR o.deptype = 'a' OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
             AND d.objid = o.t AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.t))),
@@ -188,8 +190,10 @@ const SAID: &str = "
         WHERE EXISTS (SELECT FROM pg_catalog.pg_constraint l WHERE l.conrelid = x.t AND l.conname = k.conname)
     UNION ALL SELECT 'trigger ' || t.tgname, format('TRIGGER %I ON %I.%I', t.tgname, x.place, x.name), obj_description(t.oid, 'pg_trigger')
         FROM rel x JOIN pg_catalog.pg_trigger t ON t.tgrelid = x.s AND NOT t.tgisinternal AND t.tgname NOT LIKE 'backout\\_%'
+        WHERE EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE u.tgrelid = x.t AND u.tgname = t.tgname)
     UNION ALL SELECT 'rule ' || r.rulename, format('RULE %I ON %I.%I', r.rulename, x.place, x.name), obj_description(r.oid, 'pg_rewrite')
         FROM rel x JOIN pg_catalog.pg_rewrite r ON r.ev_class = x.s
+        WHERE EXISTS (SELECT FROM pg_catalog.pg_rewrite u WHERE u.ev_class = x.t AND u.rulename = r.rulename)
     UNION ALL SELECT 'policy ' || p.polname, format('POLICY %I ON %I.%I', p.polname, x.place, x.name), obj_description(p.oid, 'pg_policy')
         FROM rel x JOIN pg_catalog.pg_policy p ON p.polrelid = x.s
     UNION ALL SELECT 'statistics ' || e.stxname, format('STATISTICS %I.%I', n.place, e.stxname), obj_description(e.oid, 'pg_statistic_ext')
@@ -204,8 +208,11 @@ const OWNED: &str = "
     SELECT x.name, x.place, format('%I.%I', x.place, x.name) AS named, CASE k.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS word,
         'r'::\"char\" AS kind, x.s, x.t, k.relowner AS owner, k.relacl AS acl, w.relowner AS made_by, w.relacl AS made_acl
         FROM rel x JOIN pg_catalog.pg_class k ON k.oid = x.s JOIN pg_catalog.pg_class w ON w.oid = x.t
-    UNION ALL SELECT o.name, $2::text, format('%I.%I', $2::text, o.name), 'SEQUENCE', 's', o.s, o.t, k.relowner, k.relacl, w.relowner, w.relacl
-        FROM owned o JOIN pg_catalog.pg_class k ON k.oid = o.s JOIN pg_catalog.pg_class w ON w.oid = o.t
+    UNION ALL SELECT w.relname::text, $2::text, format('%I.%I', $2::text, w.relname), 'SEQUENCE', 's', o.s, w.oid, k.relowner, k.relacl, w.relowner, w.relacl
+        FROM owned o JOIN pg_catalog.pg_class k ON k.oid = o.s JOIN col c ON c.s = o.of AND c.snum = o.num
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.t AND d.refobjsubid = c.tnum
+            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+        JOIN pg_catalog.pg_class w ON w.oid = d.objid AND w.relkind = 'S'
     UNION ALL SELECT f.proname::text, f.place, f.named, f.word, 'f', f.s, f.t, k.proowner, k.proacl, w.proowner, w.proacl
         FROM fun f JOIN pg_catalog.pg_proc k ON k.oid = f.s JOIN pg_catalog.pg_proc w ON w.oid = f.t),
 wanted AS (
@@ -263,6 +270,13 @@ impl Postgres {
 
     pub(super) fn acting(&mut self, pairs: &Pairs) -> Result<Vec<Garment>> {
         self.garments(ACTING, pairs)
+    }
+
+    /// Of what acts on a table only its triggers.
+    pub(super) fn triggers(&mut self, pairs: &Pairs) -> Result<Vec<Garment>> {
+        let mut acting = self.garments(ACTING, pairs)?;
+        acting.retain(|g| g.what.starts_with("trigger "));
+        Ok(acting)
     }
 
     pub(super) fn said_and_owned(&mut self, pairs: &Pairs) -> Result<Vec<Garment>> {
