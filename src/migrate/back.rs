@@ -90,15 +90,13 @@ impl Project {
                 },
                 Phase::Soaking));
         }
-        if m.in_place() && state.phase == Phase::Soaking {
-            let rests = |e: Error| Failure::during(e, Phase::Soaking);
-            let mut alone = self.alone(m, &state).map_err(rests)?;
-            in_place::rests(alone.source.as_mut(), &alone.plan).map_err(rests)?;
-        }
         if apart || state.parting.is_some() {
             return self.part(m, &state, asked, begun);
         }
         let mut run = self.attach(m, &state).map_err(|e| Failure::during(e, state.phase))?;
+        if m.in_place() && state.phase == Phase::Soaking {
+            in_place::rests(run.source.as_mut(), &run.plan).map_err(|e| Failure::during(e, Phase::Soaking))?;
+        }
         if let Some(clean) = asked.clean_target {
             run.settings.clean_target = clean;
         }
@@ -157,6 +155,9 @@ impl Project {
     /// Goes back to the source without relying on the target; or goes on with that.
     pub(crate) fn part(&self, m: &Migration, state: &State, asked: &RollbackOptions, begun: Instant) -> Done<Outcome> {
         let mut alone = self.alone(m, state).map_err(|e| Failure::during(e, state.phase))?;
+        if m.in_place() && state.phase == Phase::Soaking {
+            in_place::rests(alone.source.as_mut(), &alone.plan).map_err(|e| Failure::during(e, Phase::Soaking))?;
+        }
         let mut notes = Vec::new();
         let parted = self.go_apart(m, &mut alone, asked, begun, &mut notes);
         let phase = alone.state().map_or(state.phase, |s| s.phase);

@@ -109,10 +109,15 @@ fn hand_over(run: &mut Run, way: Way) -> Result<()> {
         }
         Ok(r.put_state(&state, None)?)
     })?;
+    handed_over(run, way, frozen, rows);
+    Ok(())
+}
+
+/// Notes that it is done: since when others waited, and how many rows were carried meanwhile.
+pub(super) fn handed_over(run: &mut Run, way: Way, frozen: Instant, rows: u64) {
     run.frozen = Some(frozen.elapsed());
     let what = if way == Way::Up { "cutover" } else { "rollback" };
     run.journal_line("hand-over", &format!("{what}: {} carried", super::count(rows as usize, "row")), true, frozen);
-    Ok(())
 }
 
 /// How many changes may be left to carry while nobody can write.

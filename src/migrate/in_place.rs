@@ -11,7 +11,7 @@ use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 
 use super::drain::{self, Moment, Then};
 use super::emergency::{self, Alone};
-use super::hand_over::{ghost, raise_epoch};
+use super::hand_over::{ghost, handed_over, raise_epoch};
 use super::{Error, Result, Run, checks, keys, undo};
 
 /// Has both sessions stand where their sides lie.
@@ -76,78 +76,47 @@ pub(crate) fn hand_over(run: &mut Run, way: Way) -> Result<()> {
     let mut unfit = drain::Unfit::new();
     loop {
         tries -= 1;
-        let (begun, swapped) = attempt(run, way, epoch, &unfit, tries == 0);
+        let (begun, swapped) = attempt(run, way, epoch, &unfit, tries <= 0);
         let (id, source, target) = (run.id.clone(), run.source.as_mut(), run.target.as_mut());
         stand(source, target, &id)?;
-        if swapped.is_err() {
+        if !matches!(swapped, Ok(Some(_))) {
+            // a key that was made up in vain is made up anew
             run.plan.know_again(&run.source.pairs(&id)?);
         }
         match swapped {
-            Ok(rows) => {
-                run.frozen = Some(begun.elapsed());
-                let what = if way == Way::Up { "cutover" } else { "rollback" };
-                let carried = format!("{what}: {} carried", super::count(rows as usize, "row"));
-                run.journal_line("hand-over", &carried, true, begun);
+            Ok(Some(rows)) => {
+                handed_over(run, way, begun, rows);
                 return Ok(());
             }
-            // the next attempt parks them; and a key that was made up in vain is made up anew
-            Err(Attempt::Unfit(Error::Store(store::Error::Unfit { store, rows }))) if way == Way::Down => {
+            // too much was written just before the lock was had
+            Ok(None) => {}
+            // the next attempt parks them
+            Err(Error::Store(store::Error::Unfit { store, rows })) if way == Way::Down => {
                 let before = unfit.len();
                 unfit.extend(rows.iter().map(|(t, k, why)| ((*t, k.clone()), why.clone())));
                 if unfit.len() > before {
                     // it came closer
                     tries += 1;
-                } else if tries == 0 {
+                } else if tries <= 0 {
                     return Err(store::Error::Unfit { store, rows }.into());
                 }
             }
-            Err(Attempt::Again) if tries > 0 => {}
-            Err(Attempt::Unfit(e) | Attempt::Failed(e)) => return Err(e),
-            Err(Attempt::Again) => return Err(ghost()),
+            Err(e) => return Err(e),
         }
     }
 }
 
-/// Why an attempt came to nothing; everything is as before it.
-enum Attempt {
-    /// Too much was written just before the lock was had.
-    Again,
-    /// The receiver does not take a row.
-    Unfit(Error),
-    Failed(Error),
-}
-
-impl From<Error> for Attempt {
-    fn from(e: Error) -> Attempt {
-        match e {
-            Error::Store(store::Error::Unfit { .. }) => Attempt::Unfit(e),
-            e => Attempt::Failed(e),
-        }
-    }
-}
-
-impl From<store::Error> for Attempt {
-    fn from(e: store::Error) -> Attempt {
-        Error::from(e).into()
-    }
-}
-
-/// Returns since when others wait, and how many rows were carried. The last one carries whatever there is.
-fn attempt(
-    run: &mut Run,
-    way: Way,
-    epoch: u64,
-    unfit: &drain::Unfit,
-    last: bool,
-) -> (Instant, std::result::Result<u64, Attempt>) {
+/// Returns since when others wait, and how many rows were carried; `None` if too many are left, and nothing was done. The last one carries
+/// whatever there is.
+fn attempt(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool) -> (Instant, Result<Option<u64>>) {
     let plan = run.plan.clone();
     // what was put on the tables since they were prepared goes along
     let dressed = if way == Way::Up { dress(run) } else { Ok(()) };
     let ready = dressed.and_then(|()| look_before(run, way)).and_then(|()| drain::close_up(run, way));
     if let Err(e) = ready.and_then(|()| run.go_on()) {
-        return (Instant::now(), Err(e.into()));
+        return (Instant::now(), Err(e));
     }
-    let swapped = run.sides(way).0.begin(Mode::Swap, &way.givers(&plan)).map_err(Attempt::from);
+    let swapped = run.sides(way).0.begin(Mode::Swap, &way.givers(&plan)).map_err(Error::from);
     // from here on others wait
     let begun = Instant::now();
     let swapped = swapped.and_then(|()| swap(run, way, epoch, unfit, last));
@@ -170,13 +139,13 @@ fn look_before(run: &mut Run, way: Way) -> Result<()> {
 }
 
 /// Everything under the lock, through the giver's session.
-fn swap(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool) -> std::result::Result<u64, Attempt> {
+fn swap(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool) -> Result<Option<u64>> {
     let (id, plan) = (run.id.clone(), run.plan.clone());
     let (givers, receivers) = (way.givers(&plan), way.receivers(&plan));
     let (from, parked, _) = drain::from_where(run, way)?;
     let (giver, receiver) = run.sides(way);
     if !last && giver.lag(&givers, &from)? > AT_ONCE {
-        return Err(Attempt::Again);
+        return Ok(None);
     }
     let at = giver.now()?;
     let read = drain::read_changes(giver, way, &plan, &from, &parked, at)?;
@@ -217,7 +186,7 @@ fn swap(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool) -
     giver.put_state(&taken, None)?;
     run.in_time()?;
     run.sides(way).0.commit(if way == Way::Up { "the cutover" } else { "the way back" })?;
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 /// The source comes home without anything more being carried, and the target goes to where it was made: the commit point of a
