@@ -461,6 +461,9 @@ pub(super) fn apply_in(
     if rows > 0 {
         r.write(&receivers, &writes)?;
         read_back(r, &plan.tables, way, &writes)?;
+        if way == Way::Down {
+            refer_to_their_own(r, plan, &writes)?;
+        }
     }
     state.drains += 1;
     if way == Way::Down && !images.is_empty() {
@@ -636,6 +639,34 @@ fn only_here(t: &TablePlan, c: &Changes, done: &Mapped) -> Vec<Parked> {
         }
     }
     out
+}
+
+/// What referred to one of several tables must not refer to a row of another that is one with it here and has the same key.
+fn refer_to_their_own(r: &mut dyn Store, plan: &Plan, writes: &[(usize, Vec<Write>)]) -> Result<()> {
+    let mut unfit = Vec::new();
+    for (i, list) in writes {
+        let t = &plan.tables[*i];
+        for f in &t.target.foreign_keys {
+            let parent = plan.tables.iter().find(|p| p.target.name == f.table && p.source.only.is_some());
+            let (Some(parent), [column]) = (parent, f.columns.as_slice()) else { continue };
+            let Some(at) = t.target.column(column) else { continue };
+            let puts = list.iter().filter_map(|w| if let Write::Put { row, .. } = w { Some(row) } else { None });
+            let puts: Vec<&Row> = puts.filter(|row| !row[at].is_null()).collect();
+            let asked: Vec<Key> = puts.iter().map(|row| Key::of(&row[at..=at])).collect();
+            for ((row, of), there) in puts.iter().zip(&asked).zip(r.fetch(&parent.source, &asked)?) {
+                if there.is_none() {
+                    let key = Key::of_row(row, &t.source.key);
+                    let why = format!(
+                        "table {}, key {key}: it refers to {of} of {}, which is not there",
+                        t.source.title(),
+                        parent.target.title()
+                    );
+                    unfit.push((*i, key, why));
+                }
+            }
+        }
+    }
+    if unfit.is_empty() { Ok(()) } else { Err(store::Error::Unfit { store: r.title(), rows: unfit }.into()) }
 }
 
 /// What was written is what is there now, in the same transaction; whatever changed it under way is found here.

@@ -187,23 +187,31 @@ fn split_media(kind: Kind, ty: &str) -> Media {
     m
 }
 
-/// Of two rows that were given one key only one can come back; the other is listed.
+/// Of two rows that were given one key only one can come back; the other is listed, and so is what refers to it.
 fn texts_apart(kind: Kind) {
     let mut m = split_media(kind, "text NOT NULL");
-    m.run("INSERT INTO media VALUES ('a', 'image', 'i1', 1, NULL), ('b', 'doc', 'd1', NULL, 1), ('c', 'image', 'i2', 2, NULL)");
+    m.run(
+        "CREATE TABLE quotes (id integer PRIMARY KEY, doc text REFERENCES media (id), words text);
+         INSERT INTO media VALUES ('a', 'image', 'i1', 1, NULL), ('b', 'doc', 'd1', NULL, 1), ('c', 'image', 'i2', 2, NULL);
+         INSERT INTO quotes VALUES (1, 'b', 'of d1'), (2, NULL, 'of nobody')",
+    );
     let before = m.rows("SELECT * FROM media ORDER BY id");
     assert_eq!(m.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    assert!(m.session.run("INSERT INTO quotes VALUES (3, 'a', 'of an image')").is_err());
     m.run("INSERT INTO images (id, url, width) VALUES ('new', 'i3', 3)");
     m.run("UPDATE docs SET pages = 2 WHERE id = 'b'");
     m.project().shadow().unwrap();
     m.run("INSERT INTO docs (id, url, pages) VALUES ('new', 'twin', 3), ('other', 'd2', 3)");
+    m.run("INSERT INTO quotes VALUES (4, 'new', 'of the twin'), (5, 'other', 'of d2')");
     let out = m.project().rollback(&RollbackOptions::default()).unwrap();
-    assert_eq!((out.phase, out.parked.len()), (Some(Phase::RolledBack), 1), "{:?}", out.parked);
-    assert!(out.parked[0].contains("new") && out.parked[0].contains("has this key"), "{:?}", out.parked);
+    assert_eq!((out.phase, out.parked.len()), (Some(Phase::RolledBack), 2), "{:?}", out.parked);
+    let told = |a: &str, b: &str| out.parked.iter().any(|p| p.contains(a) && p.contains(b));
+    assert!(told("key 'new'", "has this key") && told("quotes, key 4", "refers to 'new' of docs"), "{:?}", out.parked);
     assert_eq!(
         m.rows("SELECT id, kind, url FROM media WHERE id IN ('b', 'new', 'other') ORDER BY id"),
         [["b", "doc", "d1"], ["new", "image", "i3"], ["other", "doc", "d2"]]
     );
+    assert_eq!(m.rows("SELECT id, doc FROM quotes ORDER BY id"), [["1", "b"], ["2", "∅"], ["5", "other"]]);
     let after = m.rows("SELECT * FROM media ORDER BY id");
     assert_eq!(before.iter().filter(|r| after.contains(r)).count(), 2);
 }
