@@ -461,9 +461,6 @@ pub(super) fn apply_in(
     if rows > 0 {
         r.write(&receivers, &writes)?;
         read_back(r, &plan.tables, way, &writes)?;
-        if way == Way::Down {
-            refer_to_their_own(r, plan, &writes)?;
-        }
     }
     state.drains += 1;
     if way == Way::Down && !images.is_empty() {
@@ -641,13 +638,17 @@ fn only_here(t: &TablePlan, c: &Changes, done: &Mapped) -> Vec<Parked> {
     out
 }
 
-/// What referred to one of several tables must not refer to a row of another that is one with it here and has the same key.
-fn refer_to_their_own(r: &mut dyn Store, plan: &Plan, writes: &[(usize, Vec<Write>)]) -> Result<()> {
+/// What referred to one of several tables, and would refer to a row of another that is one with it here and has the same key.
+fn refer_elsewhere(
+    r: &mut dyn Store,
+    tables: &[TablePlan],
+    writes: &[(usize, Vec<Write>)],
+) -> Result<Vec<(usize, Key, String)>> {
     let mut unfit = Vec::new();
     for (i, list) in writes {
-        let t = &plan.tables[*i];
+        let t = &tables[*i];
         for f in &t.target.foreign_keys {
-            let parent = plan.tables.iter().find(|p| p.target.name == f.table && p.source.only.is_some());
+            let parent = tables.iter().find(|p| p.target.name == f.table && p.source.only.is_some());
             let (Some(parent), [column]) = (parent, f.columns.as_slice()) else { continue };
             let Some(at) = t.target.column(column) else { continue };
             let puts = list.iter().filter_map(|w| if let Write::Put { row, .. } = w { Some(row) } else { None });
@@ -666,7 +667,7 @@ fn refer_to_their_own(r: &mut dyn Store, plan: &Plan, writes: &[(usize, Vec<Writ
             }
         }
     }
-    if unfit.is_empty() { Ok(()) } else { Err(store::Error::Unfit { store: r.title(), rows: unfit }.into()) }
+    Ok(unfit)
 }
 
 /// What was written is what is there now, in the same transaction; whatever changed it under way is found here.
@@ -695,6 +696,9 @@ pub(super) fn read_back(
                 unfit.push((*i, key.clone(), why));
             }
         }
+    }
+    if way == Way::Down {
+        unfit.extend(refer_elsewhere(r, tables, writes)?);
     }
     if unfit.is_empty() { Ok(()) } else { Err(store::Error::Unfit { store: r.title(), rows: unfit }.into()) }
 }
