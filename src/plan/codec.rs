@@ -80,6 +80,20 @@ pub enum Codec {
         /// How one follows from the other.
         form: super::KeyForm,
     },
+    /// By SQL of the store. What comes back of a value is spelled as `down` says it; the rows that were there keep their spelling.
+    Sql {
+        /// The expression of a source value that makes the target's.
+        up: String,
+        /// The expression of a target value that makes the source's.
+        down: String,
+        /// No two values of the source may become one: the column is in a unique index.
+        exact: bool,
+        /// The target's values are decimals as text, where 1.10 and 1.1 are one.
+        numeric: bool,
+        /// What the store made of values.
+        #[serde(skip)]
+        said: super::Said,
+    },
     /// A member of a JSON record.
     Member {
         /// What its values are.
@@ -261,6 +275,7 @@ impl Codec {
             Codec::Spelled { form } => !matches!(form, Form::Truth | Form::Double | Form::Single | Form::Json),
             // an application writes its JSON with blanks or without
             Codec::Member { shape, .. } => *shape == Shape::Raw,
+            Codec::Sql { .. } => true,
             _ => false,
         }
     }
@@ -334,6 +349,7 @@ impl Codec {
             Codec::Key { map, form: super::KeyForm::Uuid { .. } } => format!("key of {} as uuid", map.table),
             Codec::Key { map, form: super::KeyForm::Shift { by: 0, .. } } => format!("key of {} as it is", map.table),
             Codec::Key { map, form: super::KeyForm::Shift { by, .. } } => format!("key of {} + {by}", map.table),
+            Codec::Sql { up, down, .. } => format!("up: {up}; down: {down}"),
             Codec::Dangling { of, values } => format!("{}, {} dangling as NULL", of.title(), values.len()),
             Codec::Member { shape, .. } => match shape {
                 Shape::Text => "string".into(),

@@ -135,7 +135,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("split.into", &["table", "value", "columns", "without"]),
     (
         "alter.column",
-        &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "up", "down"],
+        &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "zone", "up", "down"],
     ),
 ];
 

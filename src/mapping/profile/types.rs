@@ -124,6 +124,7 @@ impl ColumnProfile {
                 | Codec::Literal
                 | Codec::Escape
                 | Codec::Key { .. }
+                | Codec::Sql { .. }
                 | Codec::Dangling { .. } => "text".into(),
             },
         }

@@ -44,7 +44,9 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
                 continue;
             }
             let codec = fate.tries.first().cloned().unwrap_or(Codec::Verbatim);
-            let why = if !fate.retyped { c.ty.clone() } else { format!("{}; every value is written so", c.ty) };
+            let by_sql = matches!(codec, Codec::Sql { .. });
+            let why =
+                if !fate.retyped || by_sql { c.ty.clone() } else { format!("{}; every value is written so", c.ty) };
             codecs.push(ColumnPlan { codec, why });
             source.columns.push(c.clone());
             target.columns.push(fate.column.clone());
@@ -169,6 +171,7 @@ fn settle(all: &mut [Changing]) -> Result<()> {
 }
 
 fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
+    let by_sql = |f: &Fate| matches!(f.tries.first(), Some(Codec::Sql { .. }));
     let list = |of: &dyn Fn(&Changing) -> Vec<String>| all.iter().flat_map(of).collect::<Vec<String>>();
     let columns = |t: &Changing, which: &dyn Fn(&Fate, &Column) -> bool| -> Vec<String> {
         let all = t.table.columns.iter().zip(&t.fates).filter(|(c, f)| which(f, c));
@@ -208,8 +211,30 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
     say(
         "a value that is written there after the cutover, and that the old type does not hold, cannot come back: a rollback parks its row \
          and lists it",
-        list(&|t| columns(t, &|f, c| f.retyped && types::takes_more(&c.ty, &f.column.ty, kind))),
+        list(&|t| columns(t, &|f, c| f.retyped && !by_sql(f) && types::takes_more(&c.ty, &f.column.ty, kind))),
     );
+    say(
+        "a value that is written there after the cutover comes back as `down` says it; of what `up` does not make the same again of that, a \
+         rollback parks the row and lists it",
+        list(&|t| columns(t, &|f, _| by_sql(f))),
+    );
+    for t in all {
+        for (c, f) in t.table.columns.iter().zip(&t.fates).filter(|(_, f)| f.otherwise.0 > 0) {
+            let (n, some) = &f.otherwise;
+            out.push(format!(
+                "{}.{}: {} {} that `down` says otherwise ({some}): it comes back as it is, unless it is written meanwhile",
+                t.table.name,
+                c.name,
+                n,
+                if *n == 1 { "row holds a value" } else { "rows hold a value" }
+            ));
+        }
+    }
+    let mut say = |what: &str, names: Vec<String>| {
+        if !names.is_empty() {
+            out.push(if what.ends_with('.') { what.to_owned() } else { format!("{what}: {}", names.join(", ")) });
+        }
+    };
     say(
         "ids that are given after the cutover stay the same after a rollback, in the spelling that the column has now",
         list(&|t| {

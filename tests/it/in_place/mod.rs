@@ -1,5 +1,6 @@
 //! Changes in place: source and target are tables of one store.
 
+mod by_sql;
 mod flow;
 mod histories;
 mod house;
