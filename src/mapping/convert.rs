@@ -133,6 +133,7 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             let u = uuid::Uuid::try_parse(s).map_err(|_| "text is no UUID".to_owned())?;
             exact(codec, value, Value::Uuid(*u.as_bytes()))
         }
+        Codec::Carried { of, values } => super::keys::carried_up(of, values, value),
         Codec::Key { map, form } => super::keys::up(form, map, value),
         Codec::Whole => {
             let i = text("number")?.parse().map_err(|_| "text is no integer of 64 bits".to_owned())?;
@@ -170,6 +171,7 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
     }
     match (codec, value) {
         (Codec::Key { map, form }, v) => super::keys::down(form, map, v),
+        (Codec::Carried { of, values }, v) => super::keys::carried_down(of, values, v),
         (Codec::Same | Codec::Verbatim, v) => Ok(v.clone().into_owned()),
         (Codec::Spelled { form }, v) => super::spelled::down(*form, v),
         (Codec::Flag { yes, no }, Value::Bool(b)) => Ok(match if *b { yes } else { no } {

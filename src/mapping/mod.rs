@@ -17,7 +17,7 @@ pub mod stream;
 mod times;
 pub mod transfer;
 
-pub use sql::{ahead, said_ahead};
+pub use sql::{ahead, said_ahead, warm};
 
 use crate::plan::{Affinity, Codec, ColumnPlan, Kind, Plan, Table, TablePlan};
 use crate::value::{Key, Row, Value};

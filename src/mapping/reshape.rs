@@ -13,8 +13,10 @@ use super::transfer::{Refusal, parents_first, usable_key};
 use super::up_exact;
 
 pub use assemble::{Assembled, assemble};
+use carry::Carry;
 
 mod assemble;
+mod carry;
 mod drops;
 pub mod merge;
 pub mod split;
@@ -78,6 +80,8 @@ pub struct Fate {
     leans: Option<usize>,
     /// Values that SQL does not bring back as they are spelled, and one of them.
     otherwise: (u64, String),
+    /// Texts that are no UUIDs may go along; what was seen of them.
+    carry: Option<Carry>,
     /// Where its `up` and its `down` stand.
     said_at: Option<(At, At)>,
     kind: Kind,
@@ -108,6 +112,7 @@ impl Fate {
             family,
             leans: None,
             otherwise: (0, String::new()),
+            carry: None,
             said_at: None,
             kind,
             at: None,
@@ -160,6 +165,11 @@ impl Fate {
     pub fn look(&mut self, value: &Value<'_>) -> std::result::Result<(), String> {
         if let Some(Codec::Sql { .. }) = self.tries.first() {
             return self.look_by_sql(value);
+        }
+        if let (Some(carry), Value::Text(t)) = (&mut self.carry, value) {
+            self.values += 1;
+            carry.look(&self.tries, t);
+            return Ok(());
         }
         if value.is_null() {
             return if self.no_null { Err("NULL in a column that is to be NOT NULL".into()) } else { Ok(()) };
@@ -501,6 +511,10 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
             types::numbered(fate, &t.table, i, own, &of)?;
         } else {
             types::retype(fate, &t.table, i, ty, defaulted, None)?;
+            let soft = rekey.references.iter().find(|s| s.table == t.table.name && s.column == t.table.columns[i].name);
+            if soft.map_or(rekey.carry, |s| s.carry) && types::spells_uuids(&fate.tries) {
+                fate.carry = Some(Carry::of(&of));
+            }
         }
     }
     Ok(())
@@ -597,7 +611,7 @@ impl Changing {
 
     fn stays_but_name(&self) -> bool {
         self.added.is_empty()
-            && self.fates.iter().zip(&self.table.columns).all(|(f, c)| !f.dropped && f.column == *c)
+            && self.fates.iter().zip(&self.table.columns).all(|(f, c)| !f.dropped && !f.retyped && f.column == *c)
             && self.generated.iter().zip(&self.table.generated).all(|(n, g)| n.as_ref() == Some(&g.name))
     }
 

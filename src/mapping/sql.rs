@@ -2,7 +2,7 @@
 
 use super::Way;
 use super::convert::plain;
-use crate::plan::{Codec, Said, TablePlan};
+use crate::plan::{Codec, Plan, Said, TablePlan};
 use crate::value::Value;
 
 /// How a column's expressions are taken.
@@ -86,4 +86,53 @@ pub fn said_ahead(said: &Said, way: Way, values: Vec<Value<'static>>) {
     let there = said.learn(up, values);
     let back = said.learn(!up, there);
     said.learn(up, back);
+}
+
+/// Has whoever will be asked be there, before anyone waits for it.
+pub fn warm(plan: &Plan) {
+    for t in &plan.tables {
+        ahead(Way::Up, t, |_| vec![Value::Null]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::convert;
+
+    fn codec(numeric: bool) -> (Codec, Said) {
+        let said = Said::default();
+        (Codec::Sql { up: "u".into(), down: "d".into(), exact: false, numeric, said: said.clone() }, said)
+    }
+
+    #[test]
+    fn a_store_that_could_not_be_asked_is_asked_again() {
+        let (codec, said) = codec(false);
+        let text = Value::text("a");
+        said.by(Box::new(|_, _| Err("it is away".into())));
+        assert!(convert::up(&codec, &text).unwrap_err().contains("it is away"));
+        said.learn(true, vec![text.clone()]);
+        said.by(Box::new(|_, values| Ok(values.iter().cloned().map(Ok).collect())));
+        assert_eq!(convert::up(&codec, &text), Ok(text));
+    }
+
+    #[test]
+    fn numbers_are_one_however_they_are_written_and_texts_are_not() {
+        // up gives two digits after the point, and down none
+        let say = |up: bool, values: &[Value<'static>]| {
+            let one = |v: &Value<'static>| {
+                let text = v.to_string();
+                let whole = text.trim_matches('\'').split('.').next().unwrap_or_default();
+                Ok(Value::text(if up { format!("{whole}.00") } else { whole.to_owned() }))
+            };
+            Ok(values.iter().map(one).collect())
+        };
+        for (numeric, value, back) in
+            [(true, "5.0", true), (false, "5.0", false), (true, "5.1", false), (false, "5.00", true)]
+        {
+            let (codec, said) = codec(numeric);
+            said.by(Box::new(say));
+            assert_eq!(convert::down(&codec, &Value::text(value)).is_ok(), back, "{value} {numeric}");
+        }
+    }
 }

@@ -36,7 +36,10 @@ pub(super) fn make_up(source: &mut dyn Store, plan: &Plan, changes: &[Changes]) 
                     let sources = Way::Down.receivers(plan);
                     // rows may have been given greater ones by hand
                     source.raise_high_water(&sources, &vec![None; sources.len()])?;
-                    let given = source.high_water(&sources)?.get(c.table).copied().flatten();
+                    let given = match source.high_water(&sources)?.get(c.table).copied().flatten() {
+                        None if !t.source.columns.iter().any(|c| c.identity) => source.greatest(&t.source)?,
+                        given => given,
+                    };
                     let of_it = plan.tables.iter().filter(|x| x.source.name == t.source.name).filter_map(own_keys);
                     1 + of_it.filter_map(|(_, map)| map.highest()).max().max(given).unwrap_or(0)
                 }

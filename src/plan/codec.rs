@@ -80,6 +80,13 @@ pub enum Codec {
         /// How one follows from the other.
         form: super::KeyForm,
     },
+    /// Text that is a UUID ↔ uuid, and some that is none, of which one is made up. Only if asked for.
+    Carried {
+        /// How all others are spelled.
+        of: Box<Codec>,
+        /// The texts, in their order, and the UUID of each (36 characters).
+        values: Vec<(String, String)>,
+    },
     /// By SQL of the store. What comes back of a value is spelled as `down` says it; the rows that were there keep their spelling.
     Sql {
         /// The expression of a source value that makes the target's.
@@ -283,12 +290,22 @@ impl Codec {
     /// The source says each value in one way only, so that `canon` changes nothing. Of a codec that is not named here this is
     /// not known.
     pub fn is_plain(&self) -> bool {
-        use Codec::{AffinityText, Date, Decimal, Epoch, Flag, JsonText, Literal, Real, Same, Spelled, TextBytes};
+        use Codec::{
+            AffinityText, Carried, Date, Decimal, Epoch, Flag, JsonText, Literal, Real, Same, Spelled, TextBytes,
+        };
         use Codec::{Timestamp, Uuid, Verbatim, Whole};
         matches!(self, Same | Verbatim | Spelled { .. } | Flag { .. } | Real | Decimal { .. } | AffinityText { .. })
             || matches!(
                 self,
-                TextBytes | Date | Timestamp { .. } | Epoch { .. } | JsonText | Uuid { .. } | Whole | Literal
+                TextBytes
+                    | Carried { .. }
+                    | Date
+                    | Timestamp { .. }
+                    | Epoch { .. }
+                    | JsonText
+                    | Uuid { .. }
+                    | Whole
+                    | Literal
             )
     }
 
@@ -349,6 +366,7 @@ impl Codec {
             Codec::Key { map, form: super::KeyForm::Uuid { .. } } => format!("key of {} as uuid", map.table),
             Codec::Key { map, form: super::KeyForm::Shift { by: 0, .. } } => format!("key of {} as it is", map.table),
             Codec::Key { map, form: super::KeyForm::Shift { by, .. } } => format!("key of {} + {by}", map.table),
+            Codec::Carried { of, values } => format!("{}, {} others as made-up ones", of.title(), values.len()),
             Codec::Sql { up, down, .. } => format!("up: {up}; down: {down}"),
             Codec::Dangling { of, values } => format!("{}, {} dangling as NULL", of.title(), values.len()),
             Codec::Member { shape, .. } => match shape {

@@ -34,6 +34,8 @@ pub struct Rekey {
     pub ty: String,
     /// Tables whose key it is.
     pub tables: Vec<String>,
+    /// Values that are no UUIDs go along, each as one that is made of it.
+    pub carry: bool,
     /// `[[rekey.reference]]`.
     pub references: Vec<SoftReference>,
 }
@@ -49,6 +51,8 @@ pub struct SoftReference {
     pub column: String,
     /// The table whose keys it holds.
     pub to: String,
+    /// As of [`Rekey`].
+    pub carry: bool,
 }
 
 /// `[[alter.table]]`.
@@ -199,6 +203,7 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
         return Err(section.missing("tables", "the tables whose primary key changes its type: tables = [\"users\"]"));
     }
     let tables = values(tables);
+    let carry = carries(section, &ty.value)?.unwrap_or(false);
     let mut references: Vec<SoftReference> = Vec::new();
     for soft in section.sections("reference", "rekey.reference", keys(KEYS, "rekey.reference"))? {
         let table = soft.required("table", "the table that holds such keys")?;
@@ -209,17 +214,6 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
             let message = format!("`{}` is not among the `tables` of [rekey]", to.value);
             return Err(doc.error(to.start, message, hint));
         }
-        if let Some(invalid) = soft.text("invalid")?
-            && invalid.value != "refuse"
-        {
-            let message =
-                format!("what to do with values that are no key: `{}` comes with a later version", invalid.value);
-            return Err(doc.error(
-                invalid.start,
-                message,
-                Some("`refuse`, which is also what happens without it".into()),
-            ));
-        }
         if references.iter().any(|r| r.table == table.value && r.column == column.value) {
             let message = format!("`{}.{}` stands here twice", table.value, column.value);
             return Err(doc.error(soft.start, message, None));
@@ -229,9 +223,29 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
             table: table.value,
             column: column.value,
             to: to.value,
+            carry: carries(&soft, &ty.value)?.unwrap_or(carry),
         });
     }
-    Ok(Rekey { at: doc.at(section.start), ty: ty.value, tables, references })
+    Ok(Rekey { at: doc.at(section.start), ty: ty.value, tables, carry, references })
+}
+
+/// `invalid`: whether values that are no keys go along.
+fn carries(section: &Section<'_>, ty: &str) -> Result<Option<bool>, ConfigError> {
+    let Some(invalid) = section.text("invalid")? else { return Ok(None) };
+    match invalid.value.as_str() {
+        "refuse" => Ok(Some(false)),
+        "carry" if ty == "uuid" => Ok(Some(true)),
+        "carry" => {
+            let hint = "a text that is no number cannot be told by one that was made up: mend those rows".to_owned();
+            Err(section.doc.error(invalid.start, "`invalid = \"carry\"` is for type = \"uuid\"", Some(hint)))
+        }
+        other => {
+            let hint =
+                "\"refuse\", which is also what happens without it, or \"carry\": each as a UUID that is made of it";
+            let message = format!("what to do with values that are no keys: not `{other}`");
+            Err(section.doc.error(invalid.start, message, Some(hint.into())))
+        }
+    }
 }
 
 fn alter(section: &Section<'_>, kind: Kind, out: &mut Reshape) -> Result<(), ConfigError> {

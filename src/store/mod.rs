@@ -400,6 +400,11 @@ pub trait Store: Send {
     /// Per table the highest number its identity has given or seen (`None`: it has no identity column, or gave none yet).
     fn high_water(&mut self, tables: &[&Table]) -> Result<Vec<Option<i64>>>;
 
+    /// The greatest key of a table whose key is one integer, of the rows that are there.
+    fn greatest(&mut self, _table: &Table) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     /// Sets each identity to go on after the greater of this number and the greatest in the table. Within a `Write` transaction.
     fn raise_high_water(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()>;
 

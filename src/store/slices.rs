@@ -327,6 +327,10 @@ impl Store for Sliced {
         each_once!(self, tables, list => self.inner.build_rest(list))
     }
 
+    fn greatest(&mut self, table: &Table) -> Result<Option<i64>> {
+        self.inner.greatest(&table.whole())
+    }
+
     fn may_say(&mut self, expression: &str, from: &Column, to: &Column, strict: bool) -> Result<()> {
         self.inner.may_say(expression, from, to, strict)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::plan::{Codec, Column, ColumnPlan, ForeignKey, Index, Kind, Lone, Table, TablePlan};
 
 use super::super::transfer::Refusal;
-use super::{Changing, Fate, Result, references, refuse, same, spelled, text, types, words};
+use super::{Changing, Fate, Result, carry, references, refuse, same, spelled, text, types, words};
 
 /// What [`assemble`] made.
 pub struct Assembled {
@@ -20,6 +20,7 @@ pub struct Assembled {
 /// # Errors
 /// What cannot be told safely of the tables' texts, by its name.
 pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
+    let carried = carry::settle(&mut all)?;
     settle(&mut all)?;
     let names: HashMap<String, String> = all.iter().map(|t| (t.table.name.clone(), t.name.clone())).collect();
     let columns: HashMap<String, HashMap<String, String>> =
@@ -44,9 +45,9 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
                 continue;
             }
             let codec = fate.tries.first().cloned().unwrap_or(Codec::Verbatim);
-            let by_sql = matches!(codec, Codec::Sql { .. });
+            let apart = matches!(codec, Codec::Sql { .. } | Codec::Carried { .. });
             let why =
-                if !fate.retyped || by_sql { c.ty.clone() } else { format!("{}; every value is written so", c.ty) };
+                if !fate.retyped || apart { c.ty.clone() } else { format!("{}; every value is written so", c.ty) };
             codecs.push(ColumnPlan { codec, why });
             source.columns.push(c.clone());
             target.columns.push(fate.column.clone());
@@ -109,7 +110,9 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
         }
         tables.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
     }
-    Ok(Assembled { notes: notes(&all, kind), tables })
+    let mut notes = notes(&all, kind);
+    notes.extend(carried);
+    Ok(Assembled { notes, tables })
 }
 
 fn unsure(t: &Table, what: &str, name: &str) -> Refusal {
@@ -240,7 +243,7 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
         list(&|t| {
             let key = |f: &Fate, c: &Column| {
                 let of_key = t.table.key.len() == 1 && t.table.columns[t.table.key[0]].name == c.name;
-                of_key && f.retyped && matches!(f.tries.first(), Some(Codec::Uuid { .. }))
+                of_key && f.retyped && matches!(f.tries.first(), Some(Codec::Uuid { .. } | Codec::Carried { .. }))
             };
             columns(t, &key)
         }),
@@ -252,6 +255,25 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
         };
         columns(t, &of_key)
     });
+    let by_hand = list(&|t| {
+        let given = |f: &Fate, c: &Column| {
+            !c.identity
+                && f.tries
+                    .first()
+                    .and_then(Codec::key_map)
+                    .is_some_and(|m| m.table == t.table.name && t.table.key.len() == 1)
+                && t.table.columns[t.table.key[0]].name == c.name
+        };
+        columns(t, &given)
+    });
+    if !by_hand.is_empty() {
+        out.push(format!(
+            "the store gives these no numbers by itself, and will give them no UUIDs: the application has to. A row that is made after the cutover \
+             gets the greatest number and one on a rollback. Such numbers cannot be moved ahead: if the greatest row is deleted, or a rollback \
+             leaves writes out, its number may be given to another row: {}",
+            by_hand.join(", ")
+        ));
+    }
     if !numbered.is_empty() {
         out.push(format!(
             "each number becomes a UUID that tells it, in the same order; rows that are made after the cutover get the next number on a \

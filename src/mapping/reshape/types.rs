@@ -53,9 +53,14 @@ const UUIDS: [Codec; 4] = [
     Codec::Uuid { hyphens: false, upper: true },
 ];
 
+/// Whether they are spellings of a UUID.
+pub(super) fn spells_uuids(tries: &[Codec]) -> bool {
+    matches!(tries.first(), Some(Codec::Uuid { .. }))
+}
+
 /// All ways to spell what these codecs spell.
 pub(super) fn spellings(of: &[Codec]) -> Vec<Codec> {
-    if matches!(of.first(), Some(Codec::Uuid { .. })) { UUIDS.to_vec() } else { Vec::new() }
+    if spells_uuids(of) { UUIDS.to_vec() } else { Vec::new() }
 }
 
 /// Whether a foreign key may have these on its ends.
@@ -141,17 +146,13 @@ pub(super) fn retype(
 pub(super) fn numbered(fate: &mut Fate, t: &Table, i: usize, own: bool, of: &str) -> Result<()> {
     let column = &t.columns[i];
     let title = format!("{}.{}", t.name, column.name);
-    if own && !column.identity {
-        let cause = format!("{title} cannot become uuid: the store gives it no numbers by itself");
-        let hint =
-            "rows that are made after the cutover need one on their way back: give it an identity or a sequence first";
-        return refuse(fate.at, cause, hint);
-    }
-    if !own && (column.identity || column.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"))) {
+    if !(own && column.identity)
+        && (column.identity || column.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null")))
+    {
         let cause = format!("{title} cannot become uuid: it has a default");
         return refuse(fate.at, cause, "drop that default first, in a SQL revision");
     }
-    fate.column.default = own.then(|| "gen_random_uuid()".to_owned());
+    fate.column.default = (own && column.identity).then(|| "gen_random_uuid()".to_owned());
     (fate.column.identity, fate.column.always) = (false, false);
     fate.column.ty = "uuid".to_owned();
     fate.retyped = true;
@@ -386,9 +387,9 @@ pub(super) fn still_hold(t: &Changing) -> Result<()> {
             if index.predicate.as_ref().is_some_and(speaks) {
                 return no(format!("the condition of the index {name}"));
             }
-            let in_definition = index.definition.as_ref().is_some_and(speaks);
             let as_column = index.columns.iter().any(|k| k.name == c.name);
-            if in_definition && index.expression {
+            let in_expression = |d: &String| speaks(d) && words::in_expression(d, &c.name, kind);
+            if index.expression && index.definition.as_ref().is_none_or(in_expression) {
                 return no(format!("the index {name}, which is over an expression,"));
             }
             // an operator class is one of the old type's

@@ -458,6 +458,13 @@ impl Store for Postgres {
         self.numbers(tables)
     }
 
+    fn greatest(&mut self, table: &Table) -> Result<Option<i64>> {
+        let [key] = table.key.as_slice() else { return Ok(None) };
+        let sql = format!("SELECT max({})::int8 FROM {}", quoted(&table.columns[*key].name), self.name(table));
+        let lines = self.query(&format!("looking for the greatest key of {}", table.name), &sql, &[])?;
+        Ok(lines.first().and_then(|l| l.get(0)))
+    }
+
     fn raise_high_water(&mut self, tables: &[&Table], marks: &[Option<i64>]) -> Result<()> {
         self.need("raising a sequence")?;
         self.raise_numbers(tables, marks)

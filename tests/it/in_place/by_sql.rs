@@ -1,6 +1,6 @@
 //! Columns that change by SQL of their store, or by a codec: there, back as they were, and back as `down` says what was written meanwhile.
 
-use backout::migrate::{Project, RollbackOptions, Until, UpOptions};
+use backout::migrate::{Project, RollbackOptions, Until, UpOptions, VerifyOptions};
 use backout::store::Phase;
 use postgres::{Client, NoTls};
 
@@ -143,6 +143,9 @@ fn postgres_columns_change_by_sql_and_come_back() {
     assert_eq!(h.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
     assert_eq!(h.project().rollback(&RollbackOptions::default()).unwrap().parked, Vec::<String>::new());
     assert_eq!(h.s.rows("SELECT * FROM bills ORDER BY id"), after);
+    // against what was recorded of it, by which a value is as `down` says it
+    let asked = VerifyOptions { rollback: true, ..VerifyOptions::default() };
+    assert!(h.project().verify_as(&asked).unwrap().verified.unwrap().agrees());
 }
 
 #[test]
@@ -192,6 +195,14 @@ fn sqlite_columns_change_by_sql_and_come_back() {
     after[1][6] = "two!".into();
     after.remove(2);
     after.push(["6", "3,10 EUR", "yes", "1704067200", "50", "N", "six", "integer"].map(str::to_owned).into());
+    assert_eq!(h.s.rows("SELECT *, typeof(at) FROM bills ORDER BY id"), after);
+    // without the target's help
+    h.project().up(&UpOptions::default()).unwrap();
+    h.s.run("UPDATE bills SET amount = 1 WHERE id = 6; UPDATE bills SET note = '!' WHERE id = 4").unwrap();
+    h.project().shadow().unwrap();
+    let back = h.project().rollback(&RollbackOptions { emergency: true, ..RollbackOptions::default() }).unwrap();
+    assert_eq!(back.parked, Vec::<String>::new());
+    (after[4][1], after[2][6]) = ("1,00 EUR".into(), "!".into());
     assert_eq!(h.s.rows("SELECT *, typeof(at) FROM bills ORDER BY id"), after);
 }
 
@@ -377,7 +388,7 @@ fn codecs_of_transfers_change_columns_in_place() {
         (
             "t.meant",
             "type = \"timestamptz\"\ncodec = \"timestamp\"",
-            "t.meant, key 1: text is no time in the column's own format",
+            "t.meant, key 3: text is no time in the column's own format",
         ),
         ("t.doc", "type = \"timestamp\"", "say how: `up` and `down` in SQL, or a `codec`"),
     ] {
