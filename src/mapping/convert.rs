@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::literal::{escaped, literal, parse_literal, unescaped};
+use super::sql::Rule;
 use super::times::{parse_date, parse_time, time_text};
 use crate::plan::{Affinity, Codec, Shape, Spelling, Zone};
 use crate::value::{Value, date_text, timestamp_text};
@@ -23,6 +24,9 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             Value::Missing => Err("missing where no record lacked it when the plan was made".into()),
             _ => member_up(*shape, *numeric_bool, *text_json, value),
         };
+    }
+    if let Some(rule) = rule(codec) {
+        return rule.up(value);
     }
     match value {
         Value::Null => return Ok(Value::Null),
@@ -129,6 +133,7 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             let u = uuid::Uuid::try_parse(s).map_err(|_| "text is no UUID".to_owned())?;
             exact(codec, value, Value::Uuid(*u.as_bytes()))
         }
+        Codec::Carried { of, values } => super::keys::carried_up(of, values, value),
         Codec::Key { map, form } => super::keys::up(form, map, value),
         Codec::Whole => {
             let i = text("number")?.parse().map_err(|_| "text is no integer of 64 bits".to_owned())?;
@@ -140,7 +145,7 @@ pub fn up<'a>(codec: &Codec, value: &Value<'a>) -> Result<Value<'a>, String> {
             v => Err(format!("{} is no text", class(v))),
         },
         Codec::Jsonb => Ok(Value::Json(Cow::Owned(super::jsonb::kept_whole(text("JSON")?)?.into_bytes()))),
-        Codec::Member { .. } | Codec::Dangling { .. } => Err("not reached".into()),
+        Codec::Member { .. } | Codec::Dangling { .. } | Codec::Sql { .. } => Err("not reached".into()),
     }
 }
 
@@ -155,6 +160,9 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
             v => member_down(*shape, *numeric_bool, v),
         };
     }
+    if let Some(rule) = rule(codec) {
+        return rule.down(value);
+    }
     if value.is_null() {
         return Ok(Value::Null);
     }
@@ -163,6 +171,7 @@ pub fn down(codec: &Codec, value: &Value<'_>) -> Result<Value<'static>, String> 
     }
     match (codec, value) {
         (Codec::Key { map, form }, v) => super::keys::down(form, map, v),
+        (Codec::Carried { of, values }, v) => super::keys::carried_down(of, values, v),
         (Codec::Same | Codec::Verbatim, v) => Ok(v.clone().into_owned()),
         (Codec::Spelled { form }, v) => super::spelled::down(*form, v),
         (Codec::Flag { yes, no }, Value::Bool(b)) => Ok(match if *b { yes } else { no } {
@@ -206,6 +215,9 @@ pub fn canon<'a>(codec: &Codec, value: Value<'a>) -> Value<'a> {
     if let Codec::Dangling { of, values } = codec {
         return if dangles(values, &value) { Value::Null } else { canon(of, value) };
     }
+    if let Some(rule) = rule(codec) {
+        return rule.canon(value);
+    }
     if let (Codec::Jsonb, Value::Text(t)) = (codec, &value) {
         return match std::str::from_utf8(t).ok().and_then(|s| super::jsonb::kept_whole(s).ok()) {
             Some(same) => Value::text(same),
@@ -224,6 +236,18 @@ pub fn canon<'a>(codec: &Codec, value: Value<'a>) -> Value<'a> {
         }
         (_, v) => v,
     }
+}
+
+fn rule(codec: &Codec) -> Option<Rule<'_>> {
+    match codec {
+        Codec::Sql { said, exact, numeric, .. } => Some(Rule { said, exact: *exact, numeric: *numeric }),
+        _ => None,
+    }
+}
+
+/// A decimal's text, as [`plain_number`] says it.
+pub(super) fn plain(text: &[u8]) -> Option<String> {
+    std::str::from_utf8(text).ok().and_then(plain_number)
 }
 
 fn dangles(values: &[String], v: &Value<'_>) -> bool {

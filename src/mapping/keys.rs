@@ -2,7 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::plan::{KeyForm, KeyMap};
+use super::convert;
+use crate::plan::{Codec, KeyForm, KeyMap};
 use crate::value::Value;
 
 /// The target key of a source key.
@@ -49,6 +50,60 @@ pub(super) fn rival(form: &KeyForm, map: &KeyMap, target: &Value<'_>) -> Option<
     let other = Value::Int(of_itself(form, target).ok().flatten()?);
     let paired = map.source_of(target)?;
     (paired != other && map.target_of(&other).is_none()).then_some(other)
+}
+
+/// The UUID that is made up for a text that is none: the same for all columns of a `space`, and no other text's.
+pub(super) fn made_up(space: &str, text: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"carried");
+    hash.update([0]);
+    hash.update(space.as_bytes());
+    hash.update([0]);
+    hash.update(text.as_bytes());
+    let mut bytes = [0u8; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    ::uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+/// Text as a UUID; `values` tells those that are none, and what stands for each.
+pub(super) fn carried_up(of: &Codec, values: &[(String, String)], text: &Value<'_>) -> Result<Value<'static>, String> {
+    let found = match text {
+        Value::Text(t) => values.binary_search_by(|(v, _)| v.as_bytes().cmp(t)).ok(),
+        _ => None,
+    };
+    match found.and_then(|at| ::uuid::Uuid::try_parse(&values[at].1).ok()) {
+        Some(made) => Ok(Value::Uuid(*made.as_bytes())),
+        None => {
+            let target =
+                convert::up(of, text).map_err(|why| format!("{why}, nor was it there when the plan was made"))?;
+            match stands_for(values, &target) {
+                Some(other) => Err(format!("it is the UUID that was made up for '{other}'")),
+                None => Ok(target.into_owned()),
+            }
+        }
+    }
+}
+
+/// The text of which that UUID was made up, or as all others are spelled.
+pub(super) fn carried_down(
+    of: &Codec,
+    values: &[(String, String)],
+    target: &Value<'_>,
+) -> Result<Value<'static>, String> {
+    match stands_for(values, target) {
+        Some(text) => Ok(Value::text(text.to_owned())),
+        None => convert::down(of, target),
+    }
+}
+
+fn stands_for<'v>(values: &'v [(String, String)], target: &Value<'_>) -> Option<&'v str> {
+    let Value::Uuid(u) = target else { return None };
+    // those are of version 8
+    if u[6] >> 4 != 8 {
+        return None;
+    }
+    let text = ::uuid::Uuid::from_bytes(*u).to_string();
+    values.iter().find(|(_, made)| *made == text).map(|(v, _)| v.as_str())
 }
 
 /// The integer in front, so that UUIDs sort as the integers did, and 58 bits of a hash.
@@ -103,6 +158,28 @@ mod tests {
             let (form, map) = (KeyForm::Uuid { space: "users".into() }, KeyMap::of("users"));
             prop_assert!(down(&form, &map, &Value::Uuid(u.to_be_bytes())).is_err());
         }
+    }
+
+    #[test]
+    fn texts_that_are_no_uuid_come_back_from_those_made_of_them() {
+        let of = Codec::Uuid { hyphens: true, upper: false };
+        let mut values: Vec<(String, String)> =
+            ["system", "", "ABCDEFAB-0000-0000-0000-000000000001"].map(|t| (t.to_owned(), made_up("users", t))).into();
+        values.sort();
+        let carried = Codec::Carried { of: Box::new(of), values: values.clone() };
+        let plain = "abcdefab-0000-0000-0000-000000000001";
+        let mut seen = Vec::new();
+        for text in values.iter().map(|(t, _)| t.as_str()).chain([plain]) {
+            let there = convert::up(&carried, &Value::text(text.to_owned())).unwrap();
+            assert_eq!(convert::down(&carried, &there).unwrap(), Value::text(text.to_owned()));
+            assert!(!seen.contains(&there));
+            seen.push(there);
+        }
+        assert!(convert::up(&carried, &Value::text("nobody")).unwrap_err().contains("nor was it there"));
+        // a text that is one of those UUIDs would come back as the other text
+        let made = values[2].1.clone();
+        assert!(convert::up(&carried, &Value::text(made)).unwrap_err().contains("made up for"));
+        assert_ne!(made_up("users", "a"), made_up("tags", "a"));
     }
 
     #[test]

@@ -12,9 +12,12 @@ pub(crate) mod literal;
 pub mod profile;
 pub mod reshape;
 mod spelled;
+mod sql;
 pub mod stream;
 mod times;
 pub mod transfer;
+
+pub use sql::{ahead, said_ahead, warm};
 
 use crate::plan::{Affinity, Codec, ColumnPlan, Kind, Plan, Table, TablePlan};
 use crate::value::{Key, Row, Value};

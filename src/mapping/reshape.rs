@@ -5,16 +5,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::plan::{At, Codec, Column, ColumnChange, ColumnPlan, Kind, Reshape, Schema, Table, base_type};
+use crate::plan::{At, Codec, Column, ColumnChange, ColumnPlan, Kind, Reshape, Said, Schema, Table, base_type};
 use crate::value::Value;
 
+use super::convert::canon;
 use super::transfer::{Refusal, parents_first, usable_key};
 use super::up_exact;
 
 pub use assemble::{Assembled, assemble};
+use carry::Carry;
 pub(crate) use constants::value as constant;
 
 mod assemble;
+mod carry;
 mod constants;
 mod drops;
 pub mod keyed;
@@ -79,8 +82,26 @@ pub struct Fate {
     family: usize,
     /// Of a soft reference: the family whose spelling it takes if it has no value of its own.
     leans: Option<usize>,
+    /// Values that SQL does not bring back as they are spelled, and one of them.
+    otherwise: (u64, String),
+    /// Texts that are no UUIDs may go along; what was seen of them.
+    carry: Option<Carry>,
+    /// Where its `up` and its `down` stand.
+    said_at: Option<(At, At)>,
     kind: Kind,
     at: Option<At>,
+}
+
+/// A column that changes by SQL.
+pub struct BySql<'f> {
+    /// As it will be.
+    pub is: &'f Column,
+    /// `up`, and where it stands.
+    pub up: (&'f str, At),
+    /// `down`, and where it stands.
+    pub down: (&'f str, At),
+    /// Whom it asks.
+    pub said: &'f Said,
 }
 
 impl Fate {
@@ -94,6 +115,9 @@ impl Fate {
             values: 0,
             family,
             leans: None,
+            otherwise: (0, String::new()),
+            carry: None,
+            said_at: None,
             kind,
             at: None,
         }
@@ -109,11 +133,48 @@ impl Fate {
         self.leans.and(self.tries.first()).and_then(Codec::key_map).map(|m| m.table.as_str())
     }
 
+    /// Its expressions, if it changes by SQL.
+    pub fn by_sql(&self) -> Option<BySql<'_>> {
+        match (self.tries.first()?, self.said_at) {
+            (Codec::Sql { up, down, said, .. }, Some((up_at, down_at))) => {
+                Some(BySql { is: &self.column, up: (up, up_at), down: (down, down_at), said })
+            }
+            _ => None,
+        }
+    }
+
+    /// A value that is there now, in the store's own words.
+    fn look_by_sql(&mut self, value: &Value<'_>) -> std::result::Result<(), String> {
+        let Some(codec) = self.tries.first() else { return Ok(()) };
+        let plan = ColumnPlan { codec: codec.clone(), why: String::new() };
+        let target = up_exact(&plan, self.kind, &self.column.ty, value)?;
+        if target.is_null() && self.no_null {
+            return Err("`up` makes NULL of it, and the column is to be NOT NULL".into());
+        }
+        let back = canon(codec, value.clone());
+        if back != *value {
+            self.otherwise.0 += 1;
+            if self.otherwise.1.is_empty() {
+                self.otherwise.1 = format!("{value} as {back}");
+            }
+        }
+        self.values += 1;
+        Ok(())
+    }
+
     /// A value that is there now.
     ///
     /// # Errors
     /// Why it cannot go with the column.
     pub fn look(&mut self, value: &Value<'_>) -> std::result::Result<(), String> {
+        if let Some(Codec::Sql { .. }) = self.tries.first() {
+            return self.look_by_sql(value);
+        }
+        if let (Some(carry), Value::Text(t)) = (&mut self.carry, value) {
+            self.values += 1;
+            carry.look(&self.tries, t);
+            return Ok(());
+        }
         if value.is_null() {
             return if self.no_null { Err("NULL in a column that is to be NOT NULL".into()) } else { Ok(()) };
         }
@@ -123,7 +184,15 @@ impl Fate {
         let (kind, ty) = (self.kind, &self.column.ty);
         let fits = |codec: &Codec| {
             let plan = ColumnPlan { codec: codec.clone(), why: String::new() };
-            up_exact(&plan, kind, ty, value).map(drop)
+            match (codec, value) {
+                // years 1973 to 2096, or seconds could not be told from milliseconds
+                (Codec::Epoch { per_second }, Value::Int(i))
+                    if !(100_000_000..4_000_000_000).contains(&(i / per_second)) =>
+                {
+                    Err("not a likely moment in these units".into())
+                }
+                _ => up_exact(&plan, kind, ty, value).map(drop),
+            }
         };
         if self.kind == Kind::Sqlite && self.column.identity && self.tries == [Codec::Verbatim] {
             let whole = matches!(value, Value::Int(_));
@@ -316,7 +385,7 @@ fn alter(all: &mut [Changing], schema: &Schema, wanted: &Reshape, kind: Kind) ->
         if let Some(g) = t.table.generated.iter().position(|g| g.name == w.column) {
             match &w.change {
                 ColumnChange::Drop => t.generated[g] = None,
-                ColumnChange::Alter { rename: Some(name), ty: None, default: None, not_null: None } => {
+                ColumnChange::Alter { rename: Some(name), ty: None, default: None, not_null: None, by: None } => {
                     may_be_called(name, kind, w.at)?;
                     t.generated[g] = Some(name.clone());
                 }
@@ -337,13 +406,13 @@ fn alter(all: &mut [Changing], schema: &Schema, wanted: &Reshape, kind: Kind) ->
         fate.at = Some(w.at);
         match &w.change {
             ColumnChange::Drop => fate.dropped = true,
-            ColumnChange::Alter { rename, ty, default, not_null } => {
+            ColumnChange::Alter { rename, ty, default, not_null, by } => {
                 if let Some(name) = rename {
                     may_be_called(name, kind, w.at)?;
                     fate.column.name.clone_from(name);
                 }
                 if let Some(ty) = ty {
-                    types::retype(fate, &t.table, i, ty, default.is_some())?;
+                    types::retype(fate, &t.table, i, ty, default.is_some(), by.as_ref())?;
                 }
                 if let Some(default) = default {
                     if fate.column.identity {
@@ -447,7 +516,11 @@ fn rekey(all: &mut [Changing], wanted: &Reshape, kind: Kind) -> Result<()> {
         if kind == Kind::Postgres && rekey.ty == "uuid" && types::is_integer(&t.table.columns[i].ty) {
             types::numbered(fate, &t.table, i, own, &of)?;
         } else {
-            types::retype(fate, &t.table, i, ty, defaulted)?;
+            types::retype(fate, &t.table, i, ty, defaulted, None)?;
+            let soft = rekey.references.iter().find(|s| s.table == t.table.name && s.column == t.table.columns[i].name);
+            if soft.map_or(rekey.carry, |s| s.carry) && types::spells_uuids(&fate.tries) {
+                fate.carry = Some(Carry::of(&of));
+            }
         }
     }
     Ok(())
@@ -484,6 +557,15 @@ fn tie(all: &mut [Changing], kind: Kind) -> Result<()> {
     }
     for ((c, i), (p, k)) in pairs {
         let (one, other) = (all[c].fates[i].clone(), all[p].fates[k].clone());
+        for fate in [&one, &other] {
+            if let Some(Codec::Sql { .. }) = fate.tries.first() {
+                let cause = format!(
+                    "{}.{} refers to {}.{}, and one of them changes by SQL: what referred to a row would not any more",
+                    all[c].table.name, all[c].table.columns[i].name, all[p].table.name, all[p].table.columns[k].name
+                );
+                return refuse(fate.at, cause, "`up` and `down` are for columns that no foreign key ties to others");
+            }
+        }
         if (one.retyped || other.retyped) && !types::alike(&one.column.ty, &other.column.ty, kind) {
             let cause = format!(
                 "{}.{} would be {}, and {}.{}, to which a foreign key refers from it, {}",
@@ -535,7 +617,7 @@ impl Changing {
 
     fn stays_but_name(&self) -> bool {
         self.added.is_empty()
-            && self.fates.iter().zip(&self.table.columns).all(|(f, c)| !f.dropped && f.column == *c)
+            && self.fates.iter().zip(&self.table.columns).all(|(f, c)| !f.dropped && !f.retyped && f.column == *c)
             && self.generated.iter().zip(&self.table.generated).all(|(n, g)| n.as_ref() == Some(&g.name))
     }
 

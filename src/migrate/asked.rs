@@ -72,6 +72,7 @@ impl Project {
         let plan: Plan = serde_json::from_str(&remains.plan)
             .map_err(|e| Error::Internal(format!("the plan of run {} cannot be read: {e}", line.run)))?;
         let mut source = self.store(&name, false)?;
+        super::ask(&plan, source.as_ref());
         let stop = self.stop.clone();
         let late = move || deadline.is_some_and(|d| Instant::now() >= d);
         let stopped = || late() || stop.load(std::sync::atomic::Ordering::SeqCst);

@@ -175,6 +175,7 @@ impl Project {
         if plan.in_place() {
             in_place::stand_source(source.as_mut(), &state.run)?;
         }
+        super::ask(&plan, source.as_ref());
         plan.know(&source.pairs(&state.run)?);
         let (id, gate, folder) = (state.run.clone(), self.gate.clone(), self.config.folder.clone());
         let epoch = super::undo::own(source.as_mut(), &id)?.epoch;

@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use crate::mapping::stream::Stream;
-use crate::mapping::{Way, map_key};
+use crate::mapping::{self, Way, map_key};
 use crate::plan::{Kind, Plan, Table, TablePlan};
 use crate::store::{Chunk, Mode, Phase, Store};
 use crate::value::{Batch, Key, values_of};
@@ -123,6 +123,7 @@ fn read_chunk(
     let mut mapped = Batch::default();
     let mut stream = Stream::exact(Way::Up, table);
     let staying = table.staying();
+    mapping::ahead(Way::Up, table, |i| read.rows().map(|row| row[i].clone().into_owned()).collect());
     for row in read.encoded() {
         if !staying.is_empty() && staying.contains(&Key::of_row(&values_of(row), &table.source.key)) {
             continue;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::mapping::convert::as_literal;
 use crate::mapping::fold::{Folded, Origin, fold};
-use crate::mapping::{Misfit, Way, map_key, map_row};
+use crate::mapping::{self, Misfit, Way, map_key, map_row};
 use crate::plan::{Fixed, Kind, Plan, Table, TablePlan};
 use crate::store::{self, Entry, Mode, Op, Parked, Position, Side, Store, Write};
 use crate::value::{Key, Row, encode_row};
@@ -457,6 +457,7 @@ pub(super) fn apply_in(
             writes.push((i, done.writes));
         }
     }
+    super::heard(plan)?;
     let rows = writes.iter().map(|(_, w)| w.len() as u64).sum::<u64>();
     if rows > 0 {
         r.write(&receivers, &writes)?;
@@ -558,6 +559,10 @@ pub(super) fn map_changes(
     asked.dedup();
     let there: HashMap<Key, Row> =
         asked.iter().cloned().zip(receiver.fetch(table, &asked)?).filter_map(|(k, r)| Some((k, r?))).collect();
+    mapping::ahead(way, t, |i| c.rows.iter().filter_map(|(_, _, row)| Some(row.as_ref()?[i].clone())).collect());
+    if way == Way::Down {
+        mapping::ahead(Way::Up, t, |i| there.values().map(|row| row[i].clone()).collect());
+    }
     // a row that moved in a hand-over that was called off is under its key already, unless that one's row moved on
     let claimed: HashSet<Key> = keyed.iter().filter_map(|(_, _, base, _)| base.clone()).collect();
     let mut settled: HashSet<Key> = HashSet::new();

@@ -159,6 +159,7 @@ impl Project {
             if let Some((run, plan)) = found {
                 let plan = serde_json::from_str(&plan)
                     .map_err(|e| Error::Internal(format!("the plan of run {run} cannot be read: {e}")))?;
+                super::ask(&plan, target.as_ref());
                 return Ok(Remembered { run, plan, target });
             }
         }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::mapping::Way;
+use crate::mapping::{self, Way};
 use crate::plan::Plan;
 use crate::store::{self, Mode, Position, Role, Side, Site, State, Store};
 
@@ -112,7 +112,9 @@ fn attempt(run: &mut Run, way: Way, epoch: u64, unfit: &drain::Unfit, last: bool
     let plan = run.plan.clone();
     // what was put on the tables since they were prepared goes along
     let dressed = if way == Way::Up { dress(run) } else { Ok(()) };
-    let ready = dressed.and_then(|()| look_before(run, way)).and_then(|()| drain::close_up(run, way));
+    mapping::warm(&plan);
+    let ready = dressed.and_then(|()| super::heard(&plan));
+    let ready = ready.and_then(|()| look_before(run, way)).and_then(|()| drain::close_up(run, way));
     if let Err(e) = ready.and_then(|()| run.go_on()) {
         return (Instant::now(), Err(e));
     }

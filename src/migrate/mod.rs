@@ -63,7 +63,7 @@ use crate::journal::{Event as Note, Journal};
 use crate::mapping::Way;
 pub(crate) use crate::now;
 use crate::plan::Plan;
-use crate::store::{Mode, Phase, State, Store};
+use crate::store::{self, Mode, Phase, State, Store};
 
 /// What the flow tells while it works.
 #[derive(Clone, Debug)]
@@ -130,6 +130,23 @@ pub struct Run {
     ahead: Option<sums::Ahead>,
     /// What the run came to, noted before its records are closed.
     summary: Summary,
+}
+
+/// A store that could not be asked what becomes of a value has found no fault with the value.
+///
+/// # Errors
+/// If that happened.
+pub(crate) fn heard(plan: &Plan) -> Result<()> {
+    let Some(cause) = plan.unheard() else { return Ok(()) };
+    let hint = "what was not committed is undone; run the command again".into();
+    Err(store::Error::Server { store: plan.from.name.clone(), cause, hint }.into())
+}
+
+/// Gives each column that changes by SQL of its store a session to ask.
+pub(crate) fn ask(plan: &Plan, store: &dyn Store) {
+    plan.ask(|t, i, up, down| {
+        store.teller(&t.source.columns[i], &t.target.columns[i], up, down, t.source.details.strict)
+    });
 }
 
 /// What a run that ended came to.

@@ -282,6 +282,7 @@ impl Project {
         if plan.in_place() {
             in_place::stand(source.as_mut(), target.as_mut(), &id)?;
         }
+        super::ask(&plan, source.as_ref());
         plan.know(&source.pairs(&id)?);
         source.limit_log(self.config.rollback.log_limit);
         target.limit_log(self.config.rollback.log_limit);

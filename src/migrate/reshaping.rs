@@ -7,8 +7,9 @@ use crate::mapping::convert::as_literal;
 use crate::mapping::reshape::keyed::Keys;
 use crate::mapping::reshape::references::Seen;
 use crate::mapping::reshape::{self, Changing, Refused};
+use crate::mapping::{self, Way};
 use crate::plan::{Counts, Fixed, Kind, Merge, Migration, Plan, Reshape, Split, StoreRef, Table, TablePlan};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::value::{Key, Value, values_of};
 
 use super::planning::{Estimate, Proposal, each_batch, refusal, self_checked};
@@ -77,6 +78,9 @@ pub(super) fn propose(
     }
     let mut counts = Counts::default();
     let tables: Vec<Table> = all.iter().map(|t| t.table.clone()).collect();
+    for t in &all {
+        ask(source, migration, t)?;
+    }
     let looked = self_checked(source, &tables, hint, |source| {
         all.iter_mut().map(|t| look(source, t, observer, stop)).collect::<Result<Vec<_>>>()
     })?;
@@ -132,6 +136,25 @@ fn referred(
             }
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// Columns that change by SQL: whether the store takes it, and whom to ask.
+fn ask(source: &mut dyn Store, migration: &Migration, t: &Changing) -> Result<()> {
+    let strict = t.table.details.strict;
+    for (was, fate) in t.table.columns.iter().zip(&t.fates) {
+        let Some(by) = fate.by_sql() else { continue };
+        for (word, (expression, at), from, to) in [("up", by.up, was, by.is), ("down", by.down, by.is, was)] {
+            source.may_say(expression, from, to, strict).map_err(|e| match e {
+                store::Error::Refused { cause, hint, .. } => {
+                    let message = format!("`{word}` of {}.{} cannot be used: {cause}", t.table.name, was.name);
+                    Error::from(migration.refuse(at, message, Some(hint)))
+                }
+                e => e.into(),
+            })?;
+        }
+        by.said.by(source.teller(was, by.is, by.up.0, by.down.0, strict));
     }
     Ok(())
 }
@@ -327,6 +350,11 @@ fn look(source: &mut dyn Store, t: &mut Changing, observer: &dyn Observer, stop:
     each_batch(source, table, |batch| {
         if stop.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
+        }
+        for (i, fate) in fates.iter().enumerate() {
+            if let Some(by) = fate.by_sql() {
+                mapping::said_ahead(by.said, Way::Up, batch.rows().map(|row| row[i].clone().into_owned()).collect());
+            }
         }
         for row in batch.encoded() {
             let key = || Key::of_row(&values_of(row), &table.key).to_string();

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::mapping::stream::Stream;
-use crate::mapping::{Way, canon_source, canon_target, has_words};
+use crate::mapping::{self, Way, canon_source, canon_target, has_words};
 use crate::plan::{Kind, TablePlan};
 use crate::store::Store;
 use crate::value::{Batch, Digest, Key, encode_row, values_of};
@@ -198,6 +198,7 @@ fn sum(
         }
         batch.clear();
         let next = store.scan(way.giver(t), &after, 20_000, &mut batch)?;
+        mapping::ahead(way, t, |i| batch.rows().map(|row| row[i].clone().into_owned()).collect());
         for bytes in batch.encoded() {
             if !staying.is_empty() && staying.contains(&stream.given_key(bytes)) {
                 continue;

@@ -203,6 +203,7 @@ pub(crate) fn compare(run: &mut Run, way: Way, scope: Scope) -> Result<Verified>
             Err(e) => return Err(e),
         }
     }
+    super::heard(&plan)?;
     if let Some(digests) = digests.filter(|d| d.len() == plan.tables.len() && out.differences.is_empty()) {
         note_digests(run, way, digests)?;
     }

@@ -80,6 +80,27 @@ pub enum Codec {
         /// How one follows from the other.
         form: super::KeyForm,
     },
+    /// Text that is a UUID ↔ uuid, and some that is none, of which one is made up. Only if asked for.
+    Carried {
+        /// How all others are spelled.
+        of: Box<Codec>,
+        /// The texts, in their order, and the UUID of each (36 characters).
+        values: Vec<(String, String)>,
+    },
+    /// By SQL of the store. What comes back of a value is spelled as `down` says it; the rows that were there keep their spelling.
+    Sql {
+        /// The expression of a source value that makes the target's.
+        up: String,
+        /// The expression of a target value that makes the source's.
+        down: String,
+        /// No two values of the source may become one: the column is in a unique index.
+        exact: bool,
+        /// The target's values are decimals as text, where 1.10 and 1.1 are one.
+        numeric: bool,
+        /// What the store made of values.
+        #[serde(skip)]
+        said: super::Said,
+    },
     /// A member of a JSON record.
     Member {
         /// What its values are.
@@ -261,6 +282,7 @@ impl Codec {
             Codec::Spelled { form } => !matches!(form, Form::Truth | Form::Double | Form::Single | Form::Json),
             // an application writes its JSON with blanks or without
             Codec::Member { shape, .. } => *shape == Shape::Raw,
+            Codec::Sql { .. } => true,
             _ => false,
         }
     }
@@ -268,12 +290,22 @@ impl Codec {
     /// The source says each value in one way only, so that `canon` changes nothing. Of a codec that is not named here this is
     /// not known.
     pub fn is_plain(&self) -> bool {
-        use Codec::{AffinityText, Date, Decimal, Epoch, Flag, JsonText, Literal, Real, Same, Spelled, TextBytes};
+        use Codec::{
+            AffinityText, Carried, Date, Decimal, Epoch, Flag, JsonText, Literal, Real, Same, Spelled, TextBytes,
+        };
         use Codec::{Timestamp, Uuid, Verbatim, Whole};
         matches!(self, Same | Verbatim | Spelled { .. } | Flag { .. } | Real | Decimal { .. } | AffinityText { .. })
             || matches!(
                 self,
-                TextBytes | Date | Timestamp { .. } | Epoch { .. } | JsonText | Uuid { .. } | Whole | Literal
+                TextBytes
+                    | Carried { .. }
+                    | Date
+                    | Timestamp { .. }
+                    | Epoch { .. }
+                    | JsonText
+                    | Uuid { .. }
+                    | Whole
+                    | Literal
             )
     }
 
@@ -334,6 +366,8 @@ impl Codec {
             Codec::Key { map, form: super::KeyForm::Uuid { .. } } => format!("key of {} as uuid", map.table),
             Codec::Key { map, form: super::KeyForm::Shift { by: 0, .. } } => format!("key of {} as it is", map.table),
             Codec::Key { map, form: super::KeyForm::Shift { by, .. } } => format!("key of {} + {by}", map.table),
+            Codec::Carried { of, values } => format!("{}, {} others as made-up ones", of.title(), values.len()),
+            Codec::Sql { up, down, .. } => format!("up: {up}; down: {down}"),
             Codec::Dangling { of, values } => format!("{}, {} dangling as NULL", of.title(), values.len()),
             Codec::Member { shape, .. } => match shape {
                 Shape::Text => "string".into(),

@@ -132,7 +132,7 @@ pub(super) fn split(section: &Section<'_>) -> Result<Split, ConfigError> {
             return Err(doc.error(reference.start, message, None));
         }
         let at = doc.at(reference.start);
-        references.push(SoftReference { at, table: table.value, column: column.value, to: to.value });
+        references.push(SoftReference { at, table: table.value, column: column.value, to: to.value, carry: false });
     }
     Ok(Split { at: doc.at(section.start), from: from.value, discriminator: discriminator.value, into, references })
 }

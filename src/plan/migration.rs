@@ -125,7 +125,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("transfer.table", &["source", "key", "into", "required"]),
     ("transfer.dangling", &["table", "columns", "rows"]),
     ("transfer.column", &["table", "column", "type", "codec", "zone"]),
-    ("rekey", &["store", "type", "tables", "reference"]),
+    ("rekey", &["store", "type", "tables", "invalid", "reference"]),
     ("rekey.reference", &["table", "column", "to", "invalid"]),
     ("alter", &["store", "table", "column"]),
     ("alter.table", &["table", "rename"]),
@@ -136,7 +136,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("split.into", &["table", "value", "columns", "without"]),
     (
         "alter.column",
-        &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "up", "down"],
+        &["table", "column", "rename", "drop", "add", "type", "default", "not_null", "codec", "zone", "up", "down"],
     ),
 ];
 

@@ -9,6 +9,7 @@ mod migration;
 mod model;
 mod pairs;
 mod reshape;
+mod said;
 
 pub use codec::*;
 pub use config::{Config, Control, Lookup, RollbackConfig, Service, SwitchConfig, Unset, redact, set_it};
@@ -17,7 +18,8 @@ pub use merge::{Merge, Part, Split, SplitPart};
 pub use migration::{DanglingRows, Migration, Migrations, Transfer, TransferColumn, TransferTable};
 pub use model::*;
 pub use pairs::{KeyForm, KeyMap, Pair};
-pub use reshape::{AlterColumn, AlterTable, ColumnChange, Rekey, Reshape, SoftReference};
+pub use reshape::{AlterColumn, AlterTable, By, ColumnChange, Rekey, Reshape, SoftReference};
+pub use said::{Made, Said, Teller};
 
 use config::redact_keeping_length;
 pub(crate) use config::{read, store_url};

@@ -4,6 +4,7 @@ use super::config::{keys, kind_of};
 use super::document::{At, ConfigError, Section, Text, did_you_mean};
 use super::migration::{KEYS, values};
 use super::{Config, Kind};
+use crate::tokens::{Is, Scanner};
 
 /// What becomes of the tables of one store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Rekey {
     pub ty: String,
     /// Tables whose key it is.
     pub tables: Vec<String>,
+    /// Values that are no UUIDs go along, each as one that is made of it.
+    pub carry: bool,
     /// `[[rekey.reference]]`.
     pub references: Vec<SoftReference>,
 }
@@ -48,6 +51,8 @@ pub struct SoftReference {
     pub column: String,
     /// The table whose keys it holds.
     pub to: String,
+    /// As of [`Rekey`].
+    pub carry: bool,
 }
 
 /// `[[alter.table]]`.
@@ -98,12 +103,35 @@ pub enum ColumnChange {
         default: Option<String>,
         /// NOT NULL is set or dropped.
         not_null: Option<bool>,
+        /// By what its values become those of the new type, if that does not tell.
+        by: Option<By>,
+    },
+}
+
+/// By what a column's values become those of its new type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// SQL of the store, and where it stands.
+    Sql {
+        /// Makes the new value of the old one.
+        up: (String, At),
+        /// Makes the old value of the new one.
+        down: (String, At),
+    },
+    /// A codec, by its name.
+    Codec {
+        /// The name.
+        name: String,
+        /// Where it stands.
+        at: At,
+        /// Times without a zone are in UTC.
+        utc: bool,
     },
 }
 
 impl Default for ColumnChange {
     fn default() -> ColumnChange {
-        ColumnChange::Alter { rename: None, ty: None, default: None, not_null: None }
+        ColumnChange::Alter { rename: None, ty: None, default: None, not_null: None, by: None }
     }
 }
 
@@ -122,6 +150,7 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
         return Err(doc.error(first.start, message, Some(hint)));
     }
     let mut out = Reshape { at: doc.at(first.start), ..Reshape::default() };
+    let mut kind = Kind::Sqlite;
     if let (Some(alone), true) = (merged.as_ref().or(split.as_ref()), said.len() > 1) {
         let other = said.iter().find(|s| s.start != alone.start).map_or("", |s| s.name.as_str());
         let message = format!("{} and {other} do not go together", alone.name);
@@ -130,7 +159,7 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
     }
     for section in &said {
         let store = section.required("store", "the name of a store in backout.toml")?;
-        let kind = match (config.store(&store.value), config.unset(&store.value)) {
+        kind = match (config.store(&store.value), config.unset(&store.value)) {
             (Some(url), _) => kind_of(url),
             (None, Some(unset)) => unset.kind,
             (None, None) => return Err(config.no_such_store(doc, &store)),
@@ -150,7 +179,7 @@ pub(super) fn reshape(top: &Section<'_>, config: &Config) -> Result<Option<Resha
         out.rekey = Some(rekey(section)?);
     }
     if let Some(section) = &altered {
-        alter(section, &mut out)?;
+        alter(section, kind, &mut out)?;
     }
     if let Some(section) = &merged {
         out.merge = Some(super::merge::merge(section)?);
@@ -174,6 +203,7 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
         return Err(section.missing("tables", "the tables whose primary key changes its type: tables = [\"users\"]"));
     }
     let tables = values(tables);
+    let carry = carries(section, &ty.value)?.unwrap_or(false);
     let mut references: Vec<SoftReference> = Vec::new();
     for soft in section.sections("reference", "rekey.reference", keys(KEYS, "rekey.reference"))? {
         let table = soft.required("table", "the table that holds such keys")?;
@@ -184,17 +214,6 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
             let message = format!("`{}` is not among the `tables` of [rekey]", to.value);
             return Err(doc.error(to.start, message, hint));
         }
-        if let Some(invalid) = soft.text("invalid")?
-            && invalid.value != "refuse"
-        {
-            let message =
-                format!("what to do with values that are no key: `{}` comes with a later version", invalid.value);
-            return Err(doc.error(
-                invalid.start,
-                message,
-                Some("`refuse`, which is also what happens without it".into()),
-            ));
-        }
         if references.iter().any(|r| r.table == table.value && r.column == column.value) {
             let message = format!("`{}.{}` stands here twice", table.value, column.value);
             return Err(doc.error(soft.start, message, None));
@@ -204,12 +223,32 @@ fn rekey(section: &Section<'_>) -> Result<Rekey, ConfigError> {
             table: table.value,
             column: column.value,
             to: to.value,
+            carry: carries(&soft, &ty.value)?.unwrap_or(carry),
         });
     }
-    Ok(Rekey { at: doc.at(section.start), ty: ty.value, tables, references })
+    Ok(Rekey { at: doc.at(section.start), ty: ty.value, tables, carry, references })
 }
 
-fn alter(section: &Section<'_>, out: &mut Reshape) -> Result<(), ConfigError> {
+/// `invalid`: whether values that are no keys go along.
+fn carries(section: &Section<'_>, ty: &str) -> Result<Option<bool>, ConfigError> {
+    let Some(invalid) = section.text("invalid")? else { return Ok(None) };
+    match invalid.value.as_str() {
+        "refuse" => Ok(Some(false)),
+        "carry" if ty == "uuid" => Ok(Some(true)),
+        "carry" => {
+            let hint = "a text that is no number cannot be told by one that was made up: mend those rows".to_owned();
+            Err(section.doc.error(invalid.start, "`invalid = \"carry\"` is for type = \"uuid\"", Some(hint)))
+        }
+        other => {
+            let hint =
+                "\"refuse\", which is also what happens without it, or \"carry\": each as a UUID that is made of it";
+            let message = format!("what to do with values that are no keys: not `{other}`");
+            Err(section.doc.error(invalid.start, message, Some(hint.into())))
+        }
+    }
+}
+
+fn alter(section: &Section<'_>, kind: Kind, out: &mut Reshape) -> Result<(), ConfigError> {
     let doc = section.doc;
     for table in section.sections("table", "alter.table", keys(KEYS, "alter.table"))? {
         let name = table.required("table", "the table, as it is called now")?;
@@ -229,7 +268,7 @@ fn alter(section: &Section<'_>, out: &mut Reshape) -> Result<(), ConfigError> {
             let message = format!("`{}.{}` stands here twice", table.value, name.value);
             return Err(doc.error(column.start, message, Some("say all that changes of a column in one place".into())));
         }
-        let change = change(&column)?;
+        let change = change(&column, kind)?;
         out.columns.push(AlterColumn { at: doc.at(column.start), table: table.value, column: name.value, change });
     }
     if out.tables.is_empty() && out.columns.is_empty() {
@@ -239,15 +278,8 @@ fn alter(section: &Section<'_>, out: &mut Reshape) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
+fn change(column: &Section<'_>, kind: Kind) -> Result<ColumnChange, ConfigError> {
     let doc = column.doc;
-    for key in ["codec", "up", "down"] {
-        if column.has(key) {
-            let hint = "`type` alone is for changes that lose nothing either way".to_owned();
-            let message = format!("`{key}` in [[alter.column]] comes with a later version");
-            return Err(doc.error(column.start_of(key), message, Some(hint)));
-        }
-    }
     let only = |of: &str, others: &[&str]| match others.iter().find(|key| column.has(key)) {
         Some(key) => {
             let message = format!("`{of} = true` and `{key}` do not go together");
@@ -258,12 +290,12 @@ fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
     let text = |text: Option<Text>| text.map(|t| t.value);
     let (add, drop) = (column.boolean("add", false)?, column.boolean("drop", false)?);
     if drop {
-        only("drop", &["add", "rename", "type", "default", "not_null"])?;
+        only("drop", &["add", "rename", "type", "default", "not_null", "codec", "zone", "up", "down"])?;
         return Ok(ColumnChange::Drop);
     }
     let not_null = column.boolean("not_null", false)?;
     if add {
-        only("add", &["rename"])?;
+        only("add", &["rename", "codec", "zone", "up", "down"])?;
         let ty = column.required("type", "a new column needs its type")?.value;
         let default = text(column.text("default")?);
         if not_null && default.as_ref().is_none_or(|d| d.trim().eq_ignore_ascii_case("null")) {
@@ -278,6 +310,7 @@ fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
         ty: text(column.text("type")?),
         default: text(column.text("default")?),
         not_null: column.has("not_null").then_some(not_null),
+        by: by(column, kind)?,
     };
     if change == ColumnChange::default() {
         return Err(
@@ -285,4 +318,68 @@ fn change(column: &Section<'_>) -> Result<ColumnChange, ConfigError> {
         );
     }
     Ok(change)
+}
+
+/// `up` and `down`, or `codec`.
+fn by(column: &Section<'_>, kind: Kind) -> Result<Option<By>, ConfigError> {
+    let doc = column.doc;
+    let (up, down, codec) = (column.text("up")?, column.text("down")?, column.text("codec")?);
+    let zone = column.text("zone")?;
+    if let Some(first) = up.as_ref().or(down.as_ref()).or(codec.as_ref())
+        && !column.has("type")
+    {
+        let message = "what its values become, but not of which type".to_owned();
+        return Err(doc.error(first.start, message, Some("say `type`, too; it may be the one that it has".into())));
+    }
+    if let Some(zone) =
+        zone.as_ref().filter(|z| z.value != "UTC" || codec.as_ref().is_none_or(|c| c.value != "timestamp"))
+    {
+        let hint = "zone = \"UTC\" says of codec = \"timestamp\" that times without a zone are meant so";
+        return Err(doc.error(zone.start, format!("`zone = {:?}` means nothing here", zone.value), Some(hint.into())));
+    }
+    match (up, down, codec) {
+        (None, None, None) => Ok(None),
+        (None, None, Some(codec)) => {
+            Ok(Some(By::Codec { name: codec.value, at: doc.at(codec.start), utc: zone.is_some() }))
+        }
+        (Some(up), Some(down), None) => {
+            let said = |t: Text| {
+                if let Err(why) = one_expression(&t.value, kind) {
+                    return Err(doc.error(t.start, format!("this is no expression: {why}"), None));
+                }
+                Ok((t.value, doc.at(t.start)))
+            };
+            Ok(Some(By::Sql { up: said(up)?, down: said(down)? }))
+        }
+        (Some(one), None, None) | (None, Some(one), None) => {
+            let hint = "`up` makes the new value of the old one, `down` the old one of the new: what is written after the cutover has to come back";
+            Err(doc.error(one.start, "`up` and `down` go together", Some(hint.into())))
+        }
+        (_, _, Some(codec)) => {
+            Err(doc.error(codec.start, "`codec` stands for `up` and `down`, so that they do not go together", None))
+        }
+    }
+}
+
+/// Whether a text stays one expression wherever brackets are put around it.
+fn one_expression(sql: &str, kind: Kind) -> Result<(), String> {
+    let (mut scanner, mut depth, mut any) = (Scanner { text: sql, kind, at: 0 }, 0usize, false);
+    while let Some(token) = scanner.next() {
+        let token = token.map_err(|open| format!("a {} that is never closed", open.what))?;
+        any |= token.is != Is::Comment;
+        match token.text {
+            _ if token.is == Is::Parameter => return Err(format!("{} is no value", token.text)),
+            _ if token.is != Is::Symbol => {}
+            ";" => return Err("a semicolon ends it".into()),
+            "(" => depth += 1,
+            ")" => depth = depth.checked_sub(1).ok_or("a bracket is closed that was never opened")?,
+            "," if depth == 0 => return Err("a comma makes several of it".into()),
+            _ => {}
+        }
+    }
+    match (any, depth) {
+        (false, _) => Err("it is empty".into()),
+        (_, 0) => Ok(()),
+        _ => Err("a bracket that is never closed".into()),
+    }
 }

@@ -18,7 +18,7 @@ pub use crate::plan::Schema;
 pub use state::{Chunk, HistoryLine, LogSize, Parked, Parting, Phase, Position, Remains, Role, Side, State};
 
 use crate::gate::{Gate, Refused};
-use crate::plan::{Kind, Pair, Table};
+use crate::plan::{Column, Kind, Pair, Table, Teller};
 use crate::value::{Batch, Key, Row};
 
 /// What a store could not do. Each names the operation, the object and the cause.
@@ -252,6 +252,20 @@ pub trait Store: Send {
     /// of touched rows hold at the end, or it is an error naming them ([`Error::Unfit`], where the rest may go through without
     /// them). Within a `Write` transaction.
     fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()>;
+
+    // ── columns that change by SQL (never a JSON file) ─────────────────────────────────────────────────────────────
+
+    /// [`Error::Refused`] if this is no expression that makes a value of `to` from one of `from`, of which alone it speaks, and the same one
+    /// at each time. Changes nothing; outside of a transaction.
+    fn may_say(&mut self, _expression: &str, _from: &Column, _to: &Column, _strict: bool) -> Result<()> {
+        Err(Error::Refused { store: self.title(), cause: "it knows no SQL".into(), hint: String::new() })
+    }
+
+    /// Says what `up`, an expression of the column as it `was`, and `down`, one of the column as it `is`, make of values: in a session of
+    /// its own, which is opened when it is first asked and reads no table. `strict`: the tables are SQLite's STRICT ones.
+    fn teller(&self, _was: &Column, _is: &Column, _up: &str, _down: &str, _strict: bool) -> Teller {
+        Box::new(|_, _| Err("it knows no SQL".into()))
+    }
 
     // ── building a target (never a JSON file) ──────────────────────────────────────────────────────────────────────
 

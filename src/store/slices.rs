@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
-use crate::plan::{Fixed, Kind, Lone, Pair, Table};
+use crate::plan::{Column, Fixed, Kind, Lone, Pair, Table, Teller};
 use crate::value::{Batch, Key, Row, Value};
 
 /// The same store for plans in which tables are slices of one another.
@@ -325,6 +325,14 @@ impl Store for Sliced {
 
     fn build_rest(&mut self, tables: &[&Table]) -> Result<()> {
         each_once!(self, tables, list => self.inner.build_rest(list))
+    }
+
+    fn may_say(&mut self, expression: &str, from: &Column, to: &Column, strict: bool) -> Result<()> {
+        self.inner.may_say(expression, from, to, strict)
+    }
+
+    fn teller(&self, was: &Column, is: &Column, up: &str, down: &str, strict: bool) -> Teller {
+        self.inner.teller(was, is, up, down, strict)
     }
 
     fn may_swap(&mut self, sources: &[&Table], targets: &[&Table]) -> Result<Vec<String>> {

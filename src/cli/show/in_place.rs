@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use backout::migrate::Proposal;
-use backout::plan::{Column, ForeignKey, Index, Table, TablePlan};
+use backout::plan::{Codec, Column, ColumnPlan, ForeignKey, Index, Table, TablePlan};
 
 use super::{counted, rows, size, wrap};
 
@@ -42,7 +42,12 @@ fn renamed(old: &str, new: &str) -> String {
 /// Something of it is another than before, beside what its foreign keys refer to.
 fn changes(t: &TablePlan) -> bool {
     let bare = |t: &Table| (t.columns.clone(), t.alone.clone(), t.generated.clone());
-    t.source.name != t.target.name || bare(&t.source) != bare(&t.target)
+    t.source.name != t.target.name || bare(&t.source) != bare(&t.target) || t.codecs.iter().any(by_sql)
+}
+
+/// Its values become others, though its type may be the same.
+fn by_sql(c: &ColumnPlan) -> bool {
+    matches!(c.codec, Codec::Sql { .. })
 }
 
 fn columns(out: &mut String, t: &TablePlan) {
@@ -54,13 +59,13 @@ fn columns(out: &mut String, t: &TablePlan) {
             lines.push([d.name.clone(), short(&d.ty), format!("is new: {} in each of these rows", fixed.value)]);
             continue;
         }
-        if s == d {
+        if s == d && !by_sql(c) {
             same += 1;
             continue;
         }
         let (was, is) = (said(s, d), said(d, s));
         let ty = if s.ty == d.ty { is } else { format!("{was} → {is}") };
-        let how = if s.ty == d.ty { String::new() } else { c.codec.title() };
+        let how = if s.ty == d.ty && !by_sql(c) { String::new() } else { c.codec.title() };
         lines.push([renamed(&s.name, &d.name), ty, how]);
     }
     for lone in &t.source.alone {

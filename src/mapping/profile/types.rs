@@ -105,7 +105,7 @@ impl ColumnProfile {
                 Codec::Timestamp { format } if format.zone == crate::plan::Zone::None => "timestamp".into(),
                 Codec::Timestamp { .. } | Codec::Epoch { .. } => "timestamptz".into(),
                 Codec::JsonText => "json".into(),
-                Codec::Uuid { .. } => "uuid".into(),
+                Codec::Uuid { .. } | Codec::Carried { .. } => "uuid".into(),
                 Codec::Whole => "bigint".into(),
                 Codec::Member { shape, .. } => match shape {
                     Shape::Text => "text",
@@ -124,6 +124,7 @@ impl ColumnProfile {
                 | Codec::Literal
                 | Codec::Escape
                 | Codec::Key { .. }
+                | Codec::Sql { .. }
                 | Codec::Dangling { .. } => "text".into(),
             },
         }

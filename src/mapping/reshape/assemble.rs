@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::plan::{Codec, Column, ColumnPlan, ForeignKey, Index, Kind, Lone, Table, TablePlan};
 
 use super::super::transfer::Refusal;
-use super::{Changing, Fate, Result, references, refuse, same, spelled, text, types, words};
+use super::{Changing, Fate, Result, carry, references, refuse, same, spelled, text, types, words};
 
 /// What [`assemble`] made.
 pub struct Assembled {
@@ -20,6 +20,7 @@ pub struct Assembled {
 /// # Errors
 /// What cannot be told safely of the tables' texts, by its name.
 pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
+    let carried = carry::settle(&mut all)?;
     settle(&mut all)?;
     let names: HashMap<String, String> = all.iter().map(|t| (t.table.name.clone(), t.name.clone())).collect();
     let columns: HashMap<String, HashMap<String, String>> =
@@ -44,7 +45,9 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
                 continue;
             }
             let codec = fate.tries.first().cloned().unwrap_or(Codec::Verbatim);
-            let why = if !fate.retyped { c.ty.clone() } else { format!("{}; every value is written so", c.ty) };
+            let apart = matches!(codec, Codec::Sql { .. } | Codec::Carried { .. });
+            let why =
+                if !fate.retyped || apart { c.ty.clone() } else { format!("{}; every value is written so", c.ty) };
             codecs.push(ColumnPlan { codec, why });
             source.columns.push(c.clone());
             target.columns.push(fate.column.clone());
@@ -107,7 +110,9 @@ pub fn assemble(mut all: Vec<Changing>, kind: Kind) -> Result<Assembled> {
         }
         tables.push(TablePlan { source, target, codecs, from: kind, to: kind, staying: Vec::new() });
     }
-    Ok(Assembled { notes: notes(&all, kind), tables })
+    let mut notes = notes(&all, kind);
+    notes.extend(carried);
+    Ok(Assembled { notes, tables })
 }
 
 fn unsure(t: &Table, what: &str, name: &str) -> Refusal {
@@ -169,6 +174,7 @@ fn settle(all: &mut [Changing]) -> Result<()> {
 }
 
 fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
+    let by_sql = |f: &Fate| matches!(f.tries.first(), Some(Codec::Sql { .. }));
     let list = |of: &dyn Fn(&Changing) -> Vec<String>| all.iter().flat_map(of).collect::<Vec<String>>();
     let columns = |t: &Changing, which: &dyn Fn(&Fate, &Column) -> bool| -> Vec<String> {
         let all = t.table.columns.iter().zip(&t.fates).filter(|(c, f)| which(f, c));
@@ -208,14 +214,36 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
     say(
         "a value that is written there after the cutover, and that the old type does not hold, cannot come back: a rollback parks its row \
          and lists it",
-        list(&|t| columns(t, &|f, c| f.retyped && types::takes_more(&c.ty, &f.column.ty, kind))),
+        list(&|t| columns(t, &|f, c| f.retyped && !by_sql(f) && types::takes_more(&c.ty, &f.column.ty, kind))),
     );
+    say(
+        "a value that is written there after the cutover comes back as `down` says it; of what `up` does not make the same again of that, a \
+         rollback parks the row and lists it",
+        list(&|t| columns(t, &|f, _| by_sql(f))),
+    );
+    for t in all {
+        for (c, f) in t.table.columns.iter().zip(&t.fates).filter(|(_, f)| f.otherwise.0 > 0) {
+            let (n, some) = &f.otherwise;
+            out.push(format!(
+                "{}.{}: {} {} that `down` says otherwise ({some}): it comes back as it is, unless it is written meanwhile",
+                t.table.name,
+                c.name,
+                n,
+                if *n == 1 { "row holds a value" } else { "rows hold a value" }
+            ));
+        }
+    }
+    let mut say = |what: &str, names: Vec<String>| {
+        if !names.is_empty() {
+            out.push(if what.ends_with('.') { what.to_owned() } else { format!("{what}: {}", names.join(", ")) });
+        }
+    };
     say(
         "ids that are given after the cutover stay the same after a rollback, in the spelling that the column has now",
         list(&|t| {
             let key = |f: &Fate, c: &Column| {
                 let of_key = t.table.key.len() == 1 && t.table.columns[t.table.key[0]].name == c.name;
-                of_key && f.retyped && matches!(f.tries.first(), Some(Codec::Uuid { .. }))
+                of_key && f.retyped && matches!(f.tries.first(), Some(Codec::Uuid { .. } | Codec::Carried { .. }))
             };
             columns(t, &key)
         }),
@@ -227,6 +255,25 @@ fn notes(all: &[Changing], kind: Kind) -> Vec<String> {
         };
         columns(t, &of_key)
     });
+    let by_hand = list(&|t| {
+        let given = |f: &Fate, c: &Column| {
+            !c.identity
+                && f.tries
+                    .first()
+                    .and_then(Codec::key_map)
+                    .is_some_and(|m| m.table == t.table.name && t.table.key.len() == 1)
+                && t.table.columns[t.table.key[0]].name == c.name
+        };
+        columns(t, &given)
+    });
+    if !by_hand.is_empty() {
+        out.push(format!(
+            "the store gives these no numbers by itself, and will give them no UUIDs: the application has to. A row that is made after the cutover \
+             gets the greatest number and one on a rollback. Such numbers cannot be moved ahead: if the greatest row is deleted, or a rollback \
+             leaves writes out, its number may be given to another row: {}",
+            by_hand.join(", ")
+        ));
+    }
     if !numbered.is_empty() {
         out.push(format!(
             "each number becomes a UUID that tells it, in the same order; rows that are made after the cutover get the next number on a \

@@ -1,6 +1,8 @@
 //! Which type a column may become, and by which codecs its values come back.
 
-use crate::plan::{Affinity, Codec, KeyForm, KeyMap, Kind, Table, base_type};
+use crate::plan::{
+    Affinity, At, By, Codec, Fraction, KeyForm, KeyMap, Kind, Said, Spelling, Table, TimeFormat, Zone, base_type,
+};
 
 use super::{Changing, Fate, Result, refuse, words};
 
@@ -51,9 +53,14 @@ const UUIDS: [Codec; 4] = [
     Codec::Uuid { hyphens: false, upper: true },
 ];
 
+/// Whether they are spellings of a UUID.
+pub(super) fn spells_uuids(tries: &[Codec]) -> bool {
+    matches!(tries.first(), Some(Codec::Uuid { .. }))
+}
+
 /// All ways to spell what these codecs spell.
 pub(super) fn spellings(of: &[Codec]) -> Vec<Codec> {
-    if matches!(of.first(), Some(Codec::Uuid { .. })) { UUIDS.to_vec() } else { Vec::new() }
+    if spells_uuids(of) { UUIDS.to_vec() } else { Vec::new() }
 }
 
 /// Whether a foreign key may have these on its ends.
@@ -75,17 +82,34 @@ pub(super) fn takes_more(from: &str, to: &str, kind: Kind) -> bool {
 }
 
 /// Has the column become of this type.
-pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulted: bool) -> Result<()> {
+pub(super) fn retype(
+    fate: &mut Fate,
+    t: &Table,
+    i: usize,
+    asked: &str,
+    defaulted: bool,
+    by: Option<&By>,
+) -> Result<()> {
     let (kind, ty, column) = (fate.kind, plain(asked, fate.kind), &t.columns[i]);
     let title = format!("{}.{}", t.name, column.name);
-    let no = |why: &str, hint: &str| refuse(fate.at, format!("{title} cannot become {ty}: {why}"), hint);
-    if ty == column.ty {
+    let at = fate.at;
+    let no = |why: &str, hint: &str| refuse(at, format!("{title} cannot become {ty}: {why}"), hint);
+    let by_sql = matches!(by, Some(By::Sql { .. }));
+    if ty == column.ty && !by_sql {
         return refuse(fate.at, format!("{title} is {ty} already"), "take it out of the migration");
     }
     if kind == Kind::Sqlite && column.identity {
         return no("it is the rowid, which is an INTEGER", "leave it, or give the table another key in a SQL revision");
     }
-    let tries = if kind == Kind::Sqlite { sqlite(t, &column.ty, &ty) } else { postgres(&column.ty, &ty) };
+    let tries = match by {
+        Some(By::Sql { up, down }) => said(fate, t, i, &ty, up, down),
+        Some(By::Codec { .. }) if kind == Kind::Sqlite => {
+            Err(("SQLite has no types that a codec makes".into(), "say `up` and `down`, in SQL"))
+        }
+        Some(By::Codec { name, utc, .. }) => by_name(name, &column.ty, &ty, *utc),
+        None if kind == Kind::Sqlite => sqlite(t, &column.ty, &ty),
+        None => postgres(&column.ty, &ty),
+    };
     let tries = match tries {
         Ok(tries) => tries,
         Err((why, hint)) => return no(&why, hint),
@@ -94,11 +118,12 @@ pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulte
         return no("its numbers are given by a sequence", "drop its default in a SQL revision first");
     }
     if !defaulted && let Some(default) = &column.default {
-        match translated(default, &column.ty, &ty, kind) {
+        match translated(default, &column.ty, &ty, kind).filter(|d| !by_sql || d.is_none()) {
             Some(default) => fate.column.default = default,
             None => {
                 let hint = "drop that default first, in a SQL revision; or say the new one in [[alter.column]] default = \"…\"";
-                return no(&format!("its default {default} is none of that type"), hint);
+                let why = if by_sql { "is one of the old values" } else { "is none of that type" };
+                return no(&format!("its default {default} {why}"), hint);
             }
         }
     }
@@ -121,17 +146,13 @@ pub(super) fn retype(fate: &mut Fate, t: &Table, i: usize, asked: &str, defaulte
 pub(super) fn numbered(fate: &mut Fate, t: &Table, i: usize, own: bool, of: &str) -> Result<()> {
     let column = &t.columns[i];
     let title = format!("{}.{}", t.name, column.name);
-    if own && !column.identity {
-        let cause = format!("{title} cannot become uuid: the store gives it no numbers by itself");
-        let hint =
-            "rows that are made after the cutover need one on their way back: give it an identity or a sequence first";
-        return refuse(fate.at, cause, hint);
-    }
-    if !own && (column.identity || column.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"))) {
+    if !(own && column.identity)
+        && (column.identity || column.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null")))
+    {
         let cause = format!("{title} cannot become uuid: it has a default");
         return refuse(fate.at, cause, "drop that default first, in a SQL revision");
     }
-    fate.column.default = own.then(|| "gen_random_uuid()".to_owned());
+    fate.column.default = (own && column.identity).then(|| "gen_random_uuid()".to_owned());
     (fate.column.identity, fate.column.always) = (false, false);
     fate.column.ty = "uuid".to_owned();
     fate.retyped = true;
@@ -142,7 +163,7 @@ pub(super) fn numbered(fate: &mut Fate, t: &Table, i: usize, own: bool, of: &str
 
 type Found = std::result::Result<Vec<Codec>, (String, &'static str)>;
 
-const LATER: &str = "changes that need a rule of their own come with a later version";
+const LATER: &str = "say how: `up` and `down` in SQL, or a `codec`";
 
 fn postgres(from: &str, to: &str) -> Found {
     let of = base_type(from);
@@ -192,6 +213,98 @@ fn sqlite(t: &Table, from: &str, to: &str) -> Found {
         _ => Err((format!("from {from} to {to} no way is known that loses nothing either way"), LATER)),
     }
 }
+
+/// SQL of the store makes each value.
+fn said(fate: &mut Fate, t: &Table, i: usize, ty: &str, up: &(String, At), down: &(String, At)) -> Found {
+    let column = &t.columns[i];
+    if t.key.contains(&i) || column.identity {
+        return Err(("it is part of the key".into(), "[rekey] changes a key with all that refers to it"));
+    }
+    if fate.kind == Kind::Postgres {
+        // a cast cuts or pads such values without a word
+        let fixed =
+            |ty: &str| ["character", "bit", "bit varying", "name", "\"char\""].contains(&base_type(ty).as_str());
+        if let Some(other) = [column.ty.as_str(), ty].into_iter().find(|ty| fixed(ty)) {
+            return Err((format!("values of {other} are cut to fit when SQL makes them"), "choose text or varchar"));
+        }
+    }
+    fate.said_at = Some((up.1, down.1));
+    let exact = t.indexes.iter().any(|x| x.unique && x.columns.iter().any(|k| k.name == column.name));
+    let numeric = fate.kind == Kind::Postgres && base_type(ty) == "numeric";
+    Ok(vec![Codec::Sql { up: up.0.clone(), down: down.0.clone(), exact, numeric, said: Said::default() }])
+}
+
+/// The codecs of this name, the likeliest first.
+fn by_name(name: &str, from: &str, to: &str, utc: bool) -> Found {
+    let (text, of, into) = (is_text(from), base_type(from), base_type(to));
+    let zoned = ["timestamptz", "timestamp with time zone"].contains(&into.as_str());
+    let fits = match name {
+        "flag" => (text || is_integer(&of)) && into == "boolean",
+        "date" => text && into == "date",
+        "timestamp" => {
+            text && (zoned || ["timestamp", "timestamp without time zone"].contains(&into.as_str()))
+                && !to.contains('(')
+        }
+        "epoch" => ["integer", "bigint"].contains(&of.as_str()) && zoned && !to.contains('('),
+        "json_text" => text && into == "json",
+        "jsonb" => text && into == "jsonb",
+        "real" => is_integer(&of) && into == "double precision",
+        "uuid" => text && into == "uuid",
+        _ => {
+            return Err((
+                format!("no codec is called {name:?} here"),
+                "there are: flag, date, timestamp, epoch, json_text, jsonb, real, uuid; or say `up` and `down`, in SQL",
+            ));
+        }
+    };
+    if !fits {
+        return Err((format!("codec {name:?} does not make {to} of {from}"), "say `up` and `down`, in SQL"));
+    }
+    Ok(match name {
+        "flag" if text => {
+            FLAGS.map(|(yes, no)| Codec::Flag { yes: Spelling::Text(yes.into()), no: Spelling::Text(no.into()) }).into()
+        }
+        "flag" => vec![Codec::Flag { yes: Spelling::Int(1), no: Spelling::Int(0) }],
+        "date" => vec![Codec::Date],
+        "timestamp" => {
+            let zones = match (zoned, utc) {
+                (false, _) => vec![Zone::None],
+                (true, true) => vec![Zone::Meant, Zone::Z, Zone::Utc],
+                (true, false) => vec![Zone::Z, Zone::Utc],
+            };
+            let fractions = || std::iter::once(Fraction::SixOrNone).chain((0..=6).map(Fraction::Digits));
+            let formats = zones.into_iter().flat_map(|zone| {
+                [false, true]
+                    .into_iter()
+                    .flat_map(move |t| fractions().map(move |fraction| TimeFormat { t, fraction, zone }))
+            });
+            formats.map(|format| Codec::Timestamp { format }).collect()
+        }
+        "epoch" => [1, 1000, 1_000_000].map(|per_second| Codec::Epoch { per_second }).into(),
+        "json_text" => vec![Codec::JsonText],
+        "jsonb" => vec![Codec::Jsonb],
+        "real" => vec![Codec::Real],
+        _ => UUIDS.to_vec(),
+    })
+}
+
+/// How text spells true and false.
+const FLAGS: [(&str, &str); 14] = [
+    ("t", "f"),
+    ("true", "false"),
+    ("yes", "no"),
+    ("y", "n"),
+    ("on", "off"),
+    ("1", "0"),
+    ("T", "F"),
+    ("True", "False"),
+    ("TRUE", "FALSE"),
+    ("Yes", "No"),
+    ("YES", "NO"),
+    ("Y", "N"),
+    ("On", "Off"),
+    ("ON", "OFF"),
+];
 
 /// A default for the new type; `Some(None)` is none at all, `None` that it does not fit.
 #[allow(clippy::option_option)]
@@ -246,7 +359,8 @@ pub(super) fn still_hold(t: &Changing) -> Result<()> {
     let table = &t.table;
     for (c, fate) in table.columns.iter().zip(&t.fates).filter(|(_, f)| f.retyped) {
         let kind = fate.kind;
-        let close = alike(&c.ty, &fate.column.ty, kind);
+        let by_sql = matches!(fate.tries.first(), Some(Codec::Sql { .. }));
+        let close = !by_sql && alike(&c.ty, &fate.column.ty, kind);
         let speaks = |text: &String| words::mentions(text, &c.name, kind);
         let no = |what: String| {
             let hint = "drop it first, in a SQL revision, and make it again afterwards".to_owned();
@@ -273,14 +387,17 @@ pub(super) fn still_hold(t: &Changing) -> Result<()> {
             if index.predicate.as_ref().is_some_and(speaks) {
                 return no(format!("the condition of the index {name}"));
             }
-            let in_definition = index.definition.as_ref().is_some_and(speaks);
             let as_column = index.columns.iter().any(|k| k.name == c.name);
-            if in_definition && index.expression {
+            let in_expression = |d: &String| speaks(d) && words::in_expression(d, &c.name, kind);
+            if index.expression && index.definition.as_ref().is_none_or(in_expression) {
                 return no(format!("the index {name}, which is over an expression,"));
             }
             // an operator class is one of the old type's
             let special =
                 index.definition.as_ref().is_some_and(|d| kind == Kind::Postgres && words::has_class(d, &c.name));
+            if as_column && fate.column.ty == "json" {
+                return no(format!("the index {name}, and json cannot be compared,"));
+            }
             if as_column && (special || index.special.is_some()) {
                 return no(format!("the index {name}, which is made for its present type,"));
             }

@@ -172,6 +172,33 @@ pub(super) fn has_class(definition: &str, column: &str) -> bool {
     })
 }
 
+/// Whether a part of an index that is no column may speak of this one, given the index's definition. Where it is not sure, it does.
+pub(super) fn in_expression(definition: &str, column: &str, kind: Kind) -> bool {
+    let (head, _) = condition(definition, kind);
+    let all: Vec<Token<'_>> = tokens(indexed(head, kind), kind).collect();
+    let Some(open) = all.iter().position(|t| t.symbol("(")) else { return true };
+    let (mut depth, mut first) = (0usize, open + 1);
+    for (i, t) in all.iter().enumerate().skip(open + 1) {
+        let ends = depth == 0 && (t.symbol(",") || t.symbol(")"));
+        if ends {
+            let part = &all[first..i];
+            let plain = part.iter().all(|t| matches!(t.is, Is::Word | Is::Name))
+                && part.first().is_some_and(|t| names(t, column, kind) || !part.iter().any(|t| names(t, column, kind)));
+            if !plain && part.iter().any(|t| names(t, column, kind)) {
+                return true;
+            }
+            first = i + 1;
+        }
+        match t.text {
+            ")" if ends => return false,
+            "(" => depth += 1,
+            ")" => depth -= 1,
+            _ => {}
+        }
+    }
+    true
+}
+
 /// An expression without the brackets around all of it.
 pub(super) fn bare(text: &str, kind: Kind) -> &str {
     let all: Vec<Token<'_>> = tokens(text, kind).collect();

@@ -17,6 +17,7 @@ mod session;
 mod snapshots;
 mod standing;
 mod swap;
+mod tell;
 mod triggers;
 mod write;
 
@@ -30,7 +31,7 @@ pub use session::open;
 pub(crate) use session::{configured, connect, title_of};
 
 use crate::gate::Gate;
-use crate::plan::{Kind, Pair, Table};
+use crate::plan::{Column, Kind, Pair, Table, Teller};
 use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
@@ -306,6 +307,14 @@ impl Store for Postgres {
     fn write(&mut self, tables: &[&Table], writes: &[(usize, Vec<Write>)]) -> Result<()> {
         self.need("writing rows")?;
         self.apply(tables, writes)
+    }
+
+    fn may_say(&mut self, expression: &str, from: &Column, to: &Column, _strict: bool) -> Result<()> {
+        self.can_say(expression, from, to)
+    }
+
+    fn teller(&self, was: &Column, is: &Column, up: &str, down: &str, _strict: bool) -> Teller {
+        self.tells(was, is, up, down)
     }
 
     fn may_create(&mut self, tables: &[&Table]) -> Result<()> {

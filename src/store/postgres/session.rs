@@ -135,7 +135,7 @@ impl Postgres {
         Ok(other)
     }
 
-    fn set_up(mut client: Client, config: Config, gate: Gate) -> Result<Postgres> {
+    pub(super) fn set_up(mut client: Client, config: Config, gate: Gate) -> Result<Postgres> {
         let title = title_of(&config);
         let set = |client: &mut Client, sql: &str| {
             client.batch_execute(sql).map_err(|e| failed(&title, "setting the session up", &e))

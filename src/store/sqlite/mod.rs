@@ -12,6 +12,7 @@ pub(crate) mod records;
 mod rows;
 mod schema;
 mod swap;
+mod tell;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
@@ -28,7 +29,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use self::swap::refs;
 use crate::gate::Gate;
-use crate::plan::{Kind, Pair, Table};
+use crate::plan::{Column, Kind, Pair, Table, Teller};
 use crate::store::{
     Chunk, Entry, Error, HistoryLine, LogSize, Mode, Parked, Position, Result, Role, Schema, Site, State, Store, Write,
 };
@@ -469,6 +470,14 @@ impl Store for Sqlite {
         let tables = self.all_here(tables);
         let tables = &refs(&tables);
         self.apply(tables, writes)
+    }
+
+    fn may_say(&mut self, expression: &str, from: &Column, to: &Column, strict: bool) -> Result<()> {
+        self.can_say(expression, from, to, strict)
+    }
+
+    fn teller(&self, was: &Column, is: &Column, up: &str, down: &str, strict: bool) -> Teller {
+        tell::teller(was, is, up, down, strict)
     }
 
     fn create(&mut self, tables: &[&Table]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Changes in place: source and target are tables of one store.
 
+mod by_sql;
 mod everything;
 mod flow;
 mod histories;

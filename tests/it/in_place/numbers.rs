@@ -109,3 +109,34 @@ fn p10_numbers_become_uuids_and_are_numbers_again() {
     assert_eq!(project().rollback(&RollbackOptions::default()).unwrap().phase, Some(Phase::RolledBack));
     assert_eq!(s.rows("SELECT id FROM users WHERE name = 'born'"), [["26"]]);
 }
+
+#[test]
+fn p10_numbers_that_the_application_gives_become_uuids_and_it_goes_on_after_the_greatest() {
+    let (folder, database) = (folder(), Database::new());
+    let mut s = Session::Postgres(Client::connect(&database.url, NoTls).unwrap());
+    s.run(
+        "CREATE TABLE users (id integer PRIMARY KEY, name text); CREATE TABLE notes (id serial PRIMARY KEY, user_id integer REFERENCES users, body text);
+         INSERT INTO users VALUES (1, 'one'), (40, 'forty'), (7, 'seven'); INSERT INTO notes (user_id, body) VALUES (40, 'a'), (NULL, 'b')",
+    )
+    .unwrap();
+    std::fs::create_dir(folder.path().join("migrations")).unwrap();
+    let config = format!("[project]\nname = \"numbers\"\n[stores]\nmain = {:?}\n", database.url);
+    std::fs::write(folder.path().join("backout.toml"), config).unwrap();
+    let rekey = "[rekey]\nstore = \"main\"\ntype = \"uuid\"\ntables = [\"users\"]\n";
+    std::fs::write(folder.path().join("migrations/20250301090000_uuids.toml"), rekey).unwrap();
+    let project = || Project::open(folder.path(), &|_| None).unwrap();
+    let notes = project().plan(None).unwrap().unwrap().plan.notes.join("\n");
+    assert!(notes.contains("the store gives these no numbers by itself") && notes.contains("users.id"), "{notes}");
+    let before = s.rows("SELECT * FROM users ORDER BY id");
+    assert_eq!(project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    assert!(s.run("INSERT INTO users (name) VALUES ('without')").is_err(), "nobody gives it a UUID");
+    s.run("INSERT INTO users VALUES (gen_random_uuid(), 'born'); INSERT INTO notes (user_id, body) SELECT id, 'of the born' FROM users WHERE name = 'born'").unwrap();
+    project().shadow().unwrap();
+    s.run("INSERT INTO users VALUES (gen_random_uuid(), 'later'); DELETE FROM users WHERE name = 'seven'").unwrap();
+    let out = project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((out.phase, out.parked), (Some(Phase::RolledBack), Vec::new()));
+    let mut after = vec![before[0].clone(), before[2].clone()];
+    after.extend([["41", "born"], ["42", "later"]].map(|r| r.map(str::to_owned).to_vec()));
+    assert_eq!(s.rows("SELECT * FROM users ORDER BY id"), after);
+    assert_eq!(s.rows("SELECT user_id FROM notes WHERE body = 'of the born'"), [["41"]]);
+}

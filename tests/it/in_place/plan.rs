@@ -157,6 +157,38 @@ fn soft_references_have_their_own_spelling_and_no_value_that_is_no_key() {
 }
 
 #[test]
+fn a_key_may_be_in_an_index_with_an_expression_that_does_not_speak_of_it() {
+    let shop = Shop::new(
+        "CREATE UNIQUE INDEX one_body ON entries (user_id, lower(body) DESC NULLS LAST, (body || 'x')) INCLUDE (twin_of);
+         CREATE INDEX spoken ON audit (lower(user_id), what)",
+    );
+    let all = format!("{REKEY}tables = [\"users\"]\n");
+    let p = shop.plan(&all).unwrap();
+    assert_eq!(types(target(&p, "entries"))[1], "user_id uuid");
+    shop.refuses(
+        &format!("{all}[[rekey.reference]]\ntable = \"audit\"\ncolumn = \"user_id\"\nto = \"users\"\n"),
+        &["audit.user_id cannot become uuid", "the index spoken, which is over an expression, speaks of it"],
+    );
+    let mut client = shop.database.client();
+    let index = |client: &mut postgres::Client| -> String {
+        client.query_one("SELECT pg_get_indexdef('one_body'::regclass)", &[]).unwrap().get(0)
+    };
+    let before = index(&mut client);
+    shop.home.migration("20250101000000_change", &all);
+    shop.home.project().up(&UpOptions::default()).unwrap();
+    let mut client = shop.database.client();
+    assert_eq!(index(&mut client), before);
+    client.batch_execute("INSERT INTO entries (user_id, body) SELECT user_id, body || '!' FROM entries").unwrap();
+    assert!(client.batch_execute("INSERT INTO entries (user_id, body) SELECT user_id, body FROM entries").is_err());
+    shop.home.project().rollback(&backout::migrate::RollbackOptions::default()).unwrap();
+    let mut client = shop.database.client();
+    assert_eq!(index(&mut client), before);
+    let bodies: Vec<String> =
+        client.query("SELECT body FROM entries ORDER BY id", &[]).unwrap().iter().map(|l| l.get(0)).collect();
+    assert_eq!(bodies, ["hello", "hello!"]);
+}
+
+#[test]
 fn an_empty_child_takes_the_spelling_of_its_parent() {
     let shop = Shop::new("DELETE FROM entry_tags; UPDATE tags SET id = '0000000000000000000000000000000A'");
     let p = shop.plan(&format!("{REKEY}tables = [\"tags\"]\n")).unwrap();

@@ -1,6 +1,6 @@
 //! Values that change their type go there and come back as they were; what the old type does not hold is parked.
 
-use backout::migrate::{RollbackOptions, UpOptions};
+use backout::migrate::{RollbackOptions, Until, UpOptions};
 use backout::store::Phase;
 use postgres::{Client, SimpleQueryMessage};
 
@@ -181,4 +181,94 @@ fn p25_a_row_that_changed_places_with_one_that_is_parked_is_not_lost() {
         }
         same(&sqlite_dump(&home.sqlite("app.db")), &after);
     }
+}
+
+/// Keys and what refers to them, of which some are no UUIDs, or are spelled otherwise than the others.
+const MIXED: &str = "
+    CREATE TABLE users (id text PRIMARY KEY, name text);
+    CREATE TABLE profiles (id text PRIMARY KEY REFERENCES users, bio text);
+    CREATE TABLE notes (id serial PRIMARY KEY, user_id varchar(40) REFERENCES users, body text);
+    CREATE TABLE audit (id serial PRIMARY KEY, who text, what text);
+    INSERT INTO users VALUES ('system', 'the system'), ('ABCDEFAB-0000-0000-0000-000000000001', 'capitals'), ('{abcdefab-0000-0000-0000-000000000002}', 'braces'),
+        ('abcdefab-0000-0000-0000-000000000001', 'small'), ('abcdefab-0000-0000-0000-000000000003', 'small, too'), ('', 'nobody');
+    INSERT INTO profiles VALUES ('system', 'none'), ('abcdefab-0000-0000-0000-000000000003', 'some');
+    INSERT INTO notes (user_id, body) SELECT id, 'of ' || name FROM users ORDER BY name;
+    INSERT INTO audit (who, what) VALUES ('system', 'began'), ('cron', 'ran'), ('abcdefab000000000000000000000003', 'no dashes'), (NULL, 'none'),
+        ('abcdefab-0000-0000-0000-000000000003', 'came'), ('abcdefab-0000-0000-0000-000000000001', 'went')";
+
+const CARRY: &str = r#"
+[rekey]
+store = "main"
+type = "uuid"
+tables = ["users", "profiles"]
+invalid = "carry"
+[[rekey.reference]]
+table = "audit"
+column = "who"
+to = "users"
+"#;
+
+#[test]
+fn p10_keys_that_are_no_uuids_are_carried_and_come_back_word_for_word() {
+    let database = Database::new();
+    let mut client = database.client();
+    client.batch_execute(MIXED).unwrap();
+    let home = Home::new(&[("main", &database.url)], "");
+    let plan = |text: &str| {
+        home.migration("20250101000000_types", text);
+        home.project().plan(None).map(Option::unwrap)
+    };
+    // not unless it is asked for, and not for the reference if that is to be refused
+    let alone = CARRY.split("[[rekey").next().unwrap();
+    let refused = plan(&alone.replace("\"carry\"", "\"refuse\"")).unwrap_err().to_string();
+    assert!(refused.contains("users.id, key 'system': text is no UUID"), "{refused}");
+    let soft = plan(&CARRY.replace("to = \"users\"", "to = \"users\"\ninvalid = \"refuse\"")).unwrap_err().to_string();
+    assert!(soft.contains("audit.who, key 1: text is no UUID"), "{soft}");
+    let notes = plan(CARRY).unwrap().plan.notes.join("\n");
+    assert!(notes.contains("users.id: 4 values are no UUID of 36 characters in small letters"), "{notes}");
+    assert!(notes.contains("audit.who: 3 values are no UUID") && notes.contains("'cron' as "), "{notes}");
+
+    let all = |client: &mut Client| {
+        let tables = ["users", "profiles", "notes", "audit"];
+        tables.map(|t| {
+            let mut rows = rows(client, &format!("SELECT * FROM public.{t}"));
+            rows.sort();
+            rows
+        })
+    };
+    home.project().up(&UpOptions { until: Until::Ready, ..UpOptions::default() }).unwrap();
+    client.batch_execute("UPDATE users SET name = 'The system' WHERE id = 'system'; INSERT INTO audit (who, what) VALUES ('cron', 'again'), ('stranger', 'came')").unwrap();
+    // a text of which the plan does not know has no UUID
+    let unknown = home.project().up(&UpOptions::default()).unwrap_err().to_string();
+    assert!(unknown.contains("'stranger'") && unknown.contains("nor was it there when the plan was made"), "{unknown}");
+    client.batch_execute("DELETE FROM audit WHERE who = 'stranger'").unwrap();
+    let mut after = all(&mut client);
+    assert_eq!(home.project().up(&UpOptions::default()).unwrap().phase, Some(Phase::Soaking));
+    let mut client = database.client();
+    // what was equal is equal, and what was not is not
+    let joined = "SELECT u.name, n.body, p.bio FROM notes n JOIN users u ON u.id = n.user_id JOIN profiles p ON p.id = u.id ORDER BY 1";
+    assert_eq!(rows(&mut client, joined), ["The system | of the system | none", "small, too | of small, too | some"]);
+    let soft = "SELECT what FROM audit a JOIN users u ON u.id = a.who ORDER BY 1";
+    assert_eq!(rows(&mut client, soft), ["began", "came", "went"]);
+    client
+        .batch_execute(
+            "INSERT INTO audit (who, what) SELECT id, 'ended' FROM users WHERE name = 'The system';
+             INSERT INTO profiles SELECT id, 'of nobody' FROM users WHERE name = 'nobody';
+             INSERT INTO users VALUES ('abcdefab-0000-0000-0000-00000000000a', 'new');
+             DELETE FROM notes WHERE body = 'of braces'; DELETE FROM users WHERE name = 'braces';
+             UPDATE notes SET user_id = (SELECT id FROM users WHERE name = 'capitals') WHERE body = 'of small'",
+        )
+        .unwrap();
+    let back = home.project().rollback(&RollbackOptions::default()).unwrap();
+    assert_eq!((back.phase, back.parked), (Some(Phase::RolledBack), Vec::new()));
+    after[0].retain(|r| !r.ends_with("braces"));
+    after[2].retain(|r| !r.ends_with("braces"));
+    after[0].push("abcdefab-0000-0000-0000-00000000000a | new".into());
+    after[1].push(" | of nobody".into());
+    for r in after[2].iter_mut().filter(|r| r.ends_with("of small")) {
+        *r = r.replace("abcdefab", "ABCDEFAB");
+    }
+    after[3].push("9 | system | ended".into());
+    after.iter_mut().for_each(|t| t.sort());
+    assert_eq!(all(&mut database.client()), after);
 }

@@ -261,7 +261,14 @@ impl Postgres {
     }
 
     /// Another of several tables that one becomes: who may do what with it, and what happens then, is as on the first.
-    fn dress_part(&mut self, read: &str, path: &str, [home, staged]: [&str; 2], source: &Table, target: &Table) -> Result<()> {
+    fn dress_part(
+        &mut self,
+        read: &str,
+        path: &str,
+        [home, staged]: [&str; 2],
+        source: &Table,
+        target: &Table,
+    ) -> Result<()> {
         let unfit = self.unfit_triggers(source, target, false)?;
         let (on, off) = disguise(staged, &[source], &[target]);
         self.run("preparing the swap", &on.join("; "))?;
