@@ -49,25 +49,40 @@ END $backout$;";
 /// How many entries there are to one that looks after the log: learns that it is full, or merges. More often where there is little room.
 const SELDOM: u64 = 4096;
 
-/// Among the entries of the last `blocks` updates of one row are merged into the newest (P17). Whoever sees the older ones gone
+/// Among the entries of the last `blocks` updates of one row are merged into the newest (P17), if a tenth of those of the last three are such:
+/// where rows are not written again and again it gains nothing. Whoever sees the older ones gone
 /// sees that one, and a drain that has read the older ones has yet to read it. Should it fail, the application's write does not.
 fn merging(n: usize, keys: usize, blocks: u64) -> String {
     let names = |letter: char| (0..keys).map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(", ");
+    let entries = |columns: &str| {
+        format!(
+            "SELECT {columns} FROM backout.log_{n} e WHERE e.ctid OPERATOR(pg_catalog.>=) since::pg_catalog.tid
+                AND e.ctid OPERATOR(pg_catalog.<=) place AND e.op OPERATOR(pg_catalog.=) 'U'
+                AND pg_catalog.record_image_eq(ROW({}), ROW({}))",
+            names('b'),
+            names('a')
+        )
+    };
     format!(
         "BEGIN
-            since := pg_catalog.format('(%s,0)', pg_catalog.split_part(pg_catalog.ltrim(place::pg_catalog.text, '('), ',', 1)::pg_catalog.int8
-                OPERATOR(pg_catalog.-) {blocks});
-            IF since OPERATOR(pg_catalog.~~) '(-%' THEN since := '(0,0)'; END IF;
-            DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
-                SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
-                    SELECT w.at FROM (SELECT e.ctid AS at, pg_catalog.row_number() OVER (PARTITION BY {b} ORDER BY e.lsn DESC) AS nth
-                        FROM backout.log_{n} e WHERE e.ctid OPERATOR(pg_catalog.>=) since::pg_catalog.tid
-                        AND e.ctid OPERATOR(pg_catalog.<=) place AND e.op OPERATOR(pg_catalog.=) 'U'
-                        AND pg_catalog.record_image_eq(ROW({b}), ROW({a}))) w WHERE w.nth OPERATOR(pg_catalog.>) 1))
-                FOR UPDATE SKIP LOCKED));
+            block := pg_catalog.split_part(pg_catalog.ltrim(place::pg_catalog.text, '('), ',', 1)::pg_catalog.int8;
+            since := pg_catalog.format('(%s,0)', GREATEST(block OPERATOR(pg_catalog.-) 3, 0));
+            IF ({some}) THEN
+                since := pg_catalog.format('(%s,0)', GREATEST(block OPERATOR(pg_catalog.-) {blocks}, 0));
+                DELETE FROM backout.log_{n} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                    SELECT l.ctid FROM backout.log_{n} l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY (
+                        SELECT w.at FROM ({all}) w WHERE w.nth OPERATOR(pg_catalog.>) 1))
+                    FOR UPDATE SKIP LOCKED));
+            END IF;
         EXCEPTION WHEN OTHERS THEN NULL; END;",
-        b = names('b'),
-        a = names('a')
+        some = entries(&format!(
+            "(pg_catalog.count(*) OPERATOR(pg_catalog.*) 10) OPERATOR(pg_catalog.>) (pg_catalog.count(DISTINCT ROW({})) OPERATOR(pg_catalog.*) 11)",
+            names('b')
+        )),
+        all = entries(&format!(
+            "e.ctid AS at, pg_catalog.row_number() OVER (PARTITION BY {} ORDER BY e.lsn DESC) AS nth",
+            names('b')
+        )),
     )
 }
 
@@ -132,7 +147,7 @@ pub(super) fn capture_function(
     }
     format!(
         "CREATE OR REPLACE FUNCTION backout.capture_{n}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $backout$
-DECLARE place pg_catalog.tid; since pg_catalog.text;
+DECLARE place pg_catalog.tid; block pg_catalog.int8; since pg_catalog.text;
 BEGIN
     {often}IF COALESCE(pg_catalog.current_setting('backout.session', true), '') OPERATOR(pg_catalog.=) {run}
         OR pg_catalog.current_setting('backout.full_{n}', true) OPERATOR(pg_catalog.=) '{generation}' THEN
