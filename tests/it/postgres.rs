@@ -826,7 +826,7 @@ fn no_action_of_a_foreign_key_touches_a_row_behind_our_back() {
         let gone = |i: i64| Write::Delete { key: key(int(i)) };
         let e = written(&place, &[&p, &c, &g], &[(0, vec![gone(1)])]).unwrap_err();
         assert!(
-            matches!(&e, Error::Unfit { rows, .. } if rows.len() == 1 && rows[0].1 == key(int(1)) && rows[0].2.contains("c 10")),
+            matches!(&e, Error::Unfit { rows, .. } if rows.len() == 1 && rows[0].1 == key(int(1)) && rows[0].2.contains("row 10 of c")),
             "{e}"
         );
         // Unmapped children count as well.

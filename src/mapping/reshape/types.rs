@@ -324,7 +324,8 @@ fn translated(default: &str, from: &str, ty: &str, kind: Kind) -> Option<Option<
         _ => (default, false),
     };
     let unbracketed = bare.strip_prefix('(').and_then(|b| b.strip_suffix(')')).unwrap_or(bare);
-    let literal = bare.strip_prefix('\'').and_then(|b| b.strip_suffix('\'')).filter(|b| !b.contains('\''));
+    let literal = bare.strip_prefix('\'').and_then(|b| b.strip_suffix('\''));
+    let literal = literal.filter(|b| !b.replace("''", "").contains('\''));
     if bare.eq_ignore_ascii_case("null") {
         return Some(None);
     }
@@ -404,4 +405,17 @@ pub(super) fn still_hold(t: &Changing) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_keeps_its_quotes_in_another_type() {
+        let to_text = |default| translated(default, "character varying(9)", "text", Kind::Postgres);
+        assert_eq!(to_text("'it''s'::character varying"), Some(Some("'it''s'::text".into())));
+        assert_eq!(to_text("'a'::text || 'b'::text"), None);
+        assert_eq!(translated("'7'::text", "text", "bigint", Kind::Postgres), Some(Some("7".into())));
+    }
 }

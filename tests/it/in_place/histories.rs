@@ -81,7 +81,7 @@ fn rand_seed() -> u64 {
 /// What CI has time for; a thousand and more by the argument.
 const SQLITE: u64 = 640;
 /// The same on a server, where each takes many times as long.
-const POSTGRES: u64 = 24;
+const POSTGRES: u64 = 16;
 
 #[test]
 fn sqlite_alters_and_rekeys_1() {

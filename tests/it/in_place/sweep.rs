@@ -180,7 +180,7 @@ fn twice(kind: Kind, act: Act) {
 
 /// A server costs most of the time. Odd, because what is done afterwards alternates.
 fn step(kind: Kind) -> u64 {
-    if kind == Kind::Postgres { 11 } else { 1 }
+    if kind == Kind::Postgres { 13 } else { 1 }
 }
 
 macro_rules! engine {

@@ -34,8 +34,8 @@ impl How {
             _ if in_full(pair) => (1, 1),
             How::Dies if pair == (Pair { from: Kind::Sqlite, to: Kind::Postgres }) => (1, 1),
             How::Dies | How::Killed => (2, 3),
-            How::Fails => (1, 7),
-            How::Loses => (4, 7),
+            How::Fails => (1, 9),
+            How::Loses => (5, 9),
         }
     }
 }
