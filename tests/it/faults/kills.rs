@@ -99,10 +99,10 @@ fn walk(pair: Pair, seed: u64, kills: &AtomicU64, enough: u64) {
     room.leave();
 }
 
-/// `BACKOUT_TEST_KILLS` says how many instead of 200.
+/// `BACKOUT_TEST_KILLS` says how many instead of 120.
 #[test]
 fn the_program_killed_at_random_moments() {
-    let total: u64 = std::env::var("BACKOUT_TEST_KILLS").map_or(200, |n| n.parse().unwrap());
+    let total: u64 = std::env::var("BACKOUT_TEST_KILLS").map_or(120, |n| n.parse().unwrap());
     let mut random = Random::new("kills");
     let _pool = Pool::open();
     let begun = Instant::now();
